@@ -1,0 +1,72 @@
+"""``streamseg train``, ``eval`` and ``models``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TRAIN_EXAMPLE = "Example: streamseg train configs/train_demo.yaml --resume"
+EVAL_EXAMPLE = "Example: streamseg eval --weights demo --images val/ --annotations val.json"
+MODELS_EXAMPLE = "Example: streamseg models"
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_demo.yaml.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+) -> None:
+    """Train a model on images with COCO annotations."""
+    from streamseg.cli.logs import configure_logging
+    from streamseg.training.config import read_train_config
+    from streamseg.training.loop import train as run_training
+
+    configure_logging("info", as_json=False)
+    weights = run_training(read_train_config(config), resume=resume, progress=sys.stderr.isatty())
+    sys.stdout.write(f"{weights}\n")
+
+
+def evaluate(
+    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    annotations: Annotated[Path, typer.Option(help="COCO annotation file.")],
+    weights: Annotated[str, typer.Option(help="Bundled name or .safetensors file.")] = "demo",
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write predictions here, in COCO results format.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Print the COCO mask AP of some weights."""
+    from streamseg.inference import Segmenter
+    from streamseg.training.evaluation import evaluate as score_predictions
+    from streamseg.training.evaluation import format_table
+
+    segmenter = Segmenter.load(weights, device=device, score=0.0)
+    scores = score_predictions(
+        segmenter,
+        segmenter.spec.classes,
+        images=images,
+        annotations=annotations,
+        predictions=predictions,
+        progress=sys.stderr.isatty(),
+    )
+    sys.stdout.write(f"{format_table(scores)}\n")
+
+
+def models() -> None:
+    """List the bundled weights and the architectures."""
+    from typing import get_args
+
+    from streamseg.models.spec import BackboneName, ModelSpec
+    from streamseg.models.weights import bundled_weights, read_spec
+
+    sys.stdout.write("bundled weights:\n")
+    for name, path in bundled_weights().items():
+        spec = read_spec(path)
+        height, width = spec.input.canvas or (spec.input.short_side, spec.input.long_side)
+        size = path.stat().st_size / 1e6
+        sys.stdout.write(
+            f"  {name}: {spec.architecture}, {spec.backbone}, input {width}x{height}, {size:.1f} MB, "
+            f"classes {', '.join(spec.classes)}\n"
+        )
+    architectures = get_args(ModelSpec.model_fields["architecture"].annotation)
+    sys.stdout.write(f"architectures: {', '.join(architectures)}\n")
+    sys.stdout.write(f"backbones: {', '.join(get_args(BackboneName))}\n")

@@ -1,0 +1,61 @@
+"""Every error streamseg raises on purpose, and the exit code each one ends the program with.
+
+    StreamsegError
+    ├── UsageError            2   wrong arguments, configuration or weights: nothing was started
+    │   ├── ConfigError           a configuration key is unknown or has a bad value
+    │   └── WeightsError          a weights file is missing, damaged or of another model
+    └── RunError              1   the run failed
+        ├── SourceError           a source could not be opened or read to its end
+        └── OutputError           a result could not be written
+
+The text of each is one line for the user: it names what is wrong and what is allowed, and never
+holds a password (see :func:`mask_password`).
+"""
+
+import re
+
+_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/?#]*):(?P<password>[^\s/?#]*)@")
+
+
+def mask_password(text: str) -> str:
+    """Replace the password of every ``scheme://user:password@host`` in ``text`` by ``***``.
+
+    FFmpeg and redis-py put whole URLs into their messages, so this is applied to any text that
+    comes from them.
+    """
+    return _CREDENTIALS.sub(r"\g<scheme>\g<user>:***@", text)
+
+
+class StreamsegError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask_password(" ".join(message.split())))
+
+
+class UsageError(StreamsegError):
+    """Wrong arguments, configuration or weights."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key is unknown or has a bad value."""
+
+
+class WeightsError(UsageError):
+    """A weights file is missing, damaged or belongs to another model."""
+
+
+class RunError(StreamsegError):
+    """The run failed after it had started."""
+
+
+class SourceError(RunError):
+    """A source could not be opened or read to its end."""
+
+
+class OutputError(RunError):
+    """A result could not be written."""

@@ -1,0 +1,5 @@
+"""Running a detector: preprocessing, precision, CUDA streams, masks at source resolution."""
+
+from streamseg.inference.segmenter import Segmenter
+
+__all__ = ["Segmenter"]

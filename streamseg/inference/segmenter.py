@@ -1,0 +1,172 @@
+"""The segmenter: pictures in, instances at source resolution out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamseg.errors import ConfigError
+from streamseg.inference.device import choose_device, choose_precision
+from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
+from streamseg.inference.streams import DeviceStreams
+from streamseg.masks.upsample import Geometry, enlarge
+from streamseg.models.decoupled import DecoupledOutput
+from streamseg.models.detector import Detector
+from streamseg.models.postprocess import Detections
+from streamseg.models.weights import find_weights, load_detector
+from streamseg.types import Instances
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A batch on its way through the device."""
+
+    output: DecoupledOutput
+    geometries: tuple[Geometry, ...]
+    canvas: tuple[int, int]
+    ready: torch.cuda.Event | None
+
+
+class Segmenter:
+    """A detector on a device.
+
+    Call it with one picture, or :meth:`submit` batches and :meth:`collect` them from another
+    thread: on CUDA the upload, the network and the post-processing of successive batches then
+    overlap on streams of their own.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        name: str,
+        device: str = "auto",
+        precision: str = "auto",
+        score: float = 0.3,
+        classes: Sequence[str] | None = None,
+        max_instances: int = 100,
+    ) -> None:
+        """Raises ConfigError for an unknown device, precision or class name."""
+        self.name = name
+        self.spec = detector.spec
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self._class_ids = _class_ids(classes, self.spec.classes)
+        self._score = score
+        self._test = self.spec.test.model_copy(update={"max_instances": max_instances})
+        self._detector = detector.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
+        self._normalise = Normaliser(self.spec.input, device=self.device, dtype=self.dtype)
+        self._streams = DeviceStreams(self.device)
+
+    @classmethod
+    def load(
+        cls,
+        weights: str = "demo",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        score: float = 0.3,
+        classes: Sequence[str] | None = None,
+        max_instances: int = 100,
+    ) -> Segmenter:
+        """Load bundled weights by name, or a ``.safetensors`` file by path.
+
+        ``score`` in [0, 1] and ``classes`` (names) restrict what is returned. Raises WeightsError or
+        ConfigError.
+        """
+        path = find_weights(weights)
+        return cls(
+            load_detector(path),
+            name=path.stem,
+            device=device,
+            precision=precision,
+            score=score,
+            classes=classes,
+            max_instances=max_instances,
+        )
+
+    def __call__(self, image: NDArray[np.uint8]) -> Instances:
+        """Segment one picture, (H, W, 3) uint8 RGB."""
+        return self.collect(self.submit([image]))[0]
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Input size of the network for a picture: pictures of one canvas make a batch."""
+        return geometry(height, width, self.spec.input).canvas
+
+    def warm_up(self, height: int = 720, width: int = 1280) -> None:
+        """Run once, so that the first real frame does not pay for memory and kernels."""
+        self(np.zeros((height, width, 3), dtype=np.uint8))
+
+    @torch.inference_mode()
+    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Submitted:
+        """Start a batch of pictures, each (H, W, 3) uint8 RGB; on CUDA this does not wait for it.
+
+        Smaller canvases are padded to the largest of the batch, as in the published code.
+        """
+        geometries = tuple(geometry(*image.shape[:2], self.spec.input) for image in images)
+        canvas = (max(g.canvas[0] for g in geometries), max(g.canvas[1] for g in geometries))
+        resized = [resize(image, g.resized) for image, g in zip(images, geometries, strict=True)]
+        pictures = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))
+        with self._streams.computing(pictures):
+            output = self._detector(self._normalise(pictures, [g.resized for g in geometries], canvas))
+            ready = self._streams.mark()
+        return Submitted(output, geometries, canvas, ready)
+
+    @torch.inference_mode()
+    def collect(self, submitted: Submitted) -> list[Instances]:
+        """Wait for a batch and finish it: one Instances per picture."""
+        with self._streams.finishing(submitted.ready, _tensors(submitted.output)):
+            detections = self._detector.detect(submitted.output, test=self._test, class_ids=self._class_ids)
+            on_host = [_to_host(d, self._score) for d in detections]
+        return [
+            self._instances(d, Geometry(g.source, g.resized, submitted.canvas))
+            for d, g in zip(on_host, submitted.geometries, strict=True)
+        ]
+
+    def _instances(self, found: _HostDetections, sizes: Geometry) -> Instances:
+        boxes, crops = enlarge(found.soft_masks, sizes, threshold=self.spec.test.mask_threshold)
+        # A mask can vanish when it is only a thread on the network's grid, or lies on the padding.
+        kept = [k for k, crop in enumerate(crops) if crop.size]
+        class_ids = found.class_ids[kept]
+        return Instances(
+            height=sizes.source[0],
+            width=sizes.source[1],
+            class_ids=class_ids,
+            labels=tuple(self.spec.classes[c] for c in class_ids),
+            scores=found.scores[kept],
+            boxes=boxes[kept],
+            crops=tuple(crops[k] for k in kept),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _HostDetections:
+    class_ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    soft_masks: NDArray[np.float32]
+
+
+def _to_host(detections: Detections, score: float) -> _HostDetections:
+    scores = detections.scores.cpu()
+    n = int((scores >= score).sum())  # best first: the rest need not leave the device
+    return _HostDetections(
+        detections.class_ids[:n].cpu().numpy(), scores[:n].numpy(), detections.soft_masks[:n].cpu().numpy()
+    )
+
+
+def _tensors(output: DecoupledOutput) -> list[Tensor]:
+    return [*output.class_logits, *output.mask_x, *output.mask_y]
+
+
+def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:
+    if wanted is None:
+        return None
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f"class {name!r}: this model knows {', '.join(known)}")
+    return [known.index(name) for name in wanted]

@@ -1,0 +1,107 @@
+"""From the network's soft masks to binary masks at source resolution, inside their boxes only.
+
+The reference enlarges every mask by 4 to the padded canvas, cuts the padding off, resizes to the
+source and thresholds (bilinear, corners not aligned). All of it but the threshold is linear and
+acts on rows and columns separately, so it is one small matrix per axis, and of its product only
+the part around the object is computed: 50 masks at 1080p take milliseconds instead of seconds.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_REACH = 2
+"""Network pixels beyond an object's own that can contribute to its outline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Sizes (height, width) that a picture goes through."""
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    """The source, ratio kept, as it stands on the canvas."""
+    canvas: tuple[int, int]
+    """Input of the network: ``resized`` padded on the right and below."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampling:
+    """The whole resizing of one axis."""
+
+    matrix: NDArray[np.float32]
+    """(source length, network length)."""
+    first: NDArray[np.int64]
+    """(network length,) first source pixel that a network pixel contributes to."""
+    last: NDArray[np.int64]
+    """(network length,) last such source pixel."""
+
+
+def enlarge(
+    soft_masks: NDArray[np.float32], geometry: Geometry, *, threshold: float
+) -> tuple[NDArray[np.int64], list[NDArray[np.bool_]]]:
+    """(N, h, w) soft masks over the canvas -> (N, 4) boxes and N crops in source pixels.
+
+    A box is tight around its mask (x2, y2 exclusive); an empty mask has a box and crop of size 0.
+    """
+    rows = resampling(soft_masks.shape[1], geometry.canvas[0], geometry.resized[0], geometry.source[0])
+    columns = resampling(soft_masks.shape[2], geometry.canvas[1], geometry.resized[1], geometry.source[1])
+    boxes = np.zeros((len(soft_masks), 4), dtype=np.int64)
+    crops = []
+    for k, soft in enumerate(soft_masks):
+        boxes[k], crop = _enlarge_one(soft, rows, columns, threshold=threshold)
+        crops.append(crop)
+    return boxes, crops
+
+
+def _enlarge_one(
+    soft: NDArray[np.float32], rows: Resampling, columns: Resampling, *, threshold: float
+) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
+    inside = soft > threshold
+    vertical, horizontal = _span(inside.any(axis=1)), _span(inside.any(axis=0))
+    if vertical is None or horizontal is None:
+        return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
+    near_y, (y0, y1), ys = _window(vertical, rows)
+    near_x, (x0, x1), xs = _window(horizontal, columns)
+    part = ys @ soft[near_y, near_x] @ xs.T > threshold
+    vertical, horizontal = _span(part.any(axis=1)), _span(part.any(axis=0))
+    if vertical is None or horizontal is None:
+        return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
+    box = (x0 + horizontal[0], y0 + vertical[0], x0 + horizontal[1], y0 + vertical[1])
+    return box, np.ascontiguousarray(part[slice(*vertical), slice(*horizontal)])
+
+
+def _span(used: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """First and one past the last True."""
+    index = np.flatnonzero(used)
+    return (int(index[0]), int(index[-1]) + 1) if len(index) else None
+
+
+def _window(span: tuple[int, int], axis: Resampling) -> tuple[slice, tuple[int, int], NDArray[np.float32]]:
+    """Network pixels to read, source pixels to make, and the part of the matrix between them."""
+    start, stop = int(axis.first[span[0]]), int(axis.last[span[1] - 1]) + 1
+    near = slice(max(0, span[0] - _REACH), span[1] + _REACH)
+    return near, (start, stop), axis.matrix[start:stop, near]
+
+
+@lru_cache(maxsize=64)
+def resampling(network: int, canvas: int, resized: int, source: int) -> Resampling:
+    """The linear map of one axis from ``network`` to ``source`` pixels."""
+    matrix = (_bilinear(resized, source) @ _bilinear(network, canvas)[:resized]).astype(np.float32)
+    used = matrix > 0
+    first = np.where(used.any(axis=0), used.argmax(axis=0), source)
+    last = np.where(used.any(axis=0), source - 1 - used[::-1].argmax(axis=0), -1)
+    return Resampling(matrix, first, last)
+
+
+def _bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:
+    """(outputs, inputs): bilinear interpolation, corners not aligned, clamped at the borders."""
+    position = np.clip((np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5, 0, inputs - 1)
+    lower = np.floor(position).astype(int)
+    upper = np.minimum(lower + 1, inputs - 1)
+    matrix = np.zeros((outputs, inputs))
+    matrix[np.arange(outputs), lower] += 1 - (position - lower)
+    matrix[np.arange(outputs), upper] += position - lower
+    return matrix

@@ -1,0 +1,1 @@
+"""The SOLO family: backbone, feature pyramid, head, post-processing, weights files."""

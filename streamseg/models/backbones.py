@@ -1,0 +1,154 @@
+"""Backbones: an image in, the feature maps C2..C5 (strides 4, 8, 16, 32) out.
+
+Blocks come from torchvision, and so do the tensor names: ImageNet weights of torchvision's models
+fit without renaming.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import mobilenet_v2
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from streamseg.models.spec import BackboneName
+
+_RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """ResNet without its classifier ("pytorch" style: the stride is in the 3x3 convolution)."""
+
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], depths: Sequence[int], *, width: int = 64
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        planes = [width * 2**i for i in range(4)]
+        inputs = [width, *(p * block.expansion for p in planes[:3])]
+        strides = (1, 2, 2, 2)
+        stages = [
+            _resnet_stage(block, i, p, depth=d, stride=s)
+            for i, p, d, s in zip(inputs, planes, depths, strides, strict=True)
+        ]
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.channels = tuple(p * block.expansion for p in planes)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) normalised RGB -> C2..C5, each (N, channels[i], ~H/stride, ~W/stride)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def stages(self) -> list[list[nn.Module]]:
+        """Modules up to C2, C3, C4 and C5: the order in which layers are frozen."""
+        return [[self.conv1, self.bn1, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
+
+
+def _resnet_stage(
+    block: type[BasicBlock | Bottleneck], inputs: int, planes: int, *, depth: int, stride: int
+) -> nn.Sequential:
+    outputs = planes * block.expansion
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+    first = block(inputs, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(outputs, planes) for _ in range(depth - 1)))
+
+
+class MobileNetV2(nn.Module):
+    """torchvision's MobileNetV2 without its last 1x1 convolution and classifier.
+
+    Its batch norms are folded into the convolutions: they would stay frozen anyway, and on a CPU
+    they took a tenth of the time of a training step.
+    """
+
+    _ENDS = (4, 7, 14, 18)  # features[:4] ends at stride 4, and so on
+
+    def __init__(self, imagenet: dict[str, Tensor] | None = None) -> None:
+        """``imagenet``: tensors of an ImageNet classifier in torchvision's order.
+
+        Raises ValueError if they do not fit.
+        """
+        super().__init__()
+        features = mobilenet_v2().features[: self._ENDS[-1]]
+        if imagenet is not None:
+            _load_in_order(features, imagenet)
+        self.features = _fold_batch_norms(features.eval())
+        self.channels = (24, 32, 96, 320)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) normalised RGB -> C2..C5, each (N, channels[i], ~H/stride, ~W/stride)."""
+        maps, x = [], images
+        for stage in self.stages():
+            for layer in stage:
+                x = layer(x)
+            maps.append(x)
+        return maps
+
+    def stages(self) -> list[list[nn.Module]]:
+        """Modules up to C2, C3, C4 and C5: the order in which layers are frozen."""
+        starts = (0, *self._ENDS[:-1])
+        return [list(self.features[a:b]) for a, b in zip(starts, self._ENDS, strict=True)]
+
+
+def _load_in_order(features: nn.Module, imagenet: dict[str, Tensor]) -> None:
+    own = features.state_dict()
+    given = [tensor for key, tensor in imagenet.items() if key.startswith("features.")][: len(own)]
+    for key, tensor in zip(own, given, strict=True):
+        if own[key].shape != tensor.shape:
+            raise ValueError(f"{key} is {tuple(own[key].shape)}, the file has {tuple(tensor.shape)}")
+    features.load_state_dict(dict(zip(own, given, strict=True)))
+
+
+def _fold_batch_norms(features: nn.Sequential) -> nn.Sequential:
+    """Replace every convolution that a batch norm follows by one convolution with a bias."""
+    for module in list(features.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for name, follower in list(module.named_children()):
+            if isinstance(follower, nn.BatchNorm2d):
+                before = str(int(name) - 1)
+                conv = module.get_submodule(before)
+                assert isinstance(conv, nn.Conv2d)
+                module.register_module(before, fuse_conv_bn_eval(conv, follower))
+                module.register_module(name, nn.Identity())
+    return features
+
+
+Backbone = ResNet | MobileNetV2
+
+
+def build_backbone(name: BackboneName, *, width: int = 64) -> Backbone:
+    """Make a backbone with random weights; ``width`` is a ResNet's stem width."""
+    if name == "mobilenet_v2":
+        return MobileNetV2()
+    block, depths = _RESNETS[name]
+    return ResNet(block, depths, width=width)
+
+
+def freeze_backbone(backbone: Backbone, *, stages: int) -> None:
+    """Stop training of the first ``stages`` stages (C2, C3, ...) and of all batch-norm statistics.
+
+    The published models freeze the stem and C2 and keep every batch norm in evaluation mode. Call
+    it again after ``model.train()``, which would undo the latter.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    for stage in backbone.stages()[:stages]:
+        for layer in stage:
+            layer.requires_grad_(False)

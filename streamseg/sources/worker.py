@@ -1,0 +1,212 @@
+"""The decode worker: a process that reads one source after the other into a frame ring.
+
+    python -m streamseg.sources.worker SOCKET_FD PARENT_PID
+
+It loads neither torch nor OpenCV, decides nothing about reconnecting, and goes when its parent
+goes, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+
+from av.video.frame import VideoFrame
+
+from streamseg.sources.decode import ReadError, VideoReader
+from streamseg.sources.messages import (
+    Alive,
+    Channel,
+    Decoded,
+    Ended,
+    FromParent,
+    FromWorker,
+    Open,
+    Opened,
+    Release,
+    Skipped,
+    Stop,
+    worker_channel,
+)
+from streamseg.sources.picture import PictureWriter
+from streamseg.sources.ring import RingWriter, slot_count
+
+ALIVE_EVERY = 1.0
+"""Seconds between signs of life while frames are decoded but none is handed over."""
+SKIPPED_EVERY = 0.25
+"""Seconds between two counts of dropped frames."""
+
+
+class Worker:
+    """Does the parent's jobs in order, while a second thread listens for releases and the end."""
+
+    def __init__(self, channel: Channel[FromParent]) -> None:
+        self._channel = channel
+        self._jobs: queue.SimpleQueue[Open | None] = queue.SimpleQueue()
+        self._ring: tuple[int, RingWriter] | None = None
+        self._stopping = False
+        self._last_sent = 0.0
+
+    def listen(self) -> None:
+        """Take the parent's messages until it is gone; then the process ends at once."""
+        try:
+            while received := self._channel.receive():
+                self._handle(received[0])
+        finally:
+            os._exit(0)  # decoding may be stuck in FFmpeg, which no exception reaches
+
+    def _handle(self, message: FromParent) -> None:
+        ring = self._ring
+        match message:
+            case Open():
+                self._jobs.put(message)
+            case Release(job=number, slot=slot) if ring is not None and ring[0] == number:
+                ring[1].release(slot)
+            case Stop():
+                self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._jobs.put(None)
+        if self._ring is not None:
+            self._ring[1].stop()
+
+    def run(self) -> None:
+        """Do jobs until told to stop."""
+        while (job := self._jobs.get()) is not None:
+            self.send(Ended(job.job, self._read(job)))
+
+    def send(self, message: FromWorker, *, fd: int | None = None) -> None:
+        """Send to the parent; without a parent the process ends."""
+        self._last_sent = time.monotonic()
+        try:
+            self._channel.send(message, fd=fd)
+        except OSError:
+            os._exit(0)
+
+    def alive(self, job: int) -> None:
+        """Give a sign of life if it is time for one."""
+        if time.monotonic() - self._last_sent > ALIVE_EVERY:
+            self.send(Alive(job))
+
+    def _read(self, job: Open) -> str | None:
+        """Read one source to its end; returns what went wrong."""
+        try:
+            with VideoReader(job.source, alive=lambda: self.alive(job.job)) as reader:
+                self._deliver(job, reader)
+        except ReadError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001  whatever a strange file provokes: the next one may be read
+            return f"{type(error).__name__}: {error}"
+        finally:
+            self._close_ring()
+        return None
+
+    def _deliver(self, job: Open, reader: VideoReader) -> None:
+        delivery: _Delivery | None = None
+        try:
+            for index, frame, ticks in reader.selected():
+                if self._stopping:
+                    return
+                delivery = delivery or self._announce(job, reader, frame)
+                delivery.take(job.first_index + index, frame, ticks)
+            if delivery is None and reader.last_frame is not None:
+                self._announce(job, reader, reader.last_frame)  # open and in order, but nothing was selected
+        finally:
+            if delivery is not None:
+                delivery.report_skipped()
+
+    def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
+        """Make the ring and tell the parent what kind of stream this is."""
+        writer = PictureWriter(frame)
+        slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
+        ring = RingWriter(writer.height, writer.width, slots)
+        self._ring = (job.job, ring)
+        if self._stopping:
+            ring.stop()
+        opened = Opened(
+            job=job.job,
+            width=writer.width,
+            height=writer.height,
+            time_base=reader.time_base.as_integer_ratio(),
+            fps=reader.fps,
+            frame_count=reader.frame_count,
+            has_audio=reader.has_audio,
+            slots=slots,
+        )
+        self.send(opened, fd=ring.fd)
+        return _Delivery(self, job, writer, ring)
+
+    def _close_ring(self) -> None:
+        if self._ring is not None:
+            ring = self._ring[1]
+            self._ring = None
+            ring.close()
+
+
+class _Delivery:
+    """Puts the frames of one job into its ring."""
+
+    def __init__(self, worker: Worker, job: Open, writer: PictureWriter, ring: RingWriter) -> None:
+        self._worker = worker
+        self._job = job
+        self._writer = writer
+        self._ring = ring
+        self._skipped = 0
+        self._next_index = job.first_index
+        self._last_report = 0.0
+
+    def take(self, index: int, frame: VideoFrame, ticks: int) -> None:
+        """Hand a frame over; a live one is dropped, and counted, if there is no room for it."""
+        now = time.time()
+        live = self._job.source.live
+        if live and not self._writer.fits(frame):
+            raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
+        self._next_index = index + 1
+        slot = self._ring.acquire(wait=not live)
+        if slot is not None:
+            self._writer.write(frame, self._ring.picture(slot))
+            self._worker.send(Decoded(self._job.job, slot, index, ticks, now))
+        elif live:
+            self._skipped += 1
+        if time.monotonic() - self._last_report > SKIPPED_EVERY:
+            self.report_skipped()
+
+    def report_skipped(self) -> None:
+        """Tell how many frames were dropped since the last time."""
+        self._last_report = time.monotonic()
+        if self._skipped:
+            self._worker.send(Skipped(self._job.job, self._skipped, self._next_index))
+            self._skipped = 0
+
+
+def _watch_parent(pid: int) -> None:
+    """End this process with its parent, even while a fork of the parent keeps the socket open."""
+    try:
+        select.select([os.pidfd_open(pid)], [], [])
+    except ProcessLookupError:
+        pass
+    except OSError:
+        return  # an old kernel or a sandbox: the socket's end has to do
+    os._exit(0)
+
+
+def main(socket_fd: str, parent_pid: str) -> None:
+    """Run the worker on an inherited socket."""
+    # A Ctrl-C or a service manager's SIGTERM reaches the whole group; what to do is the parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker = Worker(worker_channel(int(socket_fd)))
+    threading.Thread(target=_watch_parent, args=(int(parent_pid),), daemon=True).start()
+    threading.Thread(target=worker.listen, daemon=True).start()
+    worker.run()
+    os._exit(0)  # nothing is left to clean up, and FFmpeg's threads need not be waited for
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

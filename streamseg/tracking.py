@@ -1,0 +1,48 @@
+"""Ids that stay with an object: ByteTrack (Zhang et al. 2022) from the library ``trackers``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import supervision
+from trackers import ByteTrackTracker
+
+from streamseg.types import Instances
+
+_MEMORY_SECONDS = 2.0
+"""How long an object may be hidden and still keep its id."""
+_START_SCORE = 0.4
+"""An instance needs this score to begin a track; a known object is followed at any score."""
+
+
+class Tracker:
+    """The tracks of one stream and epoch. Instances that belong to no track have the id None."""
+
+    def __init__(self, *, fps: float | None) -> None:
+        """``fps``: frames per second of the stream, None if unknown (30 is assumed)."""
+        self._tracker = ByteTrackTracker(
+            lost_track_buffer=round(_MEMORY_SECONDS * 30),  # the library counts frames of 30 fps
+            frame_rate=fps or 30.0,
+            track_activation_threshold=_START_SCORE,
+            high_conf_det_threshold=_START_SCORE,
+            minimum_consecutive_frames=1,
+            minimum_iou_threshold=0.2,
+        )
+
+    def update(self, instances: Instances) -> Instances:
+        """Give the instances of the next frame their ids."""
+        tracked = self._tracker.update(
+            supervision.Detections(
+                xyxy=instances.boxes.astype(np.float32).reshape(-1, 4),
+                confidence=instances.scores.astype(np.float32),
+                class_id=instances.class_ids,
+                # The library may return the detections in another order.
+                data={"row": np.arange(len(instances))},
+            )
+        )
+        ids: list[int | None] = [None] * len(instances)
+        if len(tracked):
+            for row, track in zip(tracked.data["row"], tracked.tracker_id, strict=True):
+                ids[int(row)] = int(track) if track >= 0 else None
+        return replace(instances, ids=tuple(ids))

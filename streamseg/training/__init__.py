@@ -1,0 +1,1 @@
+"""Targets, losses, data, training loop and evaluation."""

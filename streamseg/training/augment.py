@@ -1,0 +1,143 @@
+"""Random changes of a training image and its masks, all driven by one numpy generator."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.training.config import AugmentConfig
+
+_KEPT_PART = 0.2  # an object cut or covered to less than this is no longer recognisable: ignored
+
+_PADDING = (124, 116, 104)  # ImageNet's mean: near 0 once normalised, which is what inference pads with
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image and its n objects, all of one size (H, W)."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    masks: NDArray[np.uint8]
+    """(n, H, W) 0/1."""
+    class_ids: NDArray[np.int64]
+    """(n,)"""
+    unknown: NDArray[np.bool_]
+    """(n,) four-wheelers of unknown type."""
+    ignored: NDArray[np.bool_]
+    """(n,) crowds and remains of objects: neither taught nor punished."""
+
+    def select(self, keep: NDArray[np.bool_]) -> "Sample":
+        """Only the objects marked in ``keep`` (n,)."""
+        return replace(
+            self,
+            masks=self.masks[keep],
+            class_ids=self.class_ids[keep],
+            unknown=self.unknown[keep],
+            ignored=self.ignored[keep],
+        )
+
+
+def place_on_canvas(
+    sample: Sample, canvas: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+) -> Sample:
+    """Flip, scale and crop or pad a sample to ``canvas`` (H, W); the rest is grey, as at inference."""
+    matrix = _placement(sample, canvas, config, rng)
+    size = (canvas[1], canvas[0])
+    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=_PADDING)
+    masks = np.zeros((len(sample.masks), *canvas), dtype=np.uint8)
+    for target, mask in zip(masks, sample.masks, strict=True):
+        cv2.warpAffine(mask, matrix, size, dst=target, flags=cv2.INTER_NEAREST)
+    scale = abs(matrix[0, 0]) * matrix[1, 1]
+    before = sample.masks.sum(axis=(1, 2)) * scale
+    placed = replace(sample, image=image, masks=masks)
+    return _ignore_remains(placed, before)
+
+
+def _placement(
+    sample: Sample, canvas: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """2 x 3 affine matrix from image to canvas pixels."""
+    height, width = sample.image.shape[:2]
+    ratios = (canvas[0] / height, canvas[1] / width)
+    low, high = config.scale[0] * min(ratios), config.scale[1] * max(ratios)
+    scale = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    focus = _focus(sample, rng)
+    offsets = [
+        _offset(extent * scale, size, centre * scale, rng)
+        for extent, size, centre in zip((width, height), canvas[::-1], focus, strict=True)
+    ]
+    matrix = np.array([[scale, 0, offsets[0]], [0, scale, offsets[1]]])
+    if rng.random() < config.flip:
+        matrix[0] = [-scale, 0, canvas[1] - 1 - offsets[0]]
+    return matrix
+
+
+def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:
+    """A point x, y that the crop shall contain: mostly one of an object."""
+    height, width = sample.image.shape[:2]
+    if len(sample.masks) and rng.random() < 0.8:
+        ys, xs = np.nonzero(sample.masks[rng.integers(len(sample.masks))])
+        if len(xs):
+            k = rng.integers(len(xs))
+            return float(xs[k]), float(ys[k])
+    return rng.uniform(0, width), rng.uniform(0, height)
+
+
+def _offset(extent: float, size: int, centre: float, rng: np.random.Generator) -> float:
+    """Where an axis of ``extent`` pixels begins on a canvas of ``size``, so that ``centre`` is seen."""
+    if extent <= size:
+        return rng.uniform(0, size - extent)
+    return float(np.clip(rng.uniform(0.2, 0.8) * size - centre, size - extent, 0))
+
+
+def copy_paste(
+    sample: Sample, other: Sample, rng: np.random.Generator, *, most: int = 5, smallest: int = 400
+) -> Sample:
+    """Paste up to ``most`` objects of ``other`` (same size) at their place into ``sample``.
+
+    Only objects of at least ``smallest`` pixels are taken. Covered pixels leave the masks below
+    (Ghiasi et al. 2021, simple copy-paste).
+    """
+    usable = ~other.ignored & (other.masks.sum(axis=(1, 2)) >= smallest)
+    chosen = np.zeros_like(usable)
+    indices = np.nonzero(usable)[0]
+    if not len(indices):
+        return sample
+    chosen[rng.choice(indices, size=min(len(indices), int(rng.integers(1, most + 1))), replace=False)] = True
+    pasted = other.select(chosen)
+    cover = pasted.masks.any(axis=0)
+    # A soft border: the network would otherwise learn the cut instead of the object.
+    alpha = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 0.8)[..., None]
+    image = (sample.image * (1 - alpha) + other.image * alpha + 0.5).astype(np.uint8)
+    before = sample.masks.sum(axis=(1, 2), dtype=np.int64)
+    below = _ignore_remains(replace(sample, image=image, masks=sample.masks * ~cover), before)
+    return Sample(
+        image=image,
+        masks=np.concatenate((below.masks, pasted.masks)),
+        class_ids=np.concatenate((below.class_ids, pasted.class_ids)),
+        unknown=np.concatenate((below.unknown, pasted.unknown)),
+        ignored=np.concatenate((below.ignored, pasted.ignored)),
+    )
+
+
+def _ignore_remains(sample: Sample, before: NDArray[np.floating | np.integer]) -> Sample:
+    """Drop objects that vanished; ignore those of which little is left. ``before`` (n,) pixels."""
+    area = sample.masks.sum(axis=(1, 2), dtype=np.int64)
+    remains = area < _KEPT_PART * before
+    return replace(sample, ignored=sample.ignored | remains).select(area > 0)
+
+
+def change_colour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Brightness, contrast, saturation and tint; now and then grey or blurred, as cameras are."""
+    x = image.astype(np.float32)
+    grey = x @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.6, 1.4)
+    x = grey[..., None] + (x - grey[..., None]) * saturation
+    mean = float(grey.mean())
+    x = (x - mean) * rng.uniform(0.65, 1.35) + mean * rng.uniform(0.65, 1.3)
+    x *= rng.uniform(0.93, 1.07, size=3).astype(np.float32)
+    if rng.random() < 0.15:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.5, 1.3))
+    return np.clip(x, 0, 255).astype(np.uint8)

@@ -1,0 +1,130 @@
+"""COCO mask AP per class, each class only on the images where all its objects are annotated."""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from streamseg.errors import UsageError
+from streamseg.masks.rle import encode_crop
+from streamseg.training.coco import CocoImage, read_coco
+from streamseg.types import Instances
+
+Segment = Callable[[NDArray[np.uint8]], Instances]
+_STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}
+"""Columns of the table and their place in COCOeval.stats."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """What COCO's evaluation says of one class."""
+
+    name: str
+    images: int
+    objects: int
+    values: dict[str, float]
+    """AP, AP50, ... in [0, 1]; -1 where there is nothing to find."""
+
+
+def evaluate(
+    segment: Segment,
+    classes: Sequence[str],
+    *,
+    images: Path,
+    annotations: Path,
+    predictions: Path | None = None,
+    progress: bool = True,
+) -> list[ClassScore]:
+    """Segment every image of a COCO file and score the masks, class by class.
+
+    ``segment`` takes (H, W, 3) uint8 RGB; give it a score threshold of 0. A class is scored on the
+    images whose ``exhaustive_category_ids`` list it (all images without that key). ``predictions``
+    gets the COCO results with the file's category ids, matched by name. Raises UsageError.
+    """
+    records = read_coco(annotations, images, tuple(classes))
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth = COCO(str(annotations))
+    category = {row["name"]: row["id"] for row in truth.dataset["categories"]}
+    rows = [
+        row
+        for record in tqdm(records, unit="image", disable=not progress)
+        for row in _predict(segment, record, category)
+    ]
+    if predictions is not None:
+        predictions.write_text(json.dumps(rows))
+    return [
+        _score(truth, rows, records, class_id, name, category[name])
+        for class_id, name in enumerate(classes)
+        if name in category
+    ]
+
+
+def _predict(segment: Segment, image: CocoImage, category: dict[str, int]) -> list[dict[str, Any]]:
+    pixels = cv2.imread(str(image.path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise UsageError(f"{image.path}: not a readable image")
+    found = segment(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    rows = []
+    for label, score, box, crop in zip(found.labels, found.scores, found.boxes, found.crops, strict=True):
+        if label in category:
+            rle = encode_crop(crop, box, found.height, found.width)
+            rows.append(
+                {
+                    "image_id": image.id,
+                    "category_id": category[label],
+                    "score": float(score),
+                    "segmentation": {"size": list(rle.size), "counts": rle.counts},
+                }
+            )
+    return rows
+
+
+def _score(
+    truth: COCO,
+    rows: Sequence[dict[str, Any]],
+    records: Sequence[CocoImage],
+    class_id: int,
+    name: str,
+    category: int,
+) -> ClassScore:
+    chosen = {record.id for record in records if class_id in record.exhaustive}
+    found = [row for row in rows if row["category_id"] == category and row["image_id"] in chosen]
+    objects = len(truth.getAnnIds(imgIds=sorted(chosen), catIds=[category], iscrowd=False))
+    if not found or not objects:
+        value = 0.0 if objects else -1.0
+        return ClassScore(name, len(chosen), objects, dict.fromkeys(_STATS, value))
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(found), iouType="segm")
+        evaluation.params.imgIds = sorted(chosen)
+        evaluation.params.catIds = [category]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    values = {column: float(evaluation.stats[place]) for column, place in _STATS.items()}
+    return ClassScore(name, len(chosen), objects, values)
+
+
+def format_table(scores: Sequence[ClassScore]) -> str:
+    """A Markdown table, values in per cent; the last row is the mean of the classes with objects."""
+    lines = [f"| class | images | objects | {' | '.join(_STATS)} |", "|---" * (3 + len(_STATS)) + "|"]
+    lines += [_row(s.name, str(s.images), str(s.objects), s.values) for s in scores]
+    means = {
+        column: float(np.mean([s.values[column] for s in scores if s.values[column] >= 0] or [-1.0]))
+        for column in _STATS
+    }
+    return "\n".join([*lines, _row("mean", "", "", means)])
+
+
+def _row(name: str, images: str, objects: str, values: dict[str, float]) -> str:
+    cells = [f"{100 * value:.1f}" if value >= 0 else "-" for value in values.values()]
+    return f"| {name} | {images} | {objects} | {' | '.join(cells)} |"

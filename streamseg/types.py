@@ -1,0 +1,240 @@
+"""The words of the house: what travels from a source to an output.
+
+    source -> StreamInfo, Frame -> FrameBatch -> Instances -> FrameResult -> output
+
+Everything here is small, frozen and free of torch, so that decode workers and subscribers can use
+it. Coordinates are in source pixels, x to the right and y down, the origin at the upper left corner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from streamseg.errors import RunError
+
+RESULT_VERSION = 1
+
+
+class FramePolicy(Enum):
+    """What happens to frames that come faster than they can be processed."""
+
+    EVERY_FRAME = "every_frame"
+    """Recorded files: the decoder waits, no frame is lost."""
+    NEWEST_FRAME = "newest_frame"
+    """Live sources: the newest frame wins, older ones are dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What is known of a stream once it is open; a live source opens again at every reconnect."""
+
+    stream: str
+    """Id of the stream, ``[A-Za-z0-9_.-]{1,64}``."""
+    url: str
+    """What was opened, credentials included: never show it unmasked."""
+    policy: FramePolicy
+    epoch: int
+    """0 at first, one more after every reconnect."""
+    width: int
+    height: int
+    time_base: Fraction
+    """Seconds per tick of :attr:`Frame.ticks`."""
+    fps: float | None
+    """Nominal frames per second, None when the container does not say."""
+    frame_count: int | None
+    """Selected frames to expect (an estimate, for progress), None when unknown or live."""
+    start: float = 0.0
+    """Seconds: where the selected part of a recorded file begins."""
+    end: float | None = None
+    """Seconds: where the selected part ends (exclusive); None is the end of the file."""
+    has_audio: bool = False
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Frame:
+    """One decoded picture. Whoever holds its ``pixels`` keeps its slot of the frame ring."""
+
+    stream: str
+    epoch: int
+    index: int
+    """Number among the decoded frames of the stream, from 0; dropped and skipped ones count."""
+    ticks: int
+    """Presentation time in units of ``time_base``."""
+    time_base: Fraction
+    time: float
+    """UNIX seconds when the frame was decoded."""
+    pixels: NDArray[np.uint8]
+    """(height, width, 3) uint8 RGB, read-only."""
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8:
+            raise ValueError(
+                f"pixels must be (height, width, 3) uint8, got {self.pixels.shape} {self.pixels.dtype}"
+            )
+
+    @property
+    def pts(self) -> float:
+        """Presentation time in seconds."""
+        return float(self.ticks * self.time_base)
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class FramesDropped:
+    """``count`` frames of a live stream that will never be processed."""
+
+    stream: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """No more frames will come from this stream; ``error`` says why if that is not its proper end."""
+
+    stream: str
+    error: RunError | None = None
+
+
+SourceEvent = StreamInfo | Frame | FramesDropped | StreamEnded
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames of any streams that the network takes together, oldest first."""
+
+    frames: tuple[Frame, ...]
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise ValueError("a batch needs at least one frame")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """The objects found in one image, best score first (N of them; N may be 0)."""
+
+    height: int
+    width: int
+    class_ids: NDArray[np.int64]
+    """(N,) indices into the model's class names."""
+    labels: tuple[str, ...]
+    """N class names."""
+    scores: NDArray[np.float32]
+    """(N,) in [0, 1]."""
+    boxes: NDArray[np.int64]
+    """(N, 4) x1, y1, x2, y2, tight around the mask, x2 and y2 exclusive."""
+    crops: tuple[NDArray[np.bool_], ...]
+    """N masks, each (y2 - y1, x2 - x1), the part of the full mask inside its box."""
+    ids: tuple[int | None, ...] = ()
+    """N track ids, unique in the frame; None each (or empty) without tracking."""
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if not (len(self.class_ids) == len(self.scores) == len(self.boxes) == len(self.crops) == n):
+            raise ValueError("class_ids, labels, scores, boxes and crops must have one length")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Full masks, (N, height, width) bool. Costs N full frames of memory."""
+        full = np.zeros((len(self), self.height, self.width), dtype=np.bool_)
+        for mask, (x1, y1, x2, y2), crop in zip(full, self.boxes, self.crops, strict=True):
+            mask[y1:y2, x1:x2] = crop
+        return full
+
+
+class RunLengths(msgspec.Struct, frozen=True):
+    """A full-frame COCO run-length encoding, as ``pycocotools.mask`` reads and writes it."""
+
+    size: tuple[int, int]
+    """height, width."""
+    counts: str
+    """COCO's compressed counts."""
+
+
+class InstanceResult(msgspec.Struct, frozen=True):
+    """One object of a :class:`FrameResult`."""
+
+    id: int | None
+    """Stable for one object within stream and epoch; None without tracking."""
+    label: str
+    class_id: int
+    score: float
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2 in source pixels, tight around the mask, x2 and y2 exclusive."""
+    area: int
+    """Pixels of the mask."""
+    rle: RunLengths = msgspec.field(name="mask")
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The decoded mask, (height, width) bool."""
+        from streamseg.masks.rle import decode_mask  # noqa: PLC0415  decoding is needed by few
+
+        return decode_mask(self.rle)
+
+
+class FrameResult(msgspec.Struct, frozen=True):
+    """What is said of one frame, version 1: an NDJSON line, a Redis field."""
+
+    v: int
+    stream: str
+    epoch: int
+    frame: int
+    """Number among the decoded frames of the stream, from 0."""
+    pts: float
+    """Seconds on the stream's clock."""
+    time: float
+    """UNIX seconds when the frame was decoded."""
+    width: int
+    height: int
+    latency_ms: float
+    """From decoding to publication."""
+    model: str
+    instances: tuple[InstanceResult, ...]
+    """Best score first."""
+
+
+class Output(Protocol):
+    """Where results go. Each output lives in one thread of its own behind a bounded queue."""
+
+    needs_pixels: bool
+    """Whether ``write`` is given the frame and its instances (a backlog of pictures is kept short)."""
+
+    def open(self, info: StreamInfo) -> None:
+        """Prepare for a stream, or for its next epoch. Raises OutputError or UsageError."""
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        """Hand on one frame's result; results of a stream come in order. Raises OutputError.
+
+        ``frame`` and ``instances`` are None unless :attr:`needs_pixels`.
+        """
+
+    def close(self, stream: str, *, complete: bool) -> None:
+        """Finish a stream; not ``complete`` when its source failed. Raises OutputError."""
+
+    def shutdown(self) -> None:
+        """Let go of everything, after the last stream was closed."""
+
+
+EmitEvent = Callable[[SourceEvent], None]
