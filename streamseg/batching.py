@@ -13,8 +13,17 @@ from streamseg.types import Frame, FrameBatch, FramePolicy, FramesDropped
 class _Stream:
     policy: FramePolicy
     waiting: deque[Frame] = field(default_factory=deque)
-    since: float = 0.0
-    """When the place of the first waiting frame was taken (a newer live frame inherits it)."""
+    arrivals: deque[float] = field(default_factory=deque)
+    """When each place in ``waiting`` was taken; a newer live frame inherits it."""
+    turn: int = 0
+    """Grows with every frame served: who has the lowest is next."""
+    ended: bool = False
+
+    @property
+    def can_give_more(self) -> bool:
+        """Whether waiting could bring another frame of this stream into the batch."""
+        live_frame_waits = self.policy is FramePolicy.NEWEST_FRAME and len(self.waiting) > 0
+        return not (self.ended or live_frame_waits)
 
 
 class Batcher:
@@ -39,37 +48,37 @@ class Batcher:
         self._max_batch, self._max_wait = max_batch, max_wait
         self._group, self._on_drop, self._clock = group, on_drop, clock
         self._streams: dict[str, _Stream] = {}
+        self._turn = 0
         self._changed = threading.Condition()
         self._closed = False
 
     def open(self, stream: str, policy: FramePolicy) -> None:
         """Expect frames of a stream (again, after a reconnect)."""
         with self._changed:
-            self._streams.setdefault(stream, _Stream(policy))
+            if stream not in self._streams:
+                # A newcomer takes its turn among the others instead of catching up with them.
+                self._streams[stream] = _Stream(policy, turn=self._turn)
 
     def put(self, frame: Frame) -> None:
         """Take a frame of an open stream; never blocks."""
-        dropped = False
         with self._changed:
             stream = self._streams[frame.stream]
-            if not stream.waiting:
-                stream.since = self._clock()
-            elif stream.policy is FramePolicy.NEWEST_FRAME:
+            replaces = stream.policy is FramePolicy.NEWEST_FRAME and len(stream.waiting) > 0
+            if replaces:
                 stream.waiting.clear()
-                dropped = True
+            else:
+                stream.arrivals.append(self._clock())
             stream.waiting.append(frame)
             self._changed.notify()
-        if dropped:
+        if replaces:
             self._on_drop(FramesDropped(frame.stream, "superseded", 1))
 
     def end(self, stream: str) -> None:
         """No more frames will come; those waiting are still served."""
         with self._changed:
-            if stream in self._streams and not self._streams[stream].waiting:
-                del self._streams[stream]
-            elif stream in self._streams:
-                # What waits shall not wait for company that cannot come.
-                self._streams[stream].since = -float("inf")
+            if stream in self._streams:
+                self._streams[stream].ended = True
+                self._forget_finished()
             self._changed.notify()
 
     def close(self) -> None:
@@ -85,31 +94,36 @@ class Batcher:
                 waiting = [s for s in self._streams.values() if s.waiting]
                 if not waiting and self._closed:
                     return None
-                if waiting:
-                    patience = min(s.since for s in waiting) + self._max_wait - self._clock()
-                    if patience <= 0 or self._closed or self._is_complete(waiting):
-                        return self._take(waiting)
-                    self._changed.wait(patience)
-                else:
+                if not waiting:
                     self._changed.wait()
+                    continue
+                patience = min(s.arrivals[0] for s in waiting) + self._max_wait - self._clock()
+                if patience <= 0 or self._closed or self._is_complete():
+                    return self._take(waiting)
+                self._changed.wait(patience)
 
-    def _is_complete(self, waiting: list[_Stream]) -> bool:
-        if sum(len(s.waiting) for s in waiting) >= self._max_batch:
-            return True
-        # Every live stream has given the one frame it can give: nobody is left to wait for.
-        return len(waiting) == len(self._streams) and all(
-            s.policy is FramePolicy.NEWEST_FRAME for s in waiting
-        )
+    def _is_complete(self) -> bool:
+        """Whether the batch is full, or nobody is left to wait for."""
+        streams = self._streams.values()
+        full = sum(len(s.waiting) for s in streams) >= self._max_batch
+        return full or not any(s.can_give_more for s in streams)
 
     def _take(self, waiting: list[_Stream]) -> FrameBatch:
-        waiting.sort(key=lambda s: s.since)
-        group = self._group(waiting[0].waiting[0])
+        oldest = min(waiting, key=lambda s: s.arrivals[0])
+        group = self._group(oldest.waiting[0])
         frames: list[Frame] = []
         while len(frames) < self._max_batch:
             ready = [s for s in waiting if s.waiting and self._group(s.waiting[0]) == group]
             if not ready:
                 break
-            for stream in ready[: self._max_batch - len(frames)]:
-                frames.append(stream.waiting.popleft())
-                stream.since = max(stream.since, self._clock())
+            stream = min(ready, key=lambda s: s.turn)
+            frames.append(stream.waiting.popleft())
+            stream.arrivals.popleft()
+            self._turn += 1
+            stream.turn = self._turn
+        self._forget_finished()
         return FrameBatch(tuple(frames))
+
+    def _forget_finished(self) -> None:
+        for name in [n for n, s in self._streams.items() if s.ended and not s.waiting]:
+            del self._streams[name]

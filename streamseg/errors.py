@@ -14,7 +14,9 @@ holds a password (see :func:`mask_password`).
 
 import re
 
-_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/?#]*):(?P<password>[^\s/?#]*)@")
+_CREDENTIALS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/?#]*):(?P<password>[^\s/?#]*)@"
+)
 
 
 def mask_password(text: str) -> str:

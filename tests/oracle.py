@@ -51,3 +51,40 @@ class Oracle:
 
     def state_dict(self) -> dict[str, Tensor]:
         return {key.removeprefix("sd/"): self.tensor(key) for key in self.keys("sd/")}
+
+
+_HEAD_NAMES = {
+    "mask_convs_x": "mask_tower_x",
+    "mask_convs_y": "mask_tower_y",
+    "mask_convs": "mask_tower",
+    "cls_convs": "class_tower",
+    "conv_mask_list_x": "mask_outputs_x",
+    "conv_mask_list_y": "mask_outputs_y",
+    "conv_cls": "class_output",
+}
+_NECK_NAMES = {"lateral_convs": "lateral_convs", "fpn_convs": "output_convs"}
+
+
+def head_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a reference head under our names."""
+    renamed = {}
+    for key, tensor in state.items():
+        first, _, rest = key.partition(".")
+        renamed[f"{_HEAD_NAMES[first]}.{rest}"] = tensor
+    return renamed
+
+
+def detector_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a whole reference detector under our names."""
+    renamed = {}
+    for key, tensor in state.items():
+        part, _, rest = key.partition(".")
+        if part == "mask_head":
+            ((name, _),) = head_state({rest: tensor}).items()
+            renamed[f"head.{name}"] = tensor
+        elif part == "neck":
+            kind, level, _, leaf = rest.split(".")
+            renamed[f"neck.{_NECK_NAMES[kind]}.{level}.{leaf}"] = tensor
+        else:
+            renamed[key] = tensor
+    return renamed

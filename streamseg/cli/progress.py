@@ -32,5 +32,5 @@ class Progress:
             elif event.policy is FramePolicy.NEWEST_FRAME or event.frame_count is None:
                 self._endless, self._bar.total = True, None
             elif not self._endless:
-                self._bar.total += event.frame_count
+                self._bar.total = (self._bar.total or 0) + event.frame_count
                 self._bar.refresh()

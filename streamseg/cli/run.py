@@ -23,7 +23,7 @@ EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results stree
 logger = logging.getLogger(__name__)
 
 
-def run(
+def run(  # noqa: PLR0917  the command line is made from this signature
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -32,7 +32,9 @@ def run(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML file; flags override it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="YAML file; flags override it.")
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", help="Overlay video: file, folder, or template with {stream}."),
@@ -49,9 +51,7 @@ def run(
         str | None, typer.Option(help="Bundled name or .safetensors file.  [default: demo]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.  [default: auto]")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, fp32, bf16 or fp16.  [default: auto]")
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.  [default: auto]")] = None,
     classes: Annotated[str | None, typer.Option(help="Keep only these, e.g. person,car.")] = None,
     score: Annotated[
         float | None, typer.Option(help="Keep instances of at least this score.  [default: 0.3]")
@@ -118,7 +118,9 @@ def _add_outputs(
         given.append({"type": "redis", "url": redis, "overlays": overlays})
     if given:
         types = {output["type"] for output in given}
-        kept = [o for o in content.get("outputs") or [] if not (isinstance(o, dict) and o.get("type") in types)]
+        kept = [
+            o for o in content.get("outputs") or [] if not (isinstance(o, dict) and o.get("type") in types)
+        ]
         content["outputs"] = kept + given
 
 

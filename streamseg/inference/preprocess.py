@@ -59,9 +59,7 @@ class Normaliser:
         self._inverse_std = 1 / torch.tensor(spec.std, device=device)
         self._dtype = dtype
 
-    def __call__(
-        self, pictures: Tensor, sizes: Sequence[tuple[int, int]], canvas: tuple[int, int]
-    ) -> Tensor:
+    def __call__(self, pictures: Tensor, sizes: Sequence[tuple[int, int]], canvas: tuple[int, int]) -> Tensor:
         """(B, h, w, 3) uint8 RGB -> (B, 3, H, W) in channels-last order, H x W the canvas.
 
         ``sizes`` are the pictures' own heights and widths; the padding is 0 after normalisation.

@@ -59,7 +59,8 @@ class Segmenter:
         self._class_ids = _class_ids(classes, self.spec.classes)
         self._score = score
         self._test = self.spec.test.model_copy(update={"max_instances": max_instances})
-        self._detector = detector.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
+        detector = detector.eval().to(self.device, self.dtype)
+        self._detector = detector.to(memory_format=torch.channels_last)
         self._normalise = Normaliser(self.spec.input, device=self.device, dtype=self.dtype)
         self._streams = DeviceStreams(self.device)
 
@@ -108,7 +109,7 @@ class Segmenter:
 
         Smaller canvases are padded to the largest of the batch, as in the published code.
         """
-        geometries = tuple(geometry(*image.shape[:2], self.spec.input) for image in images)
+        geometries = tuple(geometry(image.shape[0], image.shape[1], self.spec.input) for image in images)
         canvas = (max(g.canvas[0] for g in geometries), max(g.canvas[1] for g in geometries))
         resized = [resize(image, g.resized) for image, g in zip(images, geometries, strict=True)]
         pictures = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))

@@ -29,7 +29,7 @@ PALETTE: tuple[Colour, ...] = (
 )
 _FILL = 0.42  # share of the colour: the object stays recognisable below it
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_REFERENCE_HEIGHT = 720  # a picture of that many rows gets labels of scale 0.5 and 2 pixel outlines
+_REFERENCE_HEIGHT = 720  # a picture of that many rows gets labels of scale 0.55 and 2 pixel outlines
 
 
 def paint(pixels: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
@@ -51,7 +51,7 @@ def paint(pixels: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
         _paint_mask(picture, instances.crops[i], instances.boxes[i].tolist(), colours[i], size)
     taken: list[Plate] = []
     for i, box in enumerate(instances.boxes.tolist()):
-        plate = _label_plate(_label(instances, i), colours[i], round(max(0.35, 0.5 * size), 2))
+        plate = _label_plate(_label(instances, i), colours[i], round(max(0.42, 0.55 * size), 2))
         _paste(picture, plate, _free_place(box, plate.shape, picture.shape, taken))
     return picture
 
@@ -59,8 +59,10 @@ def paint(pixels: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
 def _colours(instances: Instances) -> list[Colour]:
     """By track id; without tracking by rank from left to right, so that neighbours differ."""
     ids = instances.ids or (None,) * len(instances)
-    ranks = np.argsort(np.argsort(instances.boxes[:, 0], kind="stable")) if len(instances) else []
-    return [PALETTE[int(rank if id_ is None else id_) % len(PALETTE)] for id_, rank in zip(ids, ranks, strict=True)]
+    left = instances.boxes.reshape(-1, 4)[:, 0]
+    ranks: list[int] = np.argsort(np.argsort(left, kind="stable")).tolist()
+    numbers = [rank if id_ is None else id_ for id_, rank in zip(ids, ranks, strict=True)]
+    return [PALETTE[number % len(PALETTE)] for number in numbers]
 
 
 def _paint_mask(
@@ -101,7 +103,7 @@ def _label_plate(text: str, colour: Colour, scale: float) -> NDArray[np.uint8]:
     plate = np.full((height + baseline + margin, width + 2 * margin, 3), colour, dtype=np.uint8)
     luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     ink = (0, 0, 0) if luminance > 110 else (255, 255, 255)
-    origin = (margin, height + margin // 2 + baseline // 2)
+    origin = (margin, margin // 2 + height)
     cv2.putText(plate, text, origin, _FONT, scale, ink, thickness, cv2.LINE_AA)
     return plate
 

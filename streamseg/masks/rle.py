@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask  # not pycocotools.coco, which imports matplotlib
+
 from streamseg.types import RunLengths
 
 

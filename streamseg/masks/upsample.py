@@ -34,9 +34,9 @@ class Resampling:
     matrix: NDArray[np.float32]
     """(source length, network length)."""
     first: NDArray[np.int64]
-    """(network length,) first source pixel that a network pixel contributes to."""
+    """(network length,) first source pixel that this network pixel or a later one contributes to."""
     last: NDArray[np.int64]
-    """(network length,) last such source pixel."""
+    """(network length,) last source pixel that this network pixel or an earlier one contributes to."""
 
 
 def enlarge(
@@ -59,23 +59,23 @@ def enlarge(
 def _enlarge_one(
     soft: NDArray[np.float32], rows: Resampling, columns: Resampling, *, threshold: float
 ) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
-    inside = soft > threshold
-    vertical, horizontal = _span(inside.any(axis=1)), _span(inside.any(axis=0))
+    inside: NDArray[np.bool_] = soft > threshold
+    vertical, horizontal = _span(inside, axis=0), _span(inside, axis=1)
     if vertical is None or horizontal is None:
         return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
     near_y, (y0, y1), ys = _window(vertical, rows)
     near_x, (x0, x1), xs = _window(horizontal, columns)
-    part = ys @ soft[near_y, near_x] @ xs.T > threshold
-    vertical, horizontal = _span(part.any(axis=1)), _span(part.any(axis=0))
+    part: NDArray[np.bool_] = ys @ soft[near_y, near_x] @ xs.T > threshold
+    vertical, horizontal = _span(part, axis=0), _span(part, axis=1)
     if vertical is None or horizontal is None:
         return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
     box = (x0 + horizontal[0], y0 + vertical[0], x0 + horizontal[1], y0 + vertical[1])
     return box, np.ascontiguousarray(part[slice(*vertical), slice(*horizontal)])
 
 
-def _span(used: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """First and one past the last True."""
-    index = np.flatnonzero(used)
+def _span(mask: NDArray[np.bool_], *, axis: int) -> tuple[int, int] | None:
+    """First and one past the last index along ``axis`` that holds a True."""
+    index = np.flatnonzero(mask.any(axis=1 - axis))
     return (int(index[0]), int(index[-1]) + 1) if len(index) else None
 
 
@@ -91,9 +91,10 @@ def resampling(network: int, canvas: int, resized: int, source: int) -> Resampli
     """The linear map of one axis from ``network`` to ``source`` pixels."""
     matrix = (_bilinear(resized, source) @ _bilinear(network, canvas)[:resized]).astype(np.float32)
     used = matrix > 0
+    # Network pixels on the padding contribute to none: they take their neighbours' ends.
     first = np.where(used.any(axis=0), used.argmax(axis=0), source)
     last = np.where(used.any(axis=0), source - 1 - used[::-1].argmax(axis=0), -1)
-    return Resampling(matrix, first, last)
+    return Resampling(matrix, np.minimum.accumulate(first[::-1])[::-1], np.maximum.accumulate(last))
 
 
 def _bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:

@@ -35,6 +35,7 @@ def output_conv(inputs: int, outputs: int) -> nn.Conv2d:
     """3x3 convolution to logits that start near probability 0.01."""
     conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
     nn.init.constant_(conv.bias, PRIOR_BIAS)
     return conv
 

@@ -1,6 +1,8 @@
 """Frame results as text: one JSON object a line, to a file per stream or to standard output."""
 
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -45,6 +47,11 @@ class NdjsonOutput:
         if self._stdout is not None:
             return None
         return output_path(self._template, stream, ".ndjson", several=self._several)
+
+    def check(self, streams: Sequence[str]) -> None:
+        """Make sure, before anything is processed, that the files can be written. Raises UsageError."""
+        for path in filter(None, map(self.path, streams)):
+            check_writable(path)
 
     def open(self, info: StreamInfo) -> None:
         """Open the stream's file; a next epoch goes on in it. Raises UsageError."""
@@ -97,5 +104,6 @@ class NdjsonOutput:
                 written += file.raw.write(line[written:])
             file.size += len(line)
         except OSError as error:
-            file.raw.truncate(file.size)  # half a line, on a disk that is full
+            with suppress(OSError):
+                file.raw.truncate(file.size)  # half a line, on a disk that is full
             raise OutputError(f"cannot write {file.path}: {error.strerror or error}") from error

@@ -10,11 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 from streamseg.errors import OutputError, StreamsegError
+from streamseg.outputs.backlog import Close, Entry, Lane, Put
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamInfo
 
 logger = logging.getLogger(__name__)
@@ -25,41 +25,18 @@ _WARN_EVERY = 10.0  # seconds between two warnings of dropped results of one str
 
 
 @runtime_checkable
+class PixelsOptional(Protocol):
+    """An output that needs pixels but does without them for results that had to wait."""
+
+    pixels_optional: bool
+
+
+@runtime_checkable
 class Patient(Protocol):
     """An output that may wait for a peer inside ``write``."""
 
     def hurry(self) -> None:
         """Take notice, in any thread, that the run is over: from now on waits are bounded."""
-
-
-@dataclass(slots=True)
-class _Put:
-    result: FrameResult
-    frame: Frame | None
-    instances: Instances | None
-
-
-@dataclass(slots=True)
-class _Close:
-    complete: bool
-
-
-@dataclass(slots=True)
-class _Lane:
-    """The entries of one stream that wait, oldest first."""
-
-    limit: int | None
-    entries: deque[StreamInfo | _Put | _Close] = field(default_factory=deque)
-    puts: int = 0
-    warned: float = 0.0
-
-    def drop_oldest(self) -> None:
-        """Remove the oldest result, and before it every opening that another one follows."""
-        kept: list[StreamInfo | _Put | _Close] = []
-        while not isinstance(entry := self.entries.popleft(), _Put):
-            kept = [entry] if isinstance(entry, StreamInfo) else [*kept, entry]
-        self.entries.extendleft(reversed(kept))
-        self.puts -= 1
 
 
 class OutputQueue:
@@ -86,14 +63,17 @@ class OutputQueue:
         """Results discarded because the output had failed."""
         self._output = output
         self._on_error = on_error
-        self._backlog = backlog or (PICTURE_BACKLOG if output.needs_pixels else RESULT_BACKLOG)
-        self._lanes: dict[str, _Lane] = {}
+        self._optional = isinstance(output, PixelsOptional) and output.pixels_optional
+        pictures = output.needs_pixels and not self._optional
+        self._backlog = backlog or (PICTURE_BACKLOG if pictures else RESULT_BACKLOG)
+        self._lanes: dict[str, Lane] = {}
         self._turns: deque[str] = deque()
         """Streams with entries, each once: they take turns, so that none waits behind another."""
         self._opened: set[str] = set()
         self._changed = threading.Condition()
         self._finishing = self._aborting = False
         self._handled = 0
+        self._writing = False
         self._thread = threading.Thread(target=self._run, name=f"output-{self.name}", daemon=True)
         self._thread.start()
 
@@ -104,9 +84,10 @@ class OutputQueue:
 
     def open(self, info: StreamInfo) -> None:
         """Announce a stream, or its next epoch."""
-        limit = self._backlog if info.policy is FramePolicy.NEWEST_FRAME else None
+        live = info.policy is FramePolicy.NEWEST_FRAME
+        lane = Lane(self._backlog, PICTURE_BACKLOG if self._optional else None) if live else Lane(None)
         with self._changed:
-            lane = self._lanes.setdefault(info.stream, _Lane(limit))
+            lane = self._lanes.setdefault(info.stream, lane)
             self._append(info.stream, lane, info)
 
     def put(self, result: FrameResult, frame: Frame, instances: Instances) -> None:
@@ -121,9 +102,11 @@ class OutputQueue:
                 return
             lane = self._lanes[result.stream]
             keep = lane.limit is None or self._output.needs_pixels
-            entry = _Put(result, frame if keep else None, instances if self._output.needs_pixels else None)
+            entry = Put(result, frame if keep else None, instances if self._output.needs_pixels else None)
             lane.puts += 1
             self._append(result.stream, lane, entry)
+            if entry.frame is not None:
+                lane.strip_oldest(entry)
             if lane.limit is not None and lane.puts > lane.limit:
                 lane.drop_oldest()
                 self._count_drop(result.stream, lane)
@@ -135,7 +118,7 @@ class OutputQueue:
         """
         with self._changed:
             if (lane := self._lanes.get(stream)) is not None:
-                self._append(stream, lane, _Close(complete))
+                self._append(stream, lane, Close(complete))
 
     def finish(self, timeout: float | None = None) -> None:
         """Write all that waits, shut the output down and return; see :attr:`error` then.
@@ -152,8 +135,7 @@ class OutputQueue:
             handled = self._handled
             self._thread.join(timeout)
         if self._thread.is_alive():
-            waiting = len(self) + 1
-            self._fail(OutputError(f"{self.name} was stuck for {timeout:g} s, {waiting} results are lost"))
+            self._fail(OutputError(f"{self.name} was stuck for {timeout:g} s"))
             self.abort(timeout=0)
 
     def abort(self, timeout: float = 2.0) -> None:
@@ -168,13 +150,13 @@ class OutputQueue:
         if isinstance(self._output, Patient):
             self._output.hurry()
 
-    def _append(self, stream: str, lane: _Lane, entry: StreamInfo | _Put | _Close) -> None:
+    def _append(self, stream: str, lane: Lane, entry: Entry) -> None:
         if not lane.entries:
             self._turns.append(stream)
         lane.entries.append(entry)
         self._changed.notify()
 
-    def _count_drop(self, stream: str, lane: _Lane) -> None:
+    def _count_drop(self, stream: str, lane: Lane) -> None:
         self.dropped[stream] = self.dropped.get(stream, 0) + 1
         if (now := time.monotonic()) - lane.warned > _WARN_EVERY:
             lane.warned = now
@@ -188,12 +170,13 @@ class OutputQueue:
             if self.error is None:
                 self._guarded(partial(self._handle, *turn))
             self._handled += 1
+            self._writing = False
             del turn  # lets go of the frame before the next wait
         for stream in sorted(self._opened):
             self._guarded(partial(self._close, stream, complete=False))
         self._guarded(self._output.shutdown)
 
-    def _next(self) -> tuple[str, StreamInfo | _Put | _Close] | None:
+    def _next(self) -> tuple[str, Entry] | None:
         """Wait for the next entry; None when there will be none."""
         with self._changed:
             while not self._turns and not self._finishing and not self._aborting:
@@ -205,18 +188,19 @@ class OutputQueue:
             stream = self._turns.popleft()
             lane = self._lanes[stream]
             entry = lane.entries.popleft()
-            lane.puts -= isinstance(entry, _Put)
+            if isinstance(entry, Put):
+                lane.forget(entry)
+            self._writing = isinstance(entry, Put)
             if lane.entries:
                 self._turns.append(stream)
             return stream, entry
 
-    def _handle(self, stream: str, entry: StreamInfo | _Put | _Close) -> None:
+    def _handle(self, stream: str, entry: Entry) -> None:
         match entry:
-            case _Put(result, frame, instances) if self._output.needs_pixels:
-                self._output.write(result, frame, instances)
-            case _Put(result):
-                self._output.write(result, None, None)
-            case _Close(complete):
+            case Put(result, frame, instances):
+                pixels = self._output.needs_pixels
+                self._output.write(result, frame if pixels else None, instances)
+            case Close(complete):
                 self._close(stream, complete=complete)
             case StreamInfo():
                 self._opened.add(stream)
@@ -240,15 +224,18 @@ class OutputQueue:
             if self.error is not None:
                 logger.debug("%s failed again: %s", self.name, error)
                 return
-            self.error = _without_traceback(error)
             self._discard()
+            if self._finishing and self.lost:
+                error = OutputError(f"{error}; {self.lost} results are lost")
+            self.error = _without_traceback(error)
         self._on_error(error)
 
     def _discard(self) -> None:
-        self.lost += sum(lane.puts for lane in self._lanes.values())
+        self.lost += self._writing + sum(lane.puts for lane in self._lanes.values())
         self._turns.clear()
         for lane in self._lanes.values():
             lane.entries.clear()
+            lane.pictured.clear()
             lane.puts = 0
 
 

@@ -50,12 +50,15 @@ class VideoReader:
         self._alive = alive
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
+        self._open()
+
+    def _open(self) -> None:
         try:
-            self._container = _open(source)
+            self._container = _open_container(self._source)
         except (av.FFmpegError, OSError) as error:
             raise ReadError(explain(error)) from None
         try:
-            self._stream = _video_stream(self._container, source)
+            self._stream = _video_stream(self._container, self._source)
         except ReadError:
             self._container.close()
             raise
@@ -171,7 +174,9 @@ class VideoReader:
                 yield from frames
                 return
         if sought:
-            self._seek(self._origin)
+            # Not by seeking to the beginning: in a transport stream that may end behind its first key frame.
+            self._container.close()
+            self._open()
         yield from self._frames()
 
     def _seek(self, ticks: int) -> bool:
@@ -244,7 +249,7 @@ class _Timer:
         return ticks
 
 
-def _open(source: Source) -> InputContainer:
+def _open_container(source: Source) -> InputContainer:
     """Open the container. Raises av.FFmpegError or OSError."""
     if "://" not in source.url:
         if source.live:

@@ -50,8 +50,8 @@ class _Reading:
     """A source from its first opening until its StreamEnded."""
 
     source: Source
-    deadline: float
-    """When a live source that never delivered is given up; infinite once it did."""
+    deadline: float = math.inf
+    """When a live source that never delivered is given up: set once an attempt is under way."""
     epoch: int = -1
     next_index: int = 0
     failures: int = 0
@@ -93,8 +93,7 @@ class Lane:
 
     def begin(self, source: Source) -> None:
         """Read a source; only when not busy."""
-        deadline = time.monotonic() + self._settings.connect_timeout if source.live else math.inf
-        self._reading = _Reading(source, deadline)
+        self._reading = _Reading(source)
         self._open(self._reading)
 
     def _open(self, reading: _Reading) -> None:
@@ -138,6 +137,7 @@ class Lane:
             if fd is not None:
                 os.close(fd)
             return
+        self._count_down(reading)
         match message:
             case Opened() if fd is not None:
                 self._opened(reading, message, fd)
@@ -150,6 +150,14 @@ class Lane:
                 self._over(reading, error)
             case Alive() | Opened():
                 pass
+
+    def _count_down(self, reading: _Reading) -> None:
+        """Limit the time for connecting, from the first word of a worker on.
+
+        Starting the interpreters of fifty workers alone can take longer than a camera may.
+        """
+        if reading.source.live and reading.epoch < 0 and reading.deadline == math.inf:
+            reading.deadline = time.monotonic() + self._settings.connect_timeout
 
     def _opened(self, reading: _Reading, opened: Opened, fd: int) -> None:
         try:
@@ -245,6 +253,7 @@ class Lane:
         if not reading.source.live:
             self._end(None if error is None else SourceError(f"{reading.source.shown}: {error}"))
             return
+        self._count_down(reading)
         timing, retry = self._settings.timing, self._settings.retry
         reading.error = error or "the stream ended"
         reading.failures += 1

@@ -97,7 +97,7 @@ class Skipped(msgspec.Struct, frozen=True, tag=True):
 
 
 class Alive(msgspec.Struct, frozen=True, tag=True):
-    """Decoding goes on although there is nothing to hand over."""
+    """The job was begun, or decoding goes on although there is nothing to hand over."""
 
     job: int
 

@@ -17,7 +17,9 @@ class PictureWriter:
     conversion. It follows each frame's own colour range and matrix.
     """
 
-    def __init__(self, first: VideoFrame) -> None:
+    def __init__(self, first: VideoFrame, *, threads: int = 1) -> None:
+        """``first`` gives size and orientation; ``threads`` share the conversion of one frame."""
+        self._threads = threads
         self._size = (first.width, first.height)
         # Telephones store pictures as the sensor lies and say by how much to turn them.
         self._quarter_turns = round(first.rotation / 90) % 4
@@ -40,8 +42,9 @@ class PictureWriter:
     def write(self, frame: VideoFrame, picture: NDArray[np.uint8]) -> None:
         """Fill ``picture``, (height, width, 3) uint8; a frame of another size is scaled."""
         width, height = self._size
-        # One thread: streams are many, and each has a process of its own already.
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", threads=self._threads
+        )
         plane: Any = rgb.planes[0]  # a buffer, which its type stub does not say
         pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
         np.copyto(picture, np.rot90(pixels, self._quarter_turns))

@@ -84,6 +84,11 @@ class SourceReader:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="streamseg-sources", daemon=True)
 
+    @property
+    def running(self) -> bool:
+        """Whether events may still come."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to read."""
         self._thread.start()

@@ -38,6 +38,8 @@ from streamseg.sources.ring import RingWriter, slot_count
 
 ALIVE_EVERY = 1.0
 """Seconds between signs of life while frames are decoded but none is handed over."""
+FILE_THREADS = min(4, os.cpu_count() or 1)
+"""For converting a recording's frames to RGB, beside the decoder's own threads."""
 SKIPPED_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
 
@@ -96,6 +98,7 @@ class Worker:
 
     def _read(self, job: Open) -> str | None:
         """Read one source to its end; returns what went wrong."""
+        self.send(Alive(job.job))
         try:
             with VideoReader(job.source, alive=lambda: self.alive(job.job)) as reader:
                 self._deliver(job, reader)
@@ -123,7 +126,8 @@ class Worker:
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
-        writer = PictureWriter(frame)
+        # Cameras are many and slow; a recording is to be read as fast as it goes.
+        writer = PictureWriter(frame, threads=1 if job.source.live else FILE_THREADS)
         slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
         ring = RingWriter(writer.height, writer.width, slots)
         self._ring = (job.job, ring)

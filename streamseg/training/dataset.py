@@ -129,7 +129,8 @@ def load_sample(image: CocoImage) -> Sample:
 
 def _boxes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(n, H, W), none empty -> (n, 4) tight x1, y1, x2, y2, the latter two exclusive."""
-    columns, rows = masks.any(axis=1), masks.any(axis=2)
+    columns: NDArray[np.bool_] = np.any(masks, axis=1)
+    rows: NDArray[np.bool_] = np.any(masks, axis=2)
     return np.stack(
         (
             columns.argmax(axis=1),

@@ -63,7 +63,7 @@ def evaluate(
     if predictions is not None:
         predictions.write_text(json.dumps(rows))
     return [
-        _score(truth, rows, records, class_id, name, category[name])
+        _score(truth, rows, records, class_id=class_id, name=name, category=category[name])
         for class_id, name in enumerate(classes)
         if name in category
     ]
@@ -93,6 +93,7 @@ def _score(
     truth: COCO,
     rows: Sequence[dict[str, Any]],
     records: Sequence[CocoImage],
+    *,
     class_id: int,
     name: str,
     category: int,

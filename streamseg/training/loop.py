@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,7 +86,7 @@ def _start(config: TrainConfig, device: torch.device) -> TrainingState:
     torch.manual_seed(config.seed)
     detector = Detector(config.model)
     _load_initial_weights(detector, config)
-    detector.to(device, memory_format=torch.channels_last)
+    detector = detector.to(device).to(memory_format=torch.channels_last)
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
     average = copy.deepcopy(detector).requires_grad_(False).eval()
     return TrainingState(detector, average, _optimizer(detector, config))
@@ -167,11 +168,11 @@ def _loop(
     state.save(checkpoint)
 
 
-def _batches(config: TrainConfig, *, first: int) -> DataLoader[TrainingBatch]:
+def _batches(config: TrainConfig, *, first: int) -> Iterable[TrainingBatch]:
     images = read_coco(config.data.train, config.data.images, config.model.classes)
     stream = TrainingStream(images, config)
     return DataLoader(
-        stream,  # type: ignore[arg-type]  collate turns items into a TrainingBatch
+        stream,
         batch_size=config.schedule.batch,
         sampler=range(first, len(stream)),
         collate_fn=collate,
@@ -193,7 +194,7 @@ def _step(config: TrainConfig, state: TrainingState, batch: TrainingBatch, devic
     if not torch.isfinite(losses.total):
         raise RunError(f"step {state.step}: the loss is {losses.total.item()}; nothing was saved since")
     state.optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()  # type: ignore[no-untyped-call]
+    losses.total.backward()
     nn.utils.clip_grad_norm_(detector.parameters(), config.schedule.clip_norm)
     state.optimizer.step()
     _update_average(state, config.schedule.ema_decay)

@@ -1,0 +1,16 @@
+"""Results as they are published to Redis, in programs without torch, PyAV or OpenCV.
+
+    from streamseg.client import subscribe
+
+    for result in subscribe("redis://localhost:6379/0", ["lobby"]):
+        masks = [instance.mask for instance in result.instances]  # (height, width) bool each
+
+A mask is decoded when it is asked for. :func:`asubscribe` does the same for asyncio. Both survive a
+restart of the broker and go on after the last entry they saw.
+"""
+
+from streamseg.client.asynchronous import AsyncSubscription, asubscribe
+from streamseg.client.reading import Start
+from streamseg.client.synchronous import Subscription, subscribe
+
+__all__ = ["AsyncSubscription", "Start", "Subscription", "asubscribe", "subscribe"]

@@ -1,0 +1,185 @@
+"""One H.264 mp4 file that keeps the source's size and time stamps to the tick."""
+
+import logging
+import os
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from streamseg.errors import OutputError
+from streamseg.outputs.audio import AudioCopy
+
+logger = logging.getLogger(__name__)
+
+_CRF = 21
+_MAX_TIMESCALE = 2**31 - 1
+_BT709, _SMPTE170M, _LIMITED = 1, 6, 1  # ITU-T H.273 code points
+_ENCODER_OPTIONS = {
+    "preset": "veryfast",
+    "crf": str(_CRF),
+    # No B frames: decoding order is display order, so time stamps need no edit list to be exact, in
+    # every reader.
+    "bf": "0",
+}
+
+
+class Mp4Writer:
+    """Encodes pictures of one size into ``path``.
+
+    While it grows the file is a fragmented mp4 that loses at most the last two seconds if the
+    process is killed; :meth:`finish` turns it into a plain one with a single index.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        fps: float | None,
+        audio: AudioCopy | None,
+    ) -> None:
+        """Raises OutputError."""
+        self.path = path
+        self.size = (width, height)
+        self.frames = 0
+        self.timescale = _timescale(time_base)
+        self._last_pts = -1
+        self._rate = Fraction(fps or 25).limit_denominator(1001 * 60)
+        self._colours = _colours(height)
+        self._reformatter = VideoReformatter()
+        try:
+            self._container = self._open_container(path)
+            self._video = self._add_video(width, height)
+            self._audio = audio
+            if audio is not None:
+                audio.attach(self._container)
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._failure(error) from error
+
+    @property
+    def last_pts(self) -> int:
+        """Time stamp of the last picture in ticks of 1 / :attr:`timescale` seconds; -1 before it."""
+        return self._last_pts
+
+    @property
+    def tick_per_frame(self) -> int:
+        """Nominal duration of a picture in ticks."""
+        return max(1, round(self.timescale / self._rate))
+
+    def write(self, pixels: NDArray[np.uint8], pts: int) -> None:
+        """Add a picture, (height, width, 3) uint8 RGB; ``pts`` in ticks. Raises OutputError.
+
+        A time stamp that does not lie after the last one is moved to the next tick: mp4 has no two
+        pictures at one time.
+        """
+        if pts <= self._last_pts:
+            if self._last_pts >= 0:
+                logger.debug("%s: time stamp %d is not after %d", self.path, pts, self._last_pts)
+            pts = self._last_pts + 1
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        try:
+            yuv = self._reformatter.reformat(
+                frame,
+                format=self._video.pix_fmt,
+                dst_colorspace=self._colours,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+            )
+            yuv.pts, yuv.time_base = pts, Fraction(1, self.timescale)
+            self._mux(yuv)
+            if self._audio is not None:
+                self._audio.copy_until(Fraction(pts, self.timescale))
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+        self._last_pts = pts
+        self.frames += 1
+
+    def finish(self, *, whole_audio: bool) -> None:
+        """Write what the encoder holds and the index. Raises OutputError.
+
+        Args:
+            whole_audio: Copy the audio to its end, else to the last picture.
+        """
+        try:
+            self._mux(None)
+            if self._audio is not None and whole_audio:
+                self._audio.copy_until(None)
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        if self._audio is not None:
+            self._audio.close()
+        with suppress(av.FFmpegError, OSError):  # after an error there may be no room for the index
+            self._container.close()
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        for packet in self._video.encode(frame):
+            packet.duration = packet.duration or self.tick_per_frame  # else the last one has none
+            self._container.mux(packet)
+
+    def _open_container(self, path: Path) -> OutputContainer:
+        return av.open(
+            str(path),
+            "w",
+            format="mp4",
+            options={
+                "movflags": "hybrid_fragmented+delay_moov",
+                # Without delay_moov the first fragment of a killed file is unreadable and a first
+                # time stamp other than 0 is lost.
+                "frag_duration": "1000000",  # microseconds
+                "flush_packets": "1",  # a finished fragment goes to the file at once
+                "use_editlist": "1",
+                "video_track_timescale": str(self.timescale),
+                # The gap before a first picture later than 0 is stored in these units.
+                "movie_timescale": str(self.timescale),
+                "avoid_negative_ts": "disabled",
+            },
+        )
+
+    def _add_video(self, width: int, height: int) -> VideoStream:
+        stream = self._container.add_stream("libx264", rate=self._rate, options=dict(_ENCODER_OPTIONS))
+        stream.width, stream.height = width, height
+        # 4:2:0 shares colour between 2x2 pixels, and libx264 refuses it for odd sizes. Full colour
+        # resolution keeps the size, at the price that some hardware decoders do not play it.
+        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, self.timescale)
+        context.gop_size = max(1, round(2 * self._rate))
+        # libx264 would start 1.5 threads per core, for every stream; four keep up with any camera.
+        context.thread_count = min(4, os.cpu_count() or 1)
+        context.color_range = _LIMITED
+        context.colorspace = _BT709 if self._colours == Colorspace.ITU709 else _SMPTE170M
+        context.color_primaries = context.color_trc = _BT709
+        return stream
+
+    def _failure(self, error: Exception) -> OutputError:
+        reason = getattr(error, "strerror", None) or error
+        return OutputError(f"cannot write {self.path}: {reason}")
+
+
+def _colours(height: int) -> Colorspace:
+    """BT.709 for HD, BT.601 below, as players assume for files without colour tags."""
+    return Colorspace.ITU709 if height >= 720 else Colorspace.ITU601
+
+
+def _timescale(time_base: Fraction) -> int:
+    """Ticks per second in which every multiple of ``time_base`` is whole, as mp4 needs it."""
+    scale = time_base.denominator
+    while scale < 10_000:  # players expect milliseconds and finer
+        scale *= 2
+    return min(scale, _MAX_TIMESCALE)

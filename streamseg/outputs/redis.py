@@ -1,0 +1,213 @@
+"""Frame results, and JPEG overlays if asked for, as Redis streams."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import msgspec
+import redis
+
+from streamseg.errors import OutputError
+from streamseg.masks.paint import paint
+from streamseg.outputs.broker import Broker, BrokerGoneError
+from streamseg.outputs.status import StatusBoard
+from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamInfo
+
+logger = logging.getLogger(__name__)
+
+KNOWN_STREAMS = "streamseg:streams"
+_JPEG_QUALITY = 80
+
+
+Fields = Mapping[str, bytes | str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is added to one Redis stream."""
+
+    key: str
+    fields: Fields
+    maxlen: int
+
+    def add(self, client: redis.Redis, id_: str) -> object:
+        """XADD, on a connection or into a pipeline."""
+        fields: Any = self.fields  # redis-py's type asks for a dict of unions
+        return client.xadd(self.key, fields, id=id_, maxlen=self.maxlen, approximate=True)
+
+    def is_at(self, client: redis.Redis, id_: str) -> bool:
+        """Whether the entry stands under that id already."""
+        found: Any = client.xrange(self.key, id_, id_)
+        name, value = next(iter(self.fields.items()))
+        return bool(found) and found[0][1].get(name.encode()) == value
+
+
+@dataclass(slots=True)
+class _Stream:
+    live: bool
+    announced: bool = False
+    milliseconds: int = 0
+    sequence: int = 0
+    """The last entry id, in its two parts."""
+    undelivered: int = 0
+
+    def next_id(self, after: tuple[int, int] = (0, 0)) -> str:
+        """An entry id later than all before and than ``after``, by the clock where it can be."""
+        now = time.time_ns() // 1_000_000
+        last = max((self.milliseconds, self.sequence), after)
+        self.milliseconds, self.sequence = (now, 0) if now > last[0] else (last[0], last[1] + 1)
+        return f"{self.milliseconds}-{self.sequence}"
+
+
+class RedisOutput:
+    """Publishes to ``streamseg:{STREAM}:results``, ``:overlays``, ``:status`` and ``streamseg:streams``.
+
+    While the broker is down, ``write`` waits and the queue in front keeps the backlog. Every entry
+    gets its id here, before it is first sent, and is sent again under the same id when the answer
+    was lost: the broker takes no id twice, so what arrived stays there once.
+    """
+
+    pixels_optional = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        overlays: bool = False,
+        maxlen: int = 1000,
+        overlays_maxlen: int = 50,
+        patience: float = 10.0,
+    ) -> None:
+        """Set up; connects to nothing yet.
+
+        Args:
+            url: ``redis://`` or ``rediss://``; user and password may come from the environment
+                instead, ``REDIS_USERNAME`` and ``REDIS_PASSWORD``.
+            overlays: Publish the painted pictures too, as JPEG.
+            maxlen: Results kept per stream, about.
+            overlays_maxlen: Overlays kept per stream, about.
+            patience: Seconds to wait for a broker that is down once the run is over.
+
+        Raises:
+            UsageError: The URL is not valid.
+        """
+        self.needs_pixels = overlays
+        self._broker = Broker(url, patience=patience)
+        self._status = StatusBoard(Broker(url, patience=0))
+        self._maxlen, self._overlays_maxlen = maxlen, overlays_maxlen
+        self._encoder = msgspec.json.Encoder()
+        self._streams: dict[str, _Stream] = {}
+        self._checked = False
+
+    def check(self, streams: Sequence[str] = ()) -> None:  # noqa: ARG002  one broker for all
+        """Make sure, before anything is processed, that the broker lets us in. Raises UsageError.
+
+        One that cannot be reached is warned of and tried again with every result.
+        """
+        self._checked = True
+        self._broker.check()
+
+    def report(self, stream: str, **fields: str | float) -> None:
+        """Set fields of the status hash that only the pipeline knows (``state``, ``dropped``, ``error``)."""
+        self._status.report(stream, **fields)
+
+    def open(self, info: StreamInfo) -> None:
+        """Make the stream known. Raises UsageError."""
+        if not self._checked:
+            self.check()
+        self._streams.setdefault(info.stream, _Stream(info.policy is FramePolicy.NEWEST_FRAME))
+        self._status.opened(info)
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        """Publish a result, and its overlay if there are pixels. Raises OutputError."""
+        stream = self._streams[result.stream]
+        id_ = stream.next_id()
+        entries = [
+            _Entry(_key(result.stream, "results"), {"result": self._encoder.encode(result)}, self._maxlen)
+        ]
+        if self.needs_pixels and frame is not None and instances is not None:
+            jpeg = _jpeg(frame, instances)
+            fields: Fields = {"jpeg": jpeg, "frame": result.frame, "pts": result.pts}
+            entries.append(_Entry(_key(result.stream, "overlays"), fields, self._overlays_maxlen))
+        try:
+            self._broker.retry(lambda client: self._send(client, result.stream, stream, id_, entries))
+        except BrokerGoneError:
+            if not stream.live:
+                raise
+            stream.undelivered += 1
+        else:
+            self._status.published(result)
+
+    def close(self, stream: str, *, complete: bool) -> None:
+        """Say in the status that the stream has ended, or failed."""
+        self._status.closed(stream, complete=complete)
+        if undelivered := self._streams[stream].undelivered:
+            logger.warning(
+                "%s was away at the end: %d results of stream %s dropped",
+                self._broker.name,
+                undelivered,
+                stream,
+            )
+        del self._streams[stream]
+
+    def hurry(self) -> None:
+        """Take notice that the run is over: a broker that is down is waited for ``patience`` seconds."""
+        self._broker.hurry()
+
+    def shutdown(self) -> None:
+        """Publish the last status and disconnect."""
+        self._status.stop()
+        self._broker.close()
+
+    @staticmethod
+    def _send(client: redis.Redis, name: str, stream: _Stream, id_: str, entries: list[_Entry]) -> None:
+        """Add the entries, all under one id, in one round trip. May be run again."""
+        with client.pipeline(transaction=False) as pipe:
+            for entry in entries:
+                entry.add(pipe, id_)
+            if not stream.announced:
+                pipe.sadd(KNOWN_STREAMS, name)
+            answers = pipe.execute(raise_on_error=False)
+        for answer, entry in zip(answers, entries, strict=False):
+            if _is_late(answer):
+                _settle(client, stream, id_, entry)
+            elif isinstance(answer, Exception):
+                raise answer
+        stream.announced = True
+
+
+def _settle(client: redis.Redis, stream: _Stream, id_: str, entry: _Entry) -> None:
+    """The broker has that id or a later one: fine if the entry is ours, from a try whose answer was lost.
+
+    Else another run with a clock ahead of ours wrote to the stream: go on behind it.
+    """
+    if entry.is_at(client, id_):
+        return
+    for _ in range(100):  # another writer may get in between again and again
+        info: Any = client.xinfo_stream(entry.key)
+        milliseconds, sequence = map(int, info["last-generated-id"].split(b"-"))
+        try:
+            entry.add(client, stream.next_id(after=(milliseconds, sequence)))
+        except redis.ResponseError as error:
+            if not _is_late(error):
+                raise
+        else:
+            return
+    raise OutputError(f"{entry.key}: another program writes to it all the time")
+
+
+def _is_late(answer: object) -> bool:
+    return isinstance(answer, redis.ResponseError) and "equal or smaller" in str(answer)
+
+
+def _key(stream: str, kind: str) -> str:
+    return f"streamseg:{{{stream}}}:{kind}"
+
+
+def _jpeg(frame: Frame, instances: Instances) -> bytes:
+    picture = cv2.cvtColor(paint(frame.pixels, instances), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return data.tobytes()

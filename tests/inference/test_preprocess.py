@@ -1,0 +1,54 @@
+"""Sizes and values on their way into the network."""
+
+import numpy as np
+import pytest
+import torch
+
+from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
+from streamseg.models.spec import InputSpec
+from tests.oracle import Oracle
+
+FIXED = InputSpec(canvas=(352, 480))
+
+
+def test_oracle_rescale_sizes() -> None:
+    oracle = Oracle("primitives")
+    rows = [oracle.array(key) for key in oracle.keys("rescale_size/")]
+    for row in np.concatenate([r.reshape(-1, 7) for r in rows]):
+        height, width, *scale = (int(v) for v in row[:4])
+        spec = InputSpec(long_side=max(scale), short_side=min(scale))
+        assert geometry(height, width, spec).resized == (int(row[4]), int(row[5]))
+
+
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [((576, 768), (352, 469)), ((1080, 1920), (270, 480)), ((1920, 1080), (352, 198)), ((1, 5000), (1, 480))],
+)
+def test_a_picture_fits_the_canvas(size: tuple[int, int], resized: tuple[int, int]) -> None:
+    sizes = geometry(*size, FIXED)
+    assert sizes.resized == resized
+    assert sizes.canvas == (352, 480)
+
+
+def test_without_a_canvas_sides_are_padded_to_multiples_of_32() -> None:
+    sizes = geometry(480, 640, InputSpec())
+    assert sizes.resized == (800, 1067)
+    assert sizes.canvas == (800, 1088)
+
+
+def test_padding_is_zero_after_normalisation() -> None:
+    spec = InputSpec(mean=(10, 20, 30), std=(1, 2, 3))
+    normalise = Normaliser(spec, device=torch.device("cpu"), dtype=torch.float32)
+    white = np.full((2, 3, 3), 40, dtype=np.uint8)
+    small = np.full((1, 2, 3), 40, dtype=np.uint8)
+    images = normalise(stack([white, small], pinned=False), [(2, 3), (1, 2)], (4, 5))
+    assert images.shape == (2, 3, 4, 5)
+    assert images[0, :, 0, 0].tolist() == pytest.approx([30, 10, 10 / 3])
+    assert images[0, :, 2:].abs().sum() == 0
+    assert images[1, :, :1, :2].abs().min() > 0
+    assert images[1].abs().sum() == images[1, :, :1, :2].abs().sum()
+
+
+def test_a_picture_of_the_right_size_is_not_copied() -> None:
+    picture = np.zeros((4, 6, 3), dtype=np.uint8)
+    assert resize(picture, (4, 6)) is picture

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.sources import Retry, Source, SourceReader, Timing, resolve_sources
+from streamseg.types import FramePolicy
+from tests.media import write_clip
+from tests.servers import RtspServer, free_port, rtsp_server
+from tests.sources.helpers import Listener, wait_until, worker_pids
+
+QUICK = Retry(first=0.05, longest=0.2)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    write_clip(folder / "clip.mp4", frames=100, bframes=0, gop=10)
+    write_clip(folder / "short.mp4", frames=30, bframes=0, gop=10)
+    return folder
+
+
+@pytest.fixture
+def server(media: Path) -> Iterator[RtspServer]:
+    with rtsp_server(media) as running:
+        yield running
+
+
+def camera(url: str, *, read_timeout: float = 5.0) -> Source:
+    return Source(id="cam", url=url, live=True, read_timeout=read_timeout)
+
+
+def frames_of(listener: Listener, epoch: int) -> int:
+    return sum(seen.epoch == epoch for seen in listener.seen.get("cam", []))
+
+
+def test_a_camera_is_read(server: RtspServer) -> None:
+    listener = Listener()
+    with SourceReader([camera(server.url("clip.mp4"))], emit=listener) as reader:
+        began = time.time()
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 40)
+    (info,) = listener.infos
+    assert (info.width, info.height, info.fps, info.frame_count) == (320, 240, 25.0, None)
+    assert (info.policy, info.epoch) == (FramePolicy.NEWEST_FRAME, 0)
+    seen = listener.seen["cam"]
+    indices, ticks = np.array([(frame.index, frame.ticks) for frame in seen]).T
+    assert (np.diff(indices) > 0).all()
+    assert np.allclose(np.diff(ticks) * float(info.time_base), np.diff(indices) / 25, atol=0.002)
+    assert [frame.counter for frame in seen] == [
+        (seen[0].counter - seen[0].index + index) % 100 for index in indices
+    ]
+    assert began < seen[0].time < seen[-1].time < time.time()
+    assert listener.ended["cam"].error is None
+
+
+def test_frames_that_find_no_slot_are_dropped_and_counted(server: RtspServer) -> None:
+    listener = Listener(keep_frames=True)
+    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, slots=3) as reader:
+        reader.start()
+        listener.wait(lambda: listener.dropped >= 25)
+        assert len(listener.frames) == 3
+        listener.keep_frames = False
+        listener.frames.clear()
+        listener.wait(lambda: len(listener.seen["cam"]) >= 20)
+        listener.wait(lambda: listener.dropped >= 25)
+    seen = listener.seen["cam"]
+    gap = seen[3].index - seen[2].index - 1
+    assert 25 <= gap <= listener.dropped
+    assert {event.reason for event in listener.events if hasattr(event, "reason")} == {"busy"}
+
+
+def test_a_dead_camera_is_a_loss_and_a_new_epoch_follows(server: RtspServer) -> None:
+    listener = Listener()
+    with SourceReader(
+        [camera(server.url("clip.mp4"))], emit=listener, retry=QUICK, connect_timeout=3.0
+    ) as reader:
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 10)
+        server.kill()
+        listener.wait_for_silence(0.5)
+        server.start()
+        listener.wait(lambda: frames_of(listener, 1) >= 10)
+    assert [info.epoch for info in listener.infos] == [0, 1]
+    indices = [seen.index for seen in listener.seen["cam"]]
+    assert indices == sorted(set(indices))
+    later = [seen for seen in listener.seen["cam"] if seen.epoch == 1]
+    assert later[0].index > frames_of(listener, 0) - 1
+    assert list(listener.ended) == ["cam"]
+
+
+def test_the_end_of_a_live_stream_is_a_loss(server: RtspServer) -> None:
+    listener = Listener()
+    source = camera(server.url("short.mp4", loop=False), read_timeout=1.0)
+    with SourceReader([source], emit=listener, retry=QUICK) as reader:
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 1) >= 5)
+        assert not listener.ended
+
+
+def test_a_camera_that_goes_silent_is_a_loss(server: RtspServer, caplog: pytest.LogCaptureFixture) -> None:
+    listener = Listener()
+    with SourceReader(
+        [camera(server.url("clip.mp4"), read_timeout=1.0)], emit=listener, retry=QUICK
+    ) as reader:
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 10)
+        server.freeze()
+        wait_until(lambda: "no data came in time" in caplog.text)
+        server.kill()
+        server.start()
+        listener.wait(lambda: frames_of(listener, 1) >= 5)
+
+
+def test_one_silent_camera_does_not_disturb_another(server: RtspServer, media: Path) -> None:
+    listener = Listener()
+    with rtsp_server(media) as other:
+        sources = [camera(server.url("clip.mp4")), Source(id="other", url=other.url("clip.mp4"), live=True)]
+        with SourceReader(sources, emit=listener) as reader:
+            reader.start()
+            listener.wait(lambda: {"cam", "other"} <= set(listener.seen))
+            server.freeze()
+            before = len(listener.seen["other"])
+            listener.wait(lambda: len(listener.seen["other"]) >= before + 30, 5)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_crashed_worker_is_replaced(server: RtspServer, name: str) -> None:
+    listener = Listener()
+    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, retry=QUICK) as reader:
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 5)
+        (pid,) = worker_pids(os.getpid())
+        os.kill(pid, getattr(signal, name))
+        listener.wait(lambda: frames_of(listener, 1) >= 5)
+        assert worker_pids(os.getpid()) not in ([], [pid])
+
+
+def test_a_worker_without_a_sign_of_life_is_replaced(server: RtspServer) -> None:
+    source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=1.0, read_timeout=0.5)
+    listener = Listener()
+    with SourceReader([source], emit=listener, retry=QUICK, timing=Timing(silence=0.5)) as reader:
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 5)
+        (pid,) = worker_pids(os.getpid())
+        os.kill(pid, signal.SIGSTOP)
+        listener.wait(lambda: frames_of(listener, 1) >= 5)
+        assert pid not in worker_pids(os.getpid())
+
+
+def test_a_camera_that_was_never_there_is_given_up(server: RtspServer) -> None:
+    sources = resolve_sources(
+        [f"rtsp://me:secret@127.0.0.1:{free_port()}/a", server.url("nope.mp4", user="me:secret")]
+    )
+    listener = Listener()
+    with SourceReader(sources, emit=listener, retry=QUICK, connect_timeout=1.0) as reader:
+        reader.start()
+        listener.wait_for_end(*(source.id for source in sources))
+    refused, missing = (listener.error(source.id) for source in sources)
+    assert refused == f"cannot connect to {sources[0].shown}: Connection refused"
+    assert "me:***@127.0.0.1" in refused
+    assert "404" in missing
+    assert "secret" not in refused + missing
+
+
+def test_a_camera_that_does_not_answer_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listener = Listener()
+        sources = resolve_sources([f"rtsp://127.0.0.1:{silent.getsockname()[1]}/a"])
+        with SourceReader(sources, emit=listener, connect_timeout=1.0) as reader:
+            began = time.monotonic()
+            reader.start()
+            listener.wait_for_end(sources[0].id)
+            assert time.monotonic() - began < 4
+    assert listener.error(sources[0].id).endswith("/a: no answer")
+
+
+def test_a_camera_that_comes_up_late_is_found(media: Path) -> None:
+    server = RtspServer(media)
+    listener = Listener()
+    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, retry=QUICK) as reader:
+        reader.start()
+        starter = threading.Thread(target=server.start)
+        starter.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 5)
+        starter.join()
+    server.kill()
+    assert [info.epoch for info in listener.infos] == [0]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_stopping_a_camera_is_prompt(server: RtspServer, silent: bool) -> None:
+    listener = Listener()
+    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, timing=Timing(grace=0.5)) as reader:
+        reader.start()
+        listener.wait(lambda: frames_of(listener, 0) >= 5)
+        if silent:
+            server.freeze()
+        began = time.monotonic()
+        reader.stop()
+        assert time.monotonic() - began < 3
+    assert listener.ended["cam"].error is None
+    assert worker_pids(os.getpid()) == []

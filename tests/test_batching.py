@@ -1,0 +1,162 @@
+"""When batches leave and what they hold; time is the test's own clock."""
+
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streamseg.batching import Batcher
+from streamseg.types import Frame, FramePolicy, FramesDropped
+
+RECORDED, LIVE = FramePolicy.EVERY_FRAME, FramePolicy.NEWEST_FRAME
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A batcher, its clock and what it dropped."""
+
+    def __init__(self, **streams: FramePolicy) -> None:
+        self.clock = Clock()
+        self.dropped: list[FramesDropped] = []
+        self.batcher = Batcher(
+            max_batch=4,
+            max_wait=0.02,
+            group=lambda frame: frame.width,
+            on_drop=self.dropped.append,
+            clock=self.clock,
+        )
+        for name, policy in streams.items():
+            self.batcher.open(name, policy)
+
+    def put(self, stream: str, index: int, *, width: int = 8) -> None:
+        pixels = np.zeros((4, width, 3), dtype=np.uint8)
+        self.batcher.put(
+            Frame(
+                stream=stream,
+                epoch=0,
+                index=index,
+                ticks=index,
+                time_base=Fraction(1, 25),
+                time=0.0,
+                pixels=pixels,
+            )
+        )
+
+    def take(self) -> list[tuple[str, int]]:
+        batch = self.batcher.next()
+        return [] if batch is None else [(frame.stream, frame.index) for frame in batch.frames]
+
+
+def test_a_full_batch_leaves_at_once() -> None:
+    bench = Bench(a=RECORDED)
+    for index in range(5):
+        bench.put("a", index)
+    assert bench.take() == [("a", 0), ("a", 1), ("a", 2), ("a", 3)]
+
+
+def test_a_batch_leaves_when_its_oldest_frame_has_waited() -> None:
+    bench = Bench(a=RECORDED, b=LIVE)
+    bench.put("a", 0)
+    bench.clock.now += 0.021
+    assert bench.take() == [("a", 0)]
+
+
+def test_an_incomplete_batch_waits_for_company() -> None:
+    bench = Bench(a=LIVE, b=LIVE)
+    bench.put("a", 0)
+    taken: list[list[tuple[str, int]]] = []
+    thread = threading.Thread(target=lambda: taken.append(bench.take()))
+    thread.start()
+    bench.put("b", 0)
+    thread.join(timeout=10)
+    assert taken == [[("a", 0), ("b", 0)]]
+
+
+def test_live_streams_that_all_gave_their_frame_do_not_wait() -> None:
+    bench = Bench(a=LIVE, b=LIVE)
+    bench.put("b", 7)
+    bench.put("a", 3)
+    assert sorted(bench.take()) == [("a", 3), ("b", 7)]
+
+
+def test_the_newest_live_frame_wins_and_the_older_one_is_counted() -> None:
+    bench = Bench(a=LIVE)
+    for index in range(3):
+        bench.put("a", index)
+    assert bench.take() == [("a", 2)]
+    assert bench.dropped == [FramesDropped("a", "superseded", 1)] * 2
+
+
+def test_a_recorded_stream_loses_nothing_and_keeps_its_order() -> None:
+    bench = Bench(a=RECORDED)
+    for index in range(10):
+        bench.put("a", index)
+    bench.batcher.close()
+    taken = [item for _ in range(3) for item in bench.take()]
+    assert taken == [("a", index) for index in range(10)]
+    assert bench.dropped == []
+
+
+def test_every_stream_gets_its_turn() -> None:
+    bench = Bench(fast=RECORDED, slow=LIVE)
+    for index in range(8):
+        bench.put("fast", index)
+    bench.put("slow", 0)
+    assert ("slow", 0) in bench.take()
+
+
+def test_streams_take_turns_when_batches_are_too_small_for_all() -> None:
+    names = [f"s{i}" for i in range(6)]
+    bench = Bench(**dict.fromkeys(names, RECORDED))
+    served = dict.fromkeys(names, 0)
+    for index in range(12):
+        for name in names:
+            bench.put(name, index)
+    for _ in range(9):
+        bench.clock.now += 0.001
+        for name, _ in bench.take():
+            served[name] += 1
+    assert set(served.values()) == {6}
+
+
+def test_frames_of_different_input_sizes_do_not_share_a_batch() -> None:
+    bench = Bench(a=RECORDED, b=RECORDED)
+    bench.put("a", 0, width=8)
+    bench.put("b", 0, width=16)
+    bench.put("a", 1, width=8)
+    bench.batcher.close()
+    assert bench.take() == [("a", 0), ("a", 1)]
+    assert bench.take() == [("b", 0)]
+
+
+def test_what_waits_is_served_at_once_after_the_end_of_its_stream() -> None:
+    bench = Bench(a=RECORDED)
+    bench.put("a", 0)
+    bench.batcher.end("a")
+    assert bench.take() == [("a", 0)]
+
+
+def test_next_returns_none_once_closed_and_empty() -> None:
+    bench = Bench(a=LIVE)
+    bench.batcher.close()
+    assert bench.batcher.next() is None
+
+
+@pytest.mark.parametrize("policy", [RECORDED, LIVE])
+def test_put_wakes_a_waiting_taker(policy: FramePolicy) -> None:
+    bench = Bench(a=policy)
+    taken: list[list[tuple[str, int]]] = []
+    thread = threading.Thread(target=lambda: taken.append(bench.take()))
+    thread.start()
+    bench.put("a", 0)
+    bench.batcher.end("a")
+    thread.join(timeout=10)
+    assert taken == [[("a", 0)]]
