@@ -143,15 +143,16 @@ class RedisOutput:
 
     def close(self, stream: str, *, complete: bool) -> None:
         """Say in the status that the stream has ended, or failed."""
+        if (closed := self._streams.pop(stream, None)) is None:
+            return
         self._status.closed(stream, complete=complete)
-        if undelivered := self._streams[stream].undelivered:
+        if closed.undelivered:
             logger.warning(
                 "%s was away at the end: %d results of stream %s dropped",
                 self._broker.name,
-                undelivered,
+                closed.undelivered,
                 stream,
             )
-        del self._streams[stream]
 
     def hurry(self) -> None:
         """Take notice that the run is over: a broker that is down is waited for ``patience`` seconds."""

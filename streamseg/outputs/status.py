@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _EVERY = 1.0  # seconds between two updates
 _TTL = 15  # seconds: soon after the process died its streams have no status
 _ENDED_TTL = 3600  # seconds: time to look up how a stream ended
+_LAST_WORD = 3.0  # seconds that the last update may take: a broker that hangs must not hold up the end
 _STALLED_AFTER = 5.0  # seconds without a result of a live stream
 
 Value = str | int | float
@@ -100,7 +101,7 @@ class StatusBoard:
         self._stopping = True
         self._news.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_LAST_WORD)
         self._broker.close()
 
     def _entry(self, stream: str) -> _Entry:

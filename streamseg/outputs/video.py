@@ -1,6 +1,7 @@
 """The overlay video: what the camera saw with the masks painted in."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -76,6 +77,8 @@ class VideoOutput:
             recording.info = info
             return
         path = self.path(info.stream)
+        if path.exists() and os.path.exists(info.url) and path.samefile(info.url):
+            raise UsageError(f"{path} is the source itself, the overlay video needs another name")
         check_writable(path)
         self._recordings[info.stream] = _Recording(path, info)
 

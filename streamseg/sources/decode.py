@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 from av import Packet
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -18,7 +18,7 @@ from streamseg.sources.source import Source
 
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
-UNTIMED_AT_OPENING = 25
+UNTIMED_AT_OPENING = 5
 """Frames of a live source passed over until the first timestamp is known (RTSP: one, before RTCP)."""
 TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
 """FFmpeg paints text files; nobody means that as a video."""
@@ -31,13 +31,13 @@ class ReadError(Exception):
     """A source cannot be opened or read on; the text says why, without path or URL."""
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, *, live: bool = False) -> str:
     """One line on what FFmpeg or the system said, without the path or URL that they put into it."""
     if isinstance(error, (av.error.ExitError, TimeoutError)):
         return "no data came in time"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, av.error.InvalidDataError):
-        return f"not a readable video ({text})"
+        return f"no usable video came ({text})" if live else f"not a readable video ({text})"
     return str(text)
 
 
@@ -56,7 +56,7 @@ class VideoReader:
         try:
             self._container = _open_container(self._source)
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error)) from None
+            raise ReadError(explain(error, live=self._source.live)) from None
         try:
             self._stream = _video_stream(self._container, self._source)
         except ReadError:
@@ -208,7 +208,7 @@ class VideoReader:
                 if packet.stream.index == self._stream.index and not self._is_useless(packet):
                     yield packet
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error)) from None
+            raise ReadError(explain(error, live=self._source.live)) from None
 
     def _is_useless(self, packet: Packet[Stream]) -> bool:
         return not self._source.live and self._complete.is_partial(packet)
@@ -272,7 +272,11 @@ def _video_stream(container: InputContainer, source: Source) -> VideoStream:
         or stream.codec_context.name in TEXT_ART
     ):
         raise ReadError("there is no video in it")
-    if not source.live:
+    if source.live:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all  # or HLS would fetch all qualities of the stream
+    else:
         # Decoding frames in parallel is the fastest (305 against 217 fps at 1080p) but holds some back.
         stream.thread_type = "AUTO"
     return stream

@@ -212,10 +212,10 @@ class Lane:
         if reading is None:
             return
         if now >= reading.deadline:
-            self._drop_worker()
+            self._kill_worker()
             self._end(self._cannot_connect(reading))
         elif now >= self._silent_at(reading):
-            self._drop_worker()
+            self._kill_worker()
             self._over(reading, "the decode worker gave no sign of life and was replaced")
         elif now >= reading.retry_at and self.roomy:
             self._open(reading)
@@ -287,6 +287,9 @@ class Lane:
 
     def close(self) -> None:
         """Kill what is left."""
+        self._kill_worker()
+
+    def _kill_worker(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._drop_worker()

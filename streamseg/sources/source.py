@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ class Source:
             raise UsageError(f"stream id {self.id!r}: allowed are 1 to 64 of A-Z a-z 0-9 _ . -")
         if self.transport not in {"tcp", "udp"}:
             raise UsageError(f"stream {self.id}: transport {self.transport!r}: allowed are tcp, udp")
-        if self.start < 0:
+        if not 0 <= self.start < math.inf:
             raise UsageError(f"start {self.start}: must be 0 seconds or more")
-        if self.end is not None and self.end <= self.start:
+        if self.end is not None and not self.start < self.end < math.inf:
             raise UsageError(f"end {self.end}: must be more seconds than start, {self.start}")
         if self.stride < 1:
             raise UsageError(f"stride {self.stride}: must be 1 or more")

@@ -40,6 +40,8 @@ ALIVE_EVERY = 1.0
 """Seconds between signs of life while frames are decoded but none is handed over."""
 FILE_THREADS = min(4, os.cpu_count() or 1)
 """For converting a recording's frames to RGB, beside the decoder's own threads."""
+MAX_ERROR = 1000
+"""Characters of an unforeseen error's text that are handed on."""
 SKIPPED_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
 
@@ -70,13 +72,14 @@ class Worker:
             case Release(job=number, slot=slot) if ring is not None and ring[0] == number:
                 ring[1].release(slot)
             case Stop():
-                self._stop()
+                self._stop(ring)
 
-    def _stop(self) -> None:
+    def _stop(self, ring: tuple[int, RingWriter] | None) -> None:
+        if ring is None:
+            os._exit(0)  # idle, or waiting for a source to open: there is nothing to put in order
         self._stopping = True
         self._jobs.put(None)
-        if self._ring is not None:
-            self._ring[1].stop()
+        ring[1].stop()
 
     def run(self) -> None:
         """Do jobs until told to stop."""
@@ -105,7 +108,7 @@ class Worker:
         except ReadError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001  whatever a strange file provokes: the next one may be read
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error}"[:MAX_ERROR]
         finally:
             self._close_ring()
         return None
@@ -131,8 +134,6 @@ class Worker:
         slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
         ring = RingWriter(writer.height, writer.width, slots)
         self._ring = (job.job, ring)
-        if self._stopping:
-            ring.stop()
         opened = Opened(
             job=job.job,
             width=writer.width,

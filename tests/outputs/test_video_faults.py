@@ -12,9 +12,15 @@ import av
 import numpy as np
 import pytest
 
-from streamseg.errors import OutputError
+from streamseg.errors import OutputError, UsageError
 from streamseg.outputs import VideoOutput
 from tests.outputs.clips import frame, info, instances, read_video, result_of
+
+
+def write(output: VideoOutput, n: int) -> None:
+    for f in map(frame, range(n)):
+        output.write(result_of(f), f, instances())
+
 
 KILLED = """
     from pathlib import Path
@@ -47,15 +53,14 @@ def test_a_full_disk_is_an_error_with_the_path(tmp_path: Path) -> None:
     output = VideoOutput(str(tmp_path / "a.mp4"))
     output.open(info())
     with pytest.raises(OutputError, match=r"cannot write .*a\.mp4.*: No space left"):
-        for f in map(frame, range(200)):
-            output.write(result_of(f), f, instances())
+        write(output, 200)
     output.close("cam", complete=False)
     assert not (tmp_path / "a.mp4").exists()
 
 
 FILLED = """
     import resource, sys
-    from streamseg.errors import OutputError
+    from streamseg.errors import OutputError, UsageError
     from streamseg.outputs import VideoOutput
     from tests.outputs.clips import frame, info, instances, result_of
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -84,3 +89,11 @@ def test_a_disk_that_fills_up_later_too(tmp_path: Path) -> None:
         for _ in container.decode(video=0):  # until the packet that did not fit
             decoded += 1
     assert decoded > 10
+
+
+def test_the_source_is_not_replaced_by_its_overlay(tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    source.write_text("the only copy")
+    with pytest.raises(UsageError, match=r"a\.mp4 is the source itself"):
+        VideoOutput(str(source)).open(info(url=str(source)))
+    assert source.read_text() == "the only copy"

@@ -1,0 +1,107 @@
+"""The Python interface, and what importing it costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import streamseg
+from streamseg import Segmenter, run
+from streamseg.errors import SourceError, UsageError
+from tests.media import write_clip
+from tests.program import STREET
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter.load("demo", device="cpu")
+
+
+def test_public_names() -> None:
+    assert set(streamseg.__all__) == {"Segmenter", "__version__", "run"}
+    with pytest.raises(AttributeError):
+        streamseg.nothing  # noqa: B018
+
+
+def test_one_picture(segmenter: Segmenter) -> None:
+    found = segmenter(first_frame())
+    assert len(found) > 0
+    assert set(found.labels) <= set(segmenter.spec.classes)
+    assert found.masks().shape == (len(found), 576, 768)
+    assert found.masks().dtype == np.bool_
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_an_empty_picture_has_no_instances(segmenter: Segmenter) -> None:
+    found = segmenter(np.full((300, 400, 3), 127, dtype=np.uint8))
+    assert len(found) == 0
+    assert found.masks().shape == (0, 300, 400)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 900), (2000, 30)])
+def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> None:
+    assert segmenter(np.zeros((*size, 3), dtype=np.uint8)).masks().shape[1:] == size
+
+
+def test_a_batch_equals_its_pictures(segmenter: Segmenter) -> None:
+    pictures = [first_frame(), first_frame()[100:500, 50:750].copy()]
+    together = segmenter.collect(segmenter.submit(pictures))
+    for picture, batched in zip(pictures, together, strict=True):
+        alone = segmenter(picture)
+        assert batched.labels == alone.labels
+        np.testing.assert_allclose(batched.scores, alone.scores, atol=1e-4)
+        differing = (batched.masks() != alone.masks()).sum()
+        assert differing <= 0.001 * alone.masks().sum()
+
+
+def test_bf16_finds_what_fp32_finds(segmenter: Segmenter) -> None:
+    half = Segmenter.load("demo", device="cpu", precision="bf16")
+    exact, rough = segmenter(first_frame()), half(first_frame())
+    union = exact.masks().any(axis=0) | rough.masks().any(axis=0)
+    both = exact.masks().any(axis=0) & rough.masks().any(axis=0)
+    assert both.sum() / union.sum() > 0.9
+
+
+def test_run_yields_every_frame_in_order(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", frames=7)
+    assert [result.frame for result in run(str(clip), device="cpu")] == list(range(7))
+
+
+def test_leaving_the_loop_ends_the_run() -> None:
+    results = run(str(STREET), device="cpu")
+    first = next(results)
+    results.close()
+    assert (first.frame, first.width, first.height) == (0, 768, 576)
+    if first.instances:
+        assert first.instances[0].mask.shape == (576, 768)
+
+
+def test_run_raises_what_went_wrong(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere\.mp4"):
+        list(run(str(tmp_path / "nowhere.mp4"), device="cpu"))
+    with pytest.raises(UsageError, match="unknown key model"):
+        next(run(str(STREET), wieghts="demo"))
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("streamseg", {"torch", "cv2", "av", "numpy"}),
+        ("streamseg.client", {"torch", "cv2", "av", "supervision"}),
+        ("streamseg.sources.worker", {"torch", "cv2", "supervision"}),
+        ("streamseg.cli", {"torch", "cv2", "av"}),
+    ],
+)
+def test_imports_stay_light(module: str, absent: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert absent.isdisjoint(loaded.stdout.split())
+
+
+def first_frame() -> np.ndarray:
+    import av
+
+    with av.open(str(STREET)) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
