@@ -57,6 +57,8 @@ def build_pipeline(
     """Open nothing yet but the weights. Raises UsageError for whatever in ``config`` cannot work."""
     sources = build_sources(config)
     outputs = [_output(o, several=len(sources) > 1) for o in config.outputs]
+    for output in outputs:
+        output.check([source.id for source in sources])
     segmenter = Segmenter.load(
         config.model.weights,
         device=config.model.device,

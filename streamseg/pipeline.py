@@ -38,8 +38,8 @@ from streamseg.types import (
 
 logger = logging.getLogger(__name__)
 
-_FINISH_SECONDS = 8.0
-"""How long the outputs may take to write what is left."""
+_STUCK_SECONDS = 12.0
+"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 10 s."""
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ class Pipeline:
             if abort:
                 output.abort()
             else:
-                output.finish(timeout=_FINISH_SECONDS)
+                output.finish(timeout=_STUCK_SECONDS)
         self.summary.seconds = time.monotonic() - self._started
 
     # Source events, on the reader's thread.
@@ -184,7 +184,10 @@ class Pipeline:
 
     def _on_drop(self, event: FramesDropped) -> None:
         with self._lock:
-            self.summary.streams[event.stream].dropped[event.reason] += event.count
+            dropped = self.summary.streams[event.stream].dropped
+            dropped[event.reason] += event.count
+        for output in self._outputs:
+            output.report(event.stream, dropped=dropped.total())
 
     def _ended(self, event: StreamEnded) -> None:
         with self._lock:
@@ -202,6 +205,8 @@ class Pipeline:
             stream.closed = True
             all_closed = all(s.closed for s in self.summary.streams.values())
         for output in self._outputs:
+            if stream.error is not None:
+                output.report(name, error=str(stream.error))
             output.close(name, complete=stream.error is None)
         self._trackers.pop(name, None)
         if all_closed:
@@ -269,7 +274,9 @@ class Pipeline:
         with self._lock:
             self.summary.output_errors.append(error)
             all_failed = len(self.summary.output_errors) >= len(self._outputs)
-        logger.error("%s", error)
+            running = not all(s.closed for s in self.summary.streams.values())
+        if running:  # at the end the summary says it
+            logger.error("%s", error)
         if all_failed:
             # Nobody is left to take a result.
             self._reader.stop()

@@ -8,7 +8,7 @@ it. Coordinates are in source pixels, x to the right and y down, the origin at t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from streamseg.rle import RunLengths, decode_mask
 
 if TYPE_CHECKING:
     from streamseg.errors import RunError
@@ -163,15 +165,6 @@ class Instances:
         return full
 
 
-class RunLengths(msgspec.Struct, frozen=True):
-    """A full-frame COCO run-length encoding, as ``pycocotools.mask`` reads and writes it."""
-
-    size: tuple[int, int]
-    """height, width."""
-    counts: str
-    """COCO's compressed counts."""
-
-
 class InstanceResult(msgspec.Struct, frozen=True):
     """One object of a :class:`FrameResult`."""
 
@@ -189,8 +182,6 @@ class InstanceResult(msgspec.Struct, frozen=True):
     @property
     def mask(self) -> NDArray[np.bool_]:
         """The decoded mask, (height, width) bool."""
-        from streamseg.masks.rle import decode_mask  # noqa: PLC0415  decoding is needed by few
-
         return decode_mask(self.rle)
 
 
@@ -220,6 +211,9 @@ class Output(Protocol):
 
     needs_pixels: bool
     """Whether ``write`` is given the frame and its instances (a backlog of pictures is kept short)."""
+
+    def check(self, streams: Sequence[str]) -> None:
+        """Before anything is processed: can the results of these streams be written? Raises UsageError."""
 
     def open(self, info: StreamInfo) -> None:
         """Prepare for a stream, or for its next epoch. Raises OutputError or UsageError."""

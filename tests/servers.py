@@ -26,7 +26,10 @@ def free_port() -> int:
 
 
 class RtspServer:
-    """A camera stand-in: clips of a folder over RTSP (TCP); can be killed, frozen and restarted."""
+    """A camera stand-in: clips of a folder over RTSP (TCP); can be killed, frozen and restarted.
+
+    One server plays to as many clients at once as the machine has cores, plus four.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -63,8 +63,8 @@ def _enlarge_one(
     vertical, horizontal = _span(inside, axis=0), _span(inside, axis=1)
     if vertical is None or horizontal is None:
         return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
-    near_y, (y0, y1), ys = _window(vertical, rows)
-    near_x, (x0, x1), xs = _window(horizontal, columns)
+    near_y, y0, ys = _window(vertical, rows)
+    near_x, x0, xs = _window(horizontal, columns)
     part: NDArray[np.bool_] = ys @ soft[near_y, near_x] @ xs.T > threshold
     vertical, horizontal = _span(part, axis=0), _span(part, axis=1)
     if vertical is None or horizontal is None:
@@ -79,11 +79,11 @@ def _span(mask: NDArray[np.bool_], *, axis: int) -> tuple[int, int] | None:
     return (int(index[0]), int(index[-1]) + 1) if len(index) else None
 
 
-def _window(span: tuple[int, int], axis: Resampling) -> tuple[slice, tuple[int, int], NDArray[np.float32]]:
-    """Network pixels to read, source pixels to make, and the part of the matrix between them."""
+def _window(span: tuple[int, int], axis: Resampling) -> tuple[slice, int, NDArray[np.float32]]:
+    """Network pixels to read, the first source pixel to make, and the part of the matrix between them."""
     start, stop = int(axis.first[span[0]]), int(axis.last[span[1] - 1]) + 1
     near = slice(max(0, span[0] - _REACH), span[1] + _REACH)
-    return near, (start, stop), axis.matrix[start:stop, near]
+    return near, start, axis.matrix[start:stop, near]
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections.abc import Sequence
 
 from streamseg.types import Frame, FrameResult, Instances, StreamInfo
 
@@ -16,6 +17,9 @@ class MemoryOutput:
     def __init__(self, *, size: int = 64) -> None:
         self._results: queue.Queue[FrameResult | None] = queue.Queue(maxsize=size)
         self._abandoned = threading.Event()
+
+    def check(self, streams: Sequence[str]) -> None:
+        """There is always room."""
 
     def open(self, info: StreamInfo) -> None:
         """Nothing to prepare."""

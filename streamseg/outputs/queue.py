@@ -39,6 +39,14 @@ class Patient(Protocol):
         """Take notice, in any thread, that the run is over: from now on waits are bounded."""
 
 
+@runtime_checkable
+class Reporting(Protocol):
+    """An output that publishes more of a stream than its results."""
+
+    def report(self, stream: str, **fields: str | float) -> None:
+        """Take notice, in any thread, of what only the pipeline knows (``dropped``, ``error``)."""
+
+
 class OutputQueue:
     """Runs one output. None of its methods but :meth:`finish` and :meth:`abort` waits for the output.
 
@@ -119,6 +127,11 @@ class OutputQueue:
         with self._changed:
             if (lane := self._lanes.get(stream)) is not None:
                 self._append(stream, lane, Close(complete))
+
+    def report(self, stream: str, **fields: str | float) -> None:
+        """Tell the output of a stream what only the pipeline knows, if it wants to hear it."""
+        if isinstance(self._output, Reporting):
+            self._output.report(stream, **fields)
 
     def finish(self, timeout: float | None = None) -> None:
         """Write all that waits, shut the output down and return; see :attr:`error` then.

@@ -94,7 +94,6 @@ class StatusBoard:
         """Set fields that are not known here; they stay until set again."""
         with self._lock:
             self._entry(stream).fields.update(fields)
-        self._news.set()
 
     def stop(self) -> None:
         """Publish once more and disconnect."""

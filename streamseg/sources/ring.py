@@ -79,15 +79,6 @@ class RingWriter:
         os.close(self.fd)
 
 
-class _Picture(np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]):
-    """A slot as the parent sees it.
-
-    numpy lets a view of a view refer to the first array of the same class; as a class of its own
-    this one stays in the chain, and therefore lives exactly as long as any array that shows its
-    pixels.
-    """
-
-
 class RingReader:
     """The parent's side: read-only, and alive as long as any of its pictures is."""
 
@@ -106,6 +97,8 @@ class RingReader:
         ``returned`` is called once, when the last view of these pixels is gone: in whatever thread
         that happens, also in the midst of a garbage collection, so it must take no lock.
         """
-        picture = _Picture(self._shape, np.uint8, buffer=self._memory, offset=self._stride * slot)
+        picture = np.ndarray(self._shape, np.uint8, buffer=self._memory, offset=self._stride * slot)
         weakref.finalize(picture, returned).atexit = False
-        return picture.view(np.ndarray)
+        # A view, and never the array itself: every view of a view refers to the first array of the
+        # chain (numpy shortens the chain up to there), so that one lives as long as any of them.
+        return picture.view()

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from streamseg.errors import UsageError
-from streamseg.masks.rle import encode_crop
+from streamseg.rle import encode_crop
 from streamseg.training.coco import CocoImage, read_coco
 from streamseg.types import Instances
 

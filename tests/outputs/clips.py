@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.masks import frame_result
+from streamseg.masks.result import frame_result
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamInfo
 
 TIME_BASE = Fraction(1, 12800)

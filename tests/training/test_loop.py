@@ -11,9 +11,9 @@ import yaml
 
 from streamseg.errors import ConfigError, UsageError
 from streamseg.inference import Segmenter
+from streamseg.training.coco import read_coco
 from streamseg.training.config import TrainConfig, read_train_config
 from streamseg.training.dataset import TrainingStream, collate
-from streamseg.training.coco import read_coco
 from streamseg.training.evaluation import evaluate, format_table
 from streamseg.training.loop import learning_rate, train
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from streamseg.masks import decode_mask, encode_crop
-from streamseg.types import RunLengths
+from streamseg.rle import RunLengths, decode_mask, encode_crop
 
 Box = tuple[int, int, int, int]
 
