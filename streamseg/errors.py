@@ -14,18 +14,21 @@ holds a password (see :func:`mask_password`).
 
 import re
 
-_CREDENTIALS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/?#]*):(?P<password>[^\s/?#]*)@"
+# Cameras accept passwords with / ? # and @ in them, which no longer parse as a URL: everything up to the
+# last @ of the word goes, unless what follows the colon is a port.
+_PASSWORD = re.compile(r"(://[^\s:/@]*):(?!\d+(?:[/?#]|$))\S+@")
+_QUERY_SECRET = re.compile(
+    r"((?:password|passwd|pwd|pass|token|secret|signature|key)=)[^&\s'\"]+", re.IGNORECASE
 )
 
 
 def mask_password(text: str) -> str:
-    """Replace the password of every ``scheme://user:password@host`` in ``text`` by ``***``.
+    """Replace passwords and secret query values of all URLs in ``text`` by ``***``.
 
     FFmpeg and redis-py put whole URLs into their messages, so this is applied to any text that
     comes from them.
     """
-    return _CREDENTIALS.sub(r"\g<scheme>\g<user>:***@", text)
+    return _QUERY_SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 class StreamsegError(Exception):

@@ -193,6 +193,9 @@ class Pipeline:
         with self._lock:
             stream = self.summary.streams[event.stream]
             stream.ended, stream.error = True, event.error
+            others_go_on = not all(s.ended for s in self.summary.streams.values())
+        if event.error is not None and others_go_on:  # at the end the summary says it
+            logger.error("%s", event.error)
         self._batcher.end(event.stream)
         self._close_if_done(event.stream)
 

@@ -42,7 +42,7 @@ class Tracker:
             )
         )
         ids: list[int | None] = [None] * len(instances)
-        if tracked.tracker_id is not None:
+        if len(tracked) and tracked.tracker_id is not None:
             for row, track in zip(tracked.data["row"], tracked.tracker_id, strict=True):
                 ids[int(row)] = int(track) if track >= 0 else None
         return replace(instances, ids=tuple(ids))

@@ -94,6 +94,8 @@ def test_a_bad_set_is_named(assignment: str) -> None:
         ("cannot open 'redis://:pa55@host/0': refused", "cannot open 'redis://:***@host/0': refused"),
         ("http://host:8080/a@b", "http://host:8080/a@b"),
         ("no url at all", "no url at all"),
+        ("rtsp://me:a/b?c#d@host/1", "rtsp://me:***@host/1"),
+        ("https://host/x.m3u8?token=pa55&n=1 failed", "https://host/x.m3u8?token=***&n=1 failed"),
     ],
 )
 def test_passwords_are_masked(text: str, masked: str) -> None:

@@ -4,30 +4,28 @@ import sys
 from collections.abc import Sequence
 
 import click
-import typer
 
+from streamseg import __version__
 from streamseg.cli import data, run, subscribe
 from streamseg.errors import StreamsegError
 
-app = typer.Typer(
-    name="streamseg",
-    help="Segment every object in cameras and recorded video with SOLO, and hand the masks on.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("run", epilog=run.EXAMPLE)(run.run)
-app.command("subscribe", epilog=subscribe.EXAMPLE)(subscribe.subscribe)
-app.command("train", epilog=data.TRAIN_EXAMPLE)(data.train)
-app.command("eval", epilog=data.EVAL_EXAMPLE)(data.evaluate)
-app.command("models", epilog=data.MODELS_EXAMPLE)(data.models)
+
+@click.group()
+@click.version_option(__version__, prog_name="streamseg")
+def program() -> None:
+    """Segment every object in cameras and recorded video with SOLO, and hand the masks on."""
+
+
+for _command in (run.run, subscribe.subscribe, data.train, data.evaluate, data.models):
+    program.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = program(
+            args=None if arguments is None else list(arguments), prog_name="streamseg", standalone_mode=False
+        )
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
         return 2

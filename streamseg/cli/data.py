@@ -2,20 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 TRAIN_EXAMPLE = "Example: streamseg train configs/train_demo.yaml --resume"
 EVAL_EXAMPLE = "Example: streamseg eval --weights demo --images val/ --annotations val.json"
 MODELS_EXAMPLE = "Example: streamseg models"
 
 
-def train(
-    config: Annotated[Path, typer.Argument(help="YAML file, see configs/train_demo.yaml.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
-) -> None:
-    """Train a model on images with COCO annotations."""
+@click.command("train", epilog=TRAIN_EXAMPLE)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
+def train(*, config: Path, resume: bool) -> None:
+    """Train a model on images with COCO annotations, as the YAML file CONFIG says."""
     from streamseg.cli.logs import configure_logging
     from streamseg.training.config import read_train_config
     from streamseg.training.loop import train as run_training
@@ -25,15 +24,22 @@ def train(
     sys.stdout.write(f"{weights}\n")
 
 
-def evaluate(
-    images: Annotated[Path, typer.Option(help="Folder of the images.")],
-    annotations: Annotated[Path, typer.Option(help="COCO annotation file.")],
-    weights: Annotated[str, typer.Option(help="Bundled name or .safetensors file.")] = "demo",
-    predictions: Annotated[
-        Path | None, typer.Option(help="Write predictions here, in COCO results format.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-) -> None:
+@click.command("eval", epilog=EVAL_EXAMPLE)
+@click.option("--weights", default="demo", show_default=True, help="Bundled name or .safetensors file.")
+@click.option(
+    "--images", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the images."
+)
+@click.option(
+    "--annotations", required=True, type=click.Path(path_type=Path), metavar="FILE", help="COCO annotations."
+)
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the predictions here, in COCO results format.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def evaluate(*, weights: str, images: Path, annotations: Path, predictions: Path | None, device: str) -> None:
     """Print the COCO mask AP of some weights."""
     from streamseg.inference import Segmenter
     from streamseg.training.evaluation import evaluate as score_predictions
@@ -51,6 +57,7 @@ def evaluate(
     sys.stdout.write(f"{format_table(scores)}\n")
 
 
+@click.command("models", epilog=MODELS_EXAMPLE)
 def models() -> None:
     """List the bundled weights and the architectures."""
     from typing import get_args

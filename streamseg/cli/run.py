@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from streamseg.cli.logs import configure_logging
 from streamseg.config import RunConfig, parse_config, read_config, set_key
@@ -23,71 +24,75 @@ EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results stree
 logger = logging.getLogger(__name__)
 
 
-def run(  # noqa: PLR0917  the command line is made from this signature
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Files, folders, globs, rtsp:// rtmp:// http:// URLs, /dev/videoN.",
-            show_default=False,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="YAML file; flags override it.")
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", help="Overlay video: file, folder, or template with {stream}."),
-    ] = None,
-    results: Annotated[
-        str | None,
-        typer.Option(help="NDJSON results: file, folder, template with {stream}, or - for stdout."),
-    ] = None,
-    redis: Annotated[str | None, typer.Option(metavar="URL", help="Publish to Redis streams.")] = None,
-    redis_overlays: Annotated[
-        bool, typer.Option("--redis-overlays", help="Publish JPEG overlays as well.")
-    ] = False,
-    weights: Annotated[
-        str | None, typer.Option(help="Bundled name or .safetensors file.  [default: demo]")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.  [default: auto]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.  [default: auto]")] = None,
-    classes: Annotated[str | None, typer.Option(help="Keep only these, e.g. person,car.")] = None,
-    score: Annotated[
-        float | None, typer.Option(help="Keep instances of at least this score.  [default: 0.3]")
-    ] = None,
-    track: Annotated[
-        bool | None, typer.Option("--track/--no-track", help="Stable ids through time.  [default: track]")
-    ] = None,
-    start: Annotated[float | None, typer.Option(help="Recorded files: first second.")] = None,
-    end: Annotated[float | None, typer.Option(help="Recorded files: last second.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Recorded files: every Nth frame.")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any config key by its dotted path; repeatable."),
-    ] = None,
-    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
+@click.command("run", epilog=EXAMPLE)
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.option(
+    "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Overlay video: file, folder, or template with {stream}."
+)
+@click.option(
+    "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
+)
+@click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
+@click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
+@click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--precision", metavar="PRECISION", help="auto, fp32, bf16 or fp16.  [default: auto]")
+@click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
+@click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
+@click.option("--track/--no-track", default=None, help="Stable ids through time.  [default: track]")
+@click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
+@click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
+@click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
+)
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
+@click.option("--log-json", is_flag=True, help="Log lines as JSON.")
+def run(
+    *,
+    sources: tuple[str, ...],
+    config: Path | None,
+    assignments: tuple[str, ...],
+    no_progress: bool,
+    log_level: str,
+    log_json: bool,
+    **flags: Any,
 ) -> int:
     """Segment cameras and recorded video.
 
-    Exit codes: 0 done, 1 the run failed, 2 wrong usage, config or weights, 130/143 interrupted.
+    A SOURCE is a file, a folder or glob of files, an rtsp://, rtmp:// or http:// URL, or /dev/videoN.
+
+    Exit codes: 0 done, 1 the run failed, 2 wrong usage, config or weights, 130 and 143 interrupted.
     """
     configure_logging(log_level, as_json=log_json)
     content = read_config(config) if config else {}
+    _apply(content, sources, flags)
+    for assignment in assignments:
+        set_key(content, assignment)
+    where = str(config) if config else "command line"
+    return _run(parse_config(content, where=where), progress=not no_progress)
+
+
+def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
+    """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    _override_streams(content, {"start": start, "end": end, "stride": stride})
-    model: dict[str, Any] = {"weights": weights, "device": device, "precision": precision, "score": score}
-    model["classes"] = [c.strip() for c in classes.split(",")] if classes else None
+    _override_streams(content, {key: flags[key] for key in ("start", "end", "stride")})
+    model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
+    classes = flags["classes"]
+    model["classes"] = None if classes is None else [name.strip() for name in classes.split(",")]
     _override(content, "model", model)
-    _override(content, "tracking", {"enabled": track})
-    _add_outputs(content, video=output, ndjson=results, redis=redis, overlays=redis_overlays)
-    for assignment in assignments or ():
-        set_key(content, assignment)
-    return _run(
-        parse_config(content, where=str(config) if config else "command line"), progress=not no_progress
+    _override(content, "tracking", {"enabled": flags["track"]})
+    _add_outputs(
+        content,
+        video=flags["output"],
+        ndjson=flags["results"],
+        redis=flags["redis"],
+        overlays=flags["redis_overlays"],
     )
 
 

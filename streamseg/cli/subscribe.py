@@ -1,23 +1,27 @@
 """``streamseg subscribe``."""
 
 import sys
-from typing import Annotated
 
-import typer
+import click
 
 EXAMPLE = "Example: streamseg subscribe redis://localhost:6379/0 lobby | head -n 1"
 
 
-def subscribe(
-    url: Annotated[str, typer.Argument(metavar="URL", help="redis:// or rediss:// URL.")],
-    streams: Annotated[
-        list[str] | None, typer.Argument(metavar="STREAM...", help="Stream ids; none means all.")
-    ] = None,
-    start: Annotated[
-        str, typer.Option("--from", help="now, start (everything retained), or an entry id.")
-    ] = "now",
-) -> None:
-    """Print the results of other processes, one JSON object per line."""
+@click.command("subscribe", epilog=EXAMPLE)
+@click.argument("url")
+@click.argument("streams", nargs=-1, metavar="[STREAM]...")
+@click.option(
+    "--from",
+    "start",
+    default="now",
+    show_default=True,
+    help="now, start (all that is retained) or an entry id.",
+)
+def subscribe(*, url: str, streams: tuple[str, ...], start: str) -> int:
+    """Print the results that other processes publish to the Redis at URL, one JSON object per line.
+
+    Without STREAM ids all streams are followed.
+    """
     import msgspec
 
     from streamseg.client import subscribe as read_results
@@ -27,4 +31,5 @@ def subscribe(
             sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
             sys.stdout.buffer.flush()
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        return 130
+    return 0

@@ -275,7 +275,7 @@ class Lane:
         reading, self._reading = self._reading, None
         self._ring = None
         if error is not None:
-            logger.error("%s: %s", reading.source.id, error)
+            logger.info("%s: %s", reading.source.id, error)
         self._settings.emit(StreamEnded(reading.source.id, error))
 
     def stop(self, error: SourceError | None = None) -> None:

@@ -34,10 +34,6 @@ PLAYLIST_READ_TIMEOUT = 30.0
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DEVICE = re.compile(r"/dev/video\d+")
-_ODD_PASSWORD = re.compile(r"(://[^\s:/@]*):(?!\d+[/?#])\S+@")
-_QUERY_SECRET = re.compile(
-    r"((?:password|passwd|pwd|pass|token|secret|signature|key)=)[^&\s]+", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -80,7 +76,7 @@ class Source:
     @property
     def shown(self) -> str:
         """The URL for people: passwords and tokens are replaced by ``***``."""
-        return hide_secrets(self.url)
+        return mask_password(self.url) if _SCHEME.match(self.url) else self.url
 
     @property
     def policy(self) -> FramePolicy:
@@ -89,15 +85,6 @@ class Source:
 
     def __repr__(self) -> str:
         return f"Source(id={self.id!r}, url={self.shown!r}, live={self.live})"
-
-
-def hide_secrets(url: str) -> str:
-    """Replace the password and secret query values of a URL by ``***``; a path comes back as it is."""
-    if not _SCHEME.match(url):
-        return url
-    # Cameras accept passwords with / ? # in them, which no longer parse as a URL.
-    masked = _ODD_PASSWORD.sub(r"\1:***@", mask_password(url))
-    return _QUERY_SECRET.sub(r"\1***", masked)
 
 
 def is_live(url: str) -> bool:
@@ -111,7 +98,7 @@ def is_live(url: str) -> bool:
         return True
     allowed = ", ".join(sorted(LIVE_SCHEMES | WEB_SCHEMES))
     raise UsageError(
-        f"{hide_secrets(url)}: scheme {scheme!r} is not supported; allowed are {allowed} and files"
+        f"{mask_password(url)}: scheme {scheme!r} is not supported; allowed are {allowed} and files"
     )
 
 

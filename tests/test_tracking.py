@@ -1,0 +1,58 @@
+"""Ids that stay with an object."""
+
+import numpy as np
+import pytest
+
+from streamseg.tracking import Tracker
+from streamseg.types import Instances
+
+
+def instances(*boxes: tuple[int, int, int, int], score: float = 0.8) -> Instances:
+    crops = tuple(np.ones((y2 - y1, x2 - x1), dtype=bool) for x1, y1, x2, y2 in boxes)
+    return Instances(
+        height=200,
+        width=400,
+        class_ids=np.zeros(len(boxes), dtype=np.int64),
+        labels=("person",) * len(boxes),
+        scores=np.full(len(boxes), score, dtype=np.float32),
+        boxes=np.array(boxes, dtype=np.int64).reshape(-1, 4),
+        crops=crops,
+    )
+
+
+def walk(tracker: Tracker, step: int) -> Instances:
+    """Two people who walk towards each other's sides, far apart; the order in the list changes."""
+    left, right = (10 + 4 * step, 20, 50 + 4 * step, 120), (300 - 4 * step, 20, 340 - 4 * step, 120)
+    return tracker.update(instances(*((left, right) if step % 2 else (right, left))))
+
+
+def test_ids_follow_the_objects() -> None:
+    tracker = Tracker(fps=25)
+    seen = [walk(tracker, step) for step in range(12)]
+    left = [i.ids[list(i.boxes[:, 0]).index(min(i.boxes[:, 0]))] for i in seen[2:]]
+    right = [i.ids[list(i.boxes[:, 0]).index(max(i.boxes[:, 0]))] for i in seen[2:]]
+    assert len(set(left)) == len(set(right)) == 1
+    assert None not in {*left, *right}
+    assert set(left) != set(right)
+
+
+def test_an_object_keeps_its_id_behind_a_lamp_post() -> None:
+    tracker = Tracker(fps=25)
+    before = [walk(tracker, step) for step in range(6)][-1]
+    for _ in range(5):
+        assert len(tracker.update(instances())) == 0
+    after = [walk(tracker, step) for step in range(11, 14)][-1]
+    assert set(after.ids) == set(before.ids)
+
+
+def test_frames_without_objects_are_fine() -> None:
+    tracker = Tracker(fps=None)
+    assert tracker.update(instances()).ids == ()
+
+
+@pytest.mark.parametrize("score", [0.31, 0.35])
+def test_a_faint_object_begins_no_track(score: float) -> None:
+    tracker = Tracker(fps=25)
+    for _ in range(3):
+        tracked = tracker.update(instances((10, 10, 60, 110), score=score))
+    assert tracked.ids == (None,)
