@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from streamseg.errors import ConfigError, mask_password
 
@@ -86,6 +86,30 @@ class RedisConfig(_Config):
 OutputConfig = Annotated[VideoConfig | NdjsonConfig | RedisConfig, Field(discriminator="type")]
 
 
+class _Server(_Config):
+    enabled: bool = False
+    host: str = "127.0.0.1"
+
+    @field_validator("enabled")
+    @classmethod
+    def _not_there_yet(cls, enabled: bool) -> bool:
+        if enabled:
+            raise ValueError("this version has no such server; only false is allowed")
+        return enabled
+
+
+class ViewConfig(_Server):
+    """Live page."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+
+
+class MetricsConfig(_Server):
+    """Metrics and health."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 9090
+
+
 class RunConfig(_Config):
     """A whole run."""
 
@@ -94,6 +118,8 @@ class RunConfig(_Config):
     batching: BatchingConfig = BatchingConfig()
     tracking: TrackingConfig = TrackingConfig()
     outputs: tuple[OutputConfig, ...] = ()
+    view: ViewConfig = ViewConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def read_config(path: Path) -> dict[str, Any]:

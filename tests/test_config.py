@@ -39,6 +39,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("streams: [{url: a.mp4, id: 'a b'}]", "streams.0.id"),
         ("outputs: [{type: kafka}]", "'video', 'ndjson', 'redis'"),
         ("batching: {max_batch: 0}", "batching.max_batch"),
+        ("view: {enabled: true}", "view.enabled: Value error, this version has no such server"),
         ("[1, 2]", "must be a mapping"),
         ("a: [", "not valid YAML"),
         ("streams: [{url: '${NOT_SET_ANYWHERE}'}]", "NOT_SET_ANYWHERE is not set"),
