@@ -59,9 +59,13 @@ def test_a_batch_equals_its_pictures(segmenter: Segmenter) -> None:
 def test_bf16_finds_what_fp32_finds(segmenter: Segmenter) -> None:
     half = Segmenter.load("demo", device="cpu", precision="bf16")
     exact, rough = segmenter(first_frame()), half(first_frame())
-    union = exact.masks().any(axis=0) | rough.masks().any(axis=0)
-    both = exact.masks().any(axis=0) & rough.masks().any(axis=0)
-    assert both.sum() / union.sum() > 0.9
+    assert len(exact) > 0
+    overlaps = [
+        max((mask & other).sum() / (mask | other).sum() for other in rough.masks())
+        for mask, score in zip(exact.masks(), exact.scores, strict=True)
+        if score > 0.35  # fainter ones may fall below the threshold
+    ]
+    assert np.mean(overlaps) > 0.85
 
 
 def test_run_yields_every_frame_in_order(tmp_path: Path) -> None:
