@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# opencv-python needs libraries of a desktop (libGL); on a machine without them its headless twin steps in.
+HEADLESS = $(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless; }
+
 .PHONY: demo test lint clean
 
 # torch and torchvision come together, as users install them (the CUDA build also runs on a CPU).
@@ -11,10 +16,12 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch torchvision
 	$(BIN)/python -m pip install --quiet --editable .
+	$(HEADLESS)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(HEADLESS)
 	touch $@
 
 demo: $(VENV)/installed

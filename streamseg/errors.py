@@ -14,9 +14,9 @@ holds a password (see :func:`mask_password`).
 
 import re
 
-# Cameras accept passwords with / ? # and @ in them, which no longer parse as a URL: everything up to the
-# last @ of the word goes, unless what follows the colon is a port.
-_PASSWORD = re.compile(r"(://[^\s:/@]*):(?!\d+(?:[/?#]|$))\S+@")
+# Cameras accept passwords with / ? # and @ in them, and user names with @, which no longer parse as a URL.
+# So all from the first colon to the last @ of the word goes, even if that is "host:80/a@b" now and then.
+_PASSWORD = re.compile(r"(://[^\s:/]*):\S+@")
 _QUERY_SECRET = re.compile(
     r"((?:password|passwd|pwd|pass|token|secret|signature|key)=)[^&\s'\"]+", re.IGNORECASE
 )

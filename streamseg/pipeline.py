@@ -121,6 +121,9 @@ class Pipeline:
 
     def __enter__(self) -> Pipeline:
         self._started = time.monotonic()
+        for output in self._outputs:
+            for stream in self.summary.streams:
+                output.report(stream, state="connecting")
         for thread in self._threads:
             thread.start()
         self._reader.start()
@@ -209,7 +212,7 @@ class Pipeline:
             all_closed = all(s.closed for s in self.summary.streams.values())
         for output in self._outputs:
             if stream.error is not None:
-                output.report(name, error=str(stream.error))
+                output.report(name, state="failed", error=str(stream.error))
             output.close(name, complete=stream.error is None)
         self._trackers.pop(name, None)
         if all_closed:
@@ -222,6 +225,8 @@ class Pipeline:
             while (batch := self._batcher.next()) is not None:
                 submitted = self._segmenter.submit([frame.pixels for frame in batch.frames])
                 self._submitted.put((batch, submitted))
+                # Held while we wait for the next one, they could be the very slots its frames need.
+                del batch, submitted
         finally:
             self._submitted.put(None)
 
@@ -243,7 +248,7 @@ class Pipeline:
             info = self.summary.streams[frame.stream].info
             tracker = Tracker(fps=info.fps if info else None)
             self._trackers[frame.stream] = frame.epoch, tracker
-        return tracker.update(instances)
+        return tracker.update(instances, time=frame.pts)
 
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,14 @@ _MEMORY_SECONDS = 2.0
 """How long an object may be hidden and still keep its id."""
 _START_SCORE = 0.4
 """An instance needs this score to begin a track; a known object is followed at any score."""
+_TICK = 1e-3
 
 
 class Tracker:
-    """The tracks of one stream and epoch. Instances that belong to no track have the id None."""
+    """The tracks of one stream and epoch. Instances that belong to no track have the id None.
+
+    An object is given its id when it is seen the second time, if its score was above 0.4 the first.
+    """
 
     def __init__(self, *, fps: float | None) -> None:
         """``fps``: frames per second of the stream, None if unknown (30 is assumed)."""
@@ -29,9 +34,15 @@ class Tracker:
             minimum_consecutive_frames=1,
             minimum_iou_threshold=0.2,
         )
+        self._time = -math.inf
 
-    def update(self, instances: Instances) -> Instances:
-        """Give the instances of the next frame their ids."""
+    def update(self, instances: Instances, *, time: float) -> Instances:
+        """Give the instances of the next frame their ids; ``time`` is its presentation time in seconds.
+
+        Time counts, not frames: some are left out on purpose (``--stride``) or dropped.
+        """
+        # Cameras repeat timestamps now and then, which the library takes amiss.
+        self._time = time if time > self._time else self._time + _TICK
         tracked = self._tracker.update(
             supervision.Detections(
                 xyxy=instances.boxes.astype(np.float32).reshape(-1, 4),
@@ -39,7 +50,8 @@ class Tracker:
                 class_id=instances.class_ids,
                 # The library may return the detections in another order.
                 data={"row": np.arange(len(instances))},
-            )
+            ),
+            timestamp=self._time,
         )
         ids: list[int | None] = [None] * len(instances)
         if len(tracked) and tracked.tracker_id is not None:

@@ -55,9 +55,9 @@ class StreamInfo:
     frame_count: int | None
     """Selected frames to expect (an estimate, for progress), None when unknown or live."""
     start: float = 0.0
-    """Seconds: where the selected part of a recorded file begins."""
+    """Seconds on the stream's clock: where the selected part of a recorded file begins, 0 for all of it."""
     end: float | None = None
-    """Seconds: where the selected part ends (exclusive); None is the end of the file."""
+    """Seconds on the stream's clock: where the selected part ends (exclusive); None is the end."""
     has_audio: bool = False
 
 
@@ -121,7 +121,7 @@ SourceEvent = StreamInfo | Frame | FramesDropped | StreamEnded
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Frames of any streams that the network takes together, oldest first."""
+    """Frames of any streams that the network takes together, each stream's in order."""
 
     frames: tuple[Frame, ...]
 

@@ -16,7 +16,7 @@ from tests.program import STREET
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter.load("demo", device="cpu")
+    return Segmenter.load("demo", device="cpu", precision="fp32")
 
 
 def test_public_names() -> None:

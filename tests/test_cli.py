@@ -51,10 +51,20 @@ def test_eval_names_a_file_without_known_classes(tmp_path: Path, capsys: pytest.
     assert "holds none of the classes person" in capsys.readouterr().err
 
 
+def test_eval_refuses_a_folder_that_is_not_there_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations = draw_data(tmp_path, images=1)
+    files = ["--images", str(tmp_path), "--annotations", str(annotations)]
+    assert main(["eval", *files, "--predictions", f"{tmp_path}/no/p.json"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_train_leaves_weights_that_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_config(tmp_path, steps=2)
     assert main(["train", str(tmp_path / "train.yaml")]) == 0
-    weights = capsys.readouterr().out.strip()
+    *table, weights = capsys.readouterr().out.splitlines()
+    assert "| disc | 4 | 4 |" in "\n".join(table)
     assert (
         main(
             [

@@ -93,7 +93,9 @@ def test_a_bad_set_is_named(assignment: str) -> None:
     [
         ("rtsp://me:pa55@host:554/1", "rtsp://me:***@host:554/1"),
         ("cannot open 'redis://:pa55@host/0': refused", "cannot open 'redis://:***@host/0': refused"),
-        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("http://host:8080/a and me@home", "http://host:8080/a and me@home"),
+        ("rtsp://me@corp.com:pa55@10.0.0.5/1", "rtsp://me@corp.com:***@10.0.0.5/1"),
+        ("rtsp://admin:1234/56@host", "rtsp://admin:***@host"),
         ("no url at all", "no url at all"),
         ("rtsp://me:a/b?c#d@host/1", "rtsp://me:***@host/1"),
         ("https://host/x.m3u8?token=pa55&n=1 failed", "https://host/x.m3u8?token=***&n=1 failed"),

@@ -43,6 +43,9 @@ def outputs(folder: Path) -> list[str]:
         (["a.mp4", "--no-such-flag"], "--no-such-flag"),
         (["a.mp4", "b.mp4", "-o", "one.mp4"], "one.mp4"),
         (["a.mp4", "--results", "/proc/nowhere/a.ndjson"], "/proc/nowhere"),
+        (["a.mp4", "--results", "/dev/full"], "/dev/full: is not an ordinary file"),
+        (["--set", "streams=[a.mp4]", "--stride", "2"], "streams.0"),
+        (["a.mp4", "--set", "model=demo"], "model"),
     ],
 )
 def test_wrong_usage_is_refused_in_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:

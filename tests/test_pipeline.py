@@ -12,6 +12,7 @@ from streamseg.outputs import MemoryOutput, NdjsonOutput
 from streamseg.pipeline import Pipeline
 from streamseg.sources import resolve_sources
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo
+from tests.broker import wait_for
 from tests.media import write_clip
 
 
@@ -123,10 +124,10 @@ def test_a_missing_file_is_an_error_of_its_stream_alone(segmenter: Segmenter, tm
 def test_stopping_finishes_what_was_decoded(segmenter: Segmenter, tmp_path: Path) -> None:
     output = tmp_path / "a.ndjson"
     pipeline = make(segmenter, [NdjsonOutput(str(output))], clip(tmp_path, frames=500))
+    stream = pipeline.summary.streams["clip"]
     with pipeline:
+        wait_for(lambda: stream.received > 0, what="frames")
         pipeline.stop()
         pipeline.join()
-    stream = pipeline.summary.streams["clip"]
-    assert stream.results == stream.received < 500
-    if stream.info is not None:
-        assert len(output.read_text().splitlines()) == stream.results
+    assert 0 < stream.results == stream.received < 500
+    assert len(output.read_text().splitlines()) == stream.results

@@ -29,14 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
         return 2
+    except click.Abort:  # Ctrl-C in a command that does not handle it
+        return 130
     except click.ClickException as error:
         sys.stderr.write(f"error: {error.format_message()}\n")
         return 2
     except StreamsegError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does.
-        sys.stderr.close()
-        return 0
     return code if isinstance(code, int) else 0

@@ -20,7 +20,13 @@ def train(*, config: Path, resume: bool) -> None:
     from streamseg.training.loop import train as run_training
 
     configure_logging("info", as_json=False)
-    weights = run_training(read_train_config(config), resume=resume, progress=sys.stderr.isatty())
+    settings = read_train_config(config)
+    weights = run_training(settings, resume=resume, progress=sys.stderr.isatty())
+    if settings.data.val is not None:
+        table = _score(
+            str(weights), images=settings.data.images, annotations=settings.data.val, device=settings.device
+        )
+        sys.stdout.write(f"{table}\n")
     sys.stdout.write(f"{weights}\n")
 
 
@@ -41,6 +47,13 @@ def train(*, config: Path, resume: bool) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def evaluate(*, weights: str, images: Path, annotations: Path, predictions: Path | None, device: str) -> None:
     """Print the COCO mask AP of some weights."""
+    table = _score(weights, images=images, annotations=annotations, predictions=predictions, device=device)
+    sys.stdout.write(f"{table}\n")
+
+
+def _score(
+    weights: str, *, images: Path, annotations: Path, device: str, predictions: Path | None = None
+) -> str:
     from streamseg.inference import Segmenter
     from streamseg.training.evaluation import evaluate as score_predictions
     from streamseg.training.evaluation import format_table
@@ -54,7 +67,7 @@ def evaluate(*, weights: str, images: Path, annotations: Path, predictions: Path
         predictions=predictions,
         progress=sys.stderr.isatty(),
     )
-    sys.stdout.write(f"{format_table(scores)}\n")
+    return format_table(scores)
 
 
 @click.command("models", epilog=MODELS_EXAMPLE)

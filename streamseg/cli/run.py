@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -98,14 +99,15 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
 
 def _override(content: dict[str, Any], section: str, values: dict[str, Any]) -> None:
     given = {key: value for key, value in values.items() if value is not None}
-    if given:
-        content[section] = (content.get(section) or {}) | given
+    present = content.get(section) or {}
+    if given and isinstance(present, dict):  # what is no mapping is named when the whole is validated
+        content[section] = present | given
 
 
 def _override_streams(content: dict[str, Any], values: dict[str, Any]) -> None:
     given = {key: value for key, value in values.items() if value is not None}
     if given and isinstance(content.get("streams"), list):
-        content["streams"] = [stream | given for stream in content["streams"] if isinstance(stream, dict)]
+        content["streams"] = [s | given if isinstance(s, dict) else s for s in content["streams"]]
 
 
 def _add_outputs(
@@ -149,13 +151,13 @@ def _report(summary: Summary, stop: _StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.most_common()) or "none"
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
-    sys.stderr.write(f"{summary.frames} frames, {rate:.1f} frames/s, instances: {labels}\n")
+    _say(f"{summary.frames} frames, {rate:.1f} frames/s, instances: {labels}")
     for name, stream in summary.streams.items():
         if stream.dropped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in stream.dropped.items())
-            sys.stderr.write(f"{name}: dropped {reasons}\n")
+            _say(f"{name}: dropped {reasons}")
     for error in summary.errors:
-        sys.stderr.write(f"error: {error}\n")
+        _say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if summary.errors else 0
@@ -175,5 +177,12 @@ class _StopOnSignal:
             # Nothing has begun, or the user is in earnest. The workers end with this process.
             os._exit(128 + number)
         self.signal = number
-        sys.stderr.write("stopping: finishing what was decoded; once more to abort\n")
+        _say("stopping: finishing what was decoded; once more to abort")
         self.pipeline.stop()
+
+
+def _say(line: str) -> None:
+    """Tell the user, if anybody still listens: Ctrl-C also ends the `tee` that read our messages."""
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

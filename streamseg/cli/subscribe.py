@@ -1,5 +1,6 @@
 """``streamseg subscribe``."""
 
+import os
 import sys
 
 import click
@@ -30,6 +31,9 @@ def subscribe(*, url: str, streams: tuple[str, ...], start: str) -> int:
         for result in read_results(url, streams or None, start=start):
             sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
             sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Whoever read our output has had enough, as `head` has. Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
     return 0

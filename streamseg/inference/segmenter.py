@@ -63,6 +63,9 @@ class Segmenter:
         self._detector = detector.to(memory_format=torch.channels_last)
         self._normalise = Normaliser(self.spec.input, device=self.device, dtype=self.dtype)
         self._streams = DeviceStreams(self.device)
+        if self.device.type == "cuda":
+            # The weights got here on the default stream, which the others do not wait for.
+            torch.cuda.synchronize(self.device)
 
     @classmethod
     def load(

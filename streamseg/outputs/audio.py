@@ -18,6 +18,7 @@ from streamseg.types import StreamInfo
 logger = logging.getLogger(__name__)
 
 # What mp4 can hold and players play.
+_TIMEOUT = 10.0  # seconds: a web server that stalls must not hold up the pictures for ever
 _CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "mp2", "opus"})
 
 
@@ -42,6 +43,7 @@ class AudioCopy:
         self._info = info
         self._source: InputContainer | None = None
         self._tracks: dict[int, _Track] = {}
+        self._finished: set[int] = set()
         self._packets: Iterator[Packet[Stream]] = iter(())
         self._next: Packet[Stream] | None = None
 
@@ -49,7 +51,9 @@ class AudioCopy:
         """Add an audio track to ``container`` for each one of the source that mp4 can hold."""
         self._container = container
         try:
-            self._source = av.open(self._info.url)
+            # Without the scheme FFmpeg takes "10:30.mp4" for a URL; a server that stalls is given up.
+            local = "://" not in self._info.url
+            self._source = av.open(f"file:{self._info.url}" if local else self._info.url, timeout=_TIMEOUT)
             streams = [s for s in self._source.streams.audio if self._add_track(container, s)]
             if streams:
                 if self._info.start > 0:
@@ -68,7 +72,7 @@ class AudioCopy:
                 self._advance()
                 continue
             if track.end is not None and pts >= track.end:
-                self._advance()
+                self._finish_track(packet.stream.index)
                 continue
             if time is not None and (pts - track.offset) * packet.time_base > time:
                 return
@@ -76,6 +80,14 @@ class AudioCopy:
                 ready.pts = ready.dts = pts - track.offset
                 ready.stream = track.target
                 self._container.mux(ready)
+            self._advance()
+
+    def _finish_track(self, index: int) -> None:
+        """A track has all of its part; the rest of the file is not read once all have."""
+        self._finished.add(index)
+        if self._finished >= self._tracks.keys():
+            self.close()
+        else:
             self._advance()
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Pa
     """File that stream ``stream`` is written to.
 
     Args:
-        template: A file name; a folder (one that exists, or ends in "/"), which gets a file
-            ``STREAM + suffix``; or a name with ``{stream}`` in it.
+        template: A file name; a folder (one that exists, or ends in "/", or for several streams any
+            name without an ending), which gets a file ``STREAM + suffix``; or a name with ``{stream}`` in it.
         stream: Id of the stream.
         suffix: Ending of the file's name in a folder, with its dot.
         several: Whether there may be more than one stream: then a plain file name will not do.
@@ -32,7 +32,8 @@ def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Pa
         if not _inside(path, fixed):
             raise UsageError(f"{template}: stream id {stream!r} would lead out of the folder {fixed}")
         return path
-    if template.endswith("/") or Path(template).is_dir():
+    named_folder = several and not Path(template).suffix
+    if template.endswith("/") or Path(template).is_dir() or named_folder:
         return Path(template) / (stream + suffix)
     if several:
         raise UsageError(
@@ -62,6 +63,9 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(21, "is a folder")
+        if path.exists() and not path.is_file():
+            # A device or pipe would be replaced by a file of its name.
+            raise OSError(22, "is not an ordinary file")
         existed = partial.exists()
         with partial.open("ab"):
             pass

@@ -13,6 +13,7 @@ class MemoryOutput:
     """A bounded queue of results; a full one makes recorded files wait."""
 
     needs_pixels = False
+    reader_paced = True
 
     def __init__(self, *, size: int = 64) -> None:
         self._results: queue.Queue[FrameResult | None] = queue.Queue(maxsize=size)

@@ -40,6 +40,13 @@ class Patient(Protocol):
 
 
 @runtime_checkable
+class ReaderPaced(Protocol):
+    """An output that somebody reads at leisure: it is never given up for being slow."""
+
+    reader_paced: bool
+
+
+@runtime_checkable
 class Reporting(Protocol):
     """An output that publishes more of a stream than its results."""
 
@@ -139,6 +146,8 @@ class OutputQueue:
         Args:
             timeout: Seconds without progress after which the rest is given up, None for never.
         """
+        if isinstance(self._output, ReaderPaced):
+            timeout = None
         with self._changed:
             self._finishing = True
             self._changed.notify()

@@ -84,6 +84,11 @@ class VideoReader:
         return self._stream.time_base or Fraction(1, MICROSECONDS)
 
     @property
+    def origin(self) -> float:
+        """Presentation time, in seconds, at which the video of a recording begins."""
+        return float(self._origin * self.time_base)
+
+    @property
     def fps(self) -> float | None:
         """Nominal frames per second, None when unknown."""
         rate = self._stream.average_rate

@@ -58,6 +58,8 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     frame_count: int | None
     has_audio: bool
     slots: int
+    origin: float
+    """Seconds on the stream's clock where the file begins: not 0 in a transport stream."""
 
     def describe(self, source: Source, epoch: int) -> StreamInfo:
         """The same in the words of the house."""
@@ -71,8 +73,8 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
             time_base=Fraction(*self.time_base),
             fps=self.fps,
             frame_count=self.frame_count,
-            start=0.0 if source.live else source.start,
-            end=None if source.live else source.end,
+            start=0.0 if source.live or not source.start else self.origin + source.start,
+            end=None if source.live or source.end is None else self.origin + source.end,
             has_audio=self.has_audio,
         )
 

@@ -21,7 +21,7 @@ from streamseg.types import EmitEvent, StreamEnded
 RECORDED_WORKERS = 4
 """Recordings read at the same time unless told otherwise: each decoder has threads of its own."""
 RING_BYTES = 256 << 20
-"""Largest frame ring of one stream: 8 slots up to 8K, 3 slots beyond that."""
+"""Largest frame ring of one stream: 8 slots up to 11 megapixels, at least 3."""
 
 logger = logging.getLogger(__name__)
 

@@ -93,7 +93,7 @@ def is_live(url: str) -> bool:
     if scheme is None or scheme == "file":
         return _DEVICE.fullmatch(url) is not None
     if scheme in WEB_SCHEMES:
-        return urlsplit(url).path.lower().endswith(LIVE_WEB_ENDINGS)
+        return _public_words(url).lower().endswith(LIVE_WEB_ENDINGS)
     if scheme in LIVE_SCHEMES:
         return True
     allowed = ", ".join(sorted(LIVE_SCHEMES | WEB_SCHEMES))
@@ -104,17 +104,20 @@ def is_live(url: str) -> bool:
 
 def default_stream_id(url: str, taken: Collection[str] = ()) -> str:
     """Make an id from a file's stem or a URL's host and path, with ``-2``, ``-3``, … if it is taken."""
-    if _scheme(url) in {None, "file"}:
-        words = Path(url).stem
-    else:
-        parts = urlsplit(url)
-        words = f"{parts.hostname or ''}{unquote(parts.path)}"
+    words = Path(url).stem if _scheme(url) in {None, "file"} else _public_words(url)
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", words).strip("-.")[:64] or "stream"
     stream_id, number = stem, 1
     while stream_id in taken:
         number += 1
         stream_id = f"{stem[: 63 - len(str(number))]}-{number}"
     return stream_id
+
+
+def _public_words(url: str) -> str:
+    """Host and path of a URL, with nothing of what stands before the host, and secrets masked."""
+    place = mask_password(url).partition("://")[2].rpartition("@")[2]
+    host, _, path = place.partition("/")
+    return f"{host.partition(':')[0]}/{unquote(path.partition('?')[0])}"
 
 
 def source_for(
@@ -132,7 +135,7 @@ def source_for(
     Raises UsageError for an unsupported scheme and for values out of range.
     """
     live = is_live(url)
-    segments = live and urlsplit(url).path.lower().endswith(".m3u8")
+    segments = live and _public_words(url).lower().endswith(".m3u8")
     return Source(
         id=stream_id or default_stream_id(url, taken),
         url=_local_path(url) if _scheme(url) in {None, "file"} else url,

@@ -143,6 +143,7 @@ class Worker:
             frame_count=reader.frame_count,
             has_audio=reader.has_audio,
             slots=slots,
+            origin=reader.origin,
         )
         self.send(opened, fd=ring.fd)
         return _Delivery(self, job, writer, ring)

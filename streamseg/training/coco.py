@@ -57,13 +57,13 @@ def read_coco(annotations: Path, images: Path, classes: tuple[str, ...]) -> list
     try:
         content = json.loads(annotations.read_text())
         class_of = {c["id"]: classes.index(c["name"]) for c in content["categories"] if c["name"] in classes}
-        rows = content["images"]
+        rows, marked = content["images"], content["annotations"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{annotations}: not a readable COCO annotation file ({error})") from error
     if not class_of:
         raise UsageError(f"{annotations}: holds none of the classes {', '.join(classes)}")
     objects: dict[int, list[CocoObject]] = {}
-    for row in content["annotations"]:
+    for row in marked:
         if row["category_id"] in class_of and row["segmentation"]:
             objects.setdefault(row["image_id"], []).append(_object(row, class_of))
     every = frozenset(class_of)

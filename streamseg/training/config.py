@@ -23,8 +23,8 @@ class DataConfig(_Config):
     images: Path
     train: Path
     """COCO file."""
-    val: Path
-    """COCO file."""
+    val: Path | None = None
+    """COCO file that the finished weights are scored on."""
     min_size: float = 12.0
     """Objects with a smaller sqrt(box area), in canvas pixels, are neither taught nor punished."""
     four_wheelers: tuple[str, ...] = ("car", "bus", "truck")

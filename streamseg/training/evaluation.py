@@ -51,6 +51,8 @@ def evaluate(
     images whose ``exhaustive_category_ids`` list it (all images without that key). ``predictions``
     gets the COCO results with the file's category ids, matched by name. Raises UsageError.
     """
+    if predictions is not None and not predictions.parent.is_dir():
+        raise UsageError(f"{predictions}: there is no folder {predictions.parent}")
     records = read_coco(annotations, images, tuple(classes))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO(str(annotations))

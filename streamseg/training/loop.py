@@ -152,9 +152,11 @@ def _loop(
     saved = time.monotonic()
     with (
         tqdm(total=schedule.steps, initial=state.step, unit="step", disable=not progress) as bar,
-        log.open("a", newline="") as file,
+        log.open("a" if state.step else "w", newline="") as file,
     ):
         rows = csv.writer(file)
+        if not state.step:
+            rows.writerow(["step", "mask_loss", "class_loss"])
         for batch in _batches(config, first=state.step * schedule.batch):
             losses = _step(config, state, batch, device)
             state.step += 1
@@ -192,7 +194,7 @@ def _step(config: TrainConfig, state: TrainingState, batch: TrainingBatch, devic
         output, batch.targets, class_weights=batch.class_weights, mask_weight=config.schedule.mask_weight
     )
     if not torch.isfinite(losses.total):
-        raise RunError(f"step {state.step}: the loss is {losses.total.item()}; nothing was saved since")
+        raise RunError(f"step {state.step}: the loss is {losses.total.item()}; the last checkpoint is good")
     state.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
     nn.utils.clip_grad_norm_(detector.parameters(), config.schedule.clip_norm)

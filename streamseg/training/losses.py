@@ -51,10 +51,10 @@ def decoupled_loss(
 ) -> Losses:
     """Total loss of a batch.
 
-    ``targets`` is one list of levels per image. ``class_weights`` holds (B, C, S, S) per level: 0
-    where it is unknown whether a cell shows a class. Mask loss: mean dice of all positive cells of
-    the batch; class loss: focal loss summed over cells and classes, over (positives + 1). Without
-    any positive the mask loss is 0 and still reaches the graph.
+    ``targets`` is one list of levels per image, on any device. ``class_weights`` holds (B, C, S, S)
+    per level: 0 where it is unknown whether a cell shows a class. Mask loss: mean dice of all
+    positive cells of the batch; class loss: focal loss summed over cells and classes, over
+    (positives + 1). Without any positive the mask loss is 0 and still reaches the graph.
     """
     by_level = list(zip(*targets, strict=True))
     dice, focal, positives = [], [], 0
@@ -63,23 +63,27 @@ def decoupled_loss(
         weights = None if class_weights is None else class_weights[level]
         focal.append(_level_focal(output.class_logits[level], level_targets, weights))
         positives += sum(len(t.rows) for t in level_targets)
-    untouched = sum((m.sum() for m in (*output.mask_x, *output.mask_y)), start=torch.zeros(())) * 0.0
+    untouched = (
+        sum((m.sum() for m in (*output.mask_x, *output.mask_y)), start=output.mask_x[0].new_zeros(())) * 0.0
+    )
     mask = torch.cat(dice).mean() * mask_weight if positives else untouched.float()
     return Losses(mask, torch.stack(focal).sum() / (positives + 1))
 
 
 def _level_dice(mask_x: Tensor, mask_y: Tensor, targets: Sequence[LevelTargets]) -> Tensor:
     """(positives of the level,) dice losses."""
-    image = torch.cat([torch.full_like(t.rows, i) for i, t in enumerate(targets)])
-    x = mask_x[image, torch.cat([t.columns for t in targets])].float().sigmoid()
-    y = mask_y[image, torch.cat([t.rows for t in targets])].float().sigmoid()
-    return dice_loss(x * y, torch.cat([t.masks for t in targets]))
+    device = mask_x.device
+    image = torch.cat([torch.full_like(t.rows, i) for i, t in enumerate(targets)]).to(device)
+    columns = torch.cat([t.columns for t in targets]).to(device)
+    rows = torch.cat([t.rows for t in targets]).to(device)
+    soft = mask_x[image, columns].float().sigmoid() * mask_y[image, rows].float().sigmoid()
+    return dice_loss(soft, torch.cat([t.masks for t in targets]).to(device))
 
 
 def _level_focal(logits: Tensor, targets: Sequence[LevelTargets], weights: Tensor | None) -> Tensor:
     """Sum over the cells and classes of one level."""
     classes = logits.shape[1]
-    class_ids = torch.stack([t.class_ids for t in targets])
+    class_ids = torch.stack([t.class_ids for t in targets]).to(logits.device)
     wanted = F.one_hot(class_ids, classes + 1)[..., :classes].permute(0, 3, 1, 2).float()
     loss = focal_loss(logits.float(), wanted)
-    return (loss if weights is None else loss * weights).sum()
+    return (loss if weights is None else loss * weights.to(logits.device)).sum()

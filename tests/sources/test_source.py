@@ -39,6 +39,8 @@ def test_recorded_sources_take_every_frame(url: str) -> None:
         ("clips/monday morning.mp4", "monday-morning"),
         ("rtsp://viewer:secret@10.0.0.5:554/stream1?channel=2", "10.0.0.5-stream1"),
         ("https://host/a/b.m3u8", "host-a-b.m3u8"),
+        ("rtsp://10.0.0.5:554/user=admin_password=secret_channel=1.sdp", "10.0.0.5-user-admin_password"),
+        ("rtsp://me:sec/ret@10.0.0.5/1", "10.0.0.5-1"),
         ("/dev/video0", "video0"),
         ("Überwachung.mp4", "berwachung"),
         ("日本.mp4", "stream"),
@@ -108,7 +110,8 @@ def test_an_unknown_scheme_is_a_usage_error_without_the_password() -> None:
         ("rtsp://me:secret@host/a", "rtsp://me:***@host/a"),
         ("rtsp://me:sec/ret@host/a", "rtsp://me:***@host/a"),
         ("rtsp://me:s#e?c@ret@host/a", "rtsp://me:***@host/a"),
-        ("http://host:8080/x@2x.mp4", "http://host:8080/x@2x.mp4"),
+        ("http://host:8080/x@2x.mp4", "http://host:***@2x.mp4"),  # too much rather than too little
+        ("rtsp://me:se[cret@host/a", "rtsp://me:***@host/a"),
         ("http://host/a?user=me&password=secret&x=1", "http://host/a?user=me&password=***&x=1"),
         ("http://host/live.m3u8?token=secret", "http://host/live.m3u8?token=***"),
         ("dir/a:b@c.mp4", "dir/a:b@c.mp4"),
