@@ -160,6 +160,8 @@ class Pipeline:
                 output.abort()
             else:
                 output.finish(timeout=_STUCK_SECONDS)
+            for stream, count in output.dropped.items():
+                self.summary.streams[stream].dropped[f"by {output.name}"] += count
         self.summary.seconds = time.monotonic() - self._started
 
     # Source events, on the reader's thread.

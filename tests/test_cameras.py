@@ -107,7 +107,7 @@ def test_a_second_signal_aborts_at_once(tmp_path: Path) -> None:
     # So many frames are under way that finishing them would take much longer than the second signal.
     many = ["--set", "batching.max_batch=60", "--set", "batching.max_wait_ms=10000"]
     with running_program(STREET, "--results", results, *many) as program:
-        wait_for(lambda: partial.exists(), seconds=60, what="the opening of the file")
+        wait_for(partial.exists, seconds=60, what="the opening of the file")
         program.send_signal(signal.SIGINT)
         assert program.stderr is not None
         while "once more to abort" not in program.stderr.readline():
