@@ -34,6 +34,15 @@ def test_one_picture(segmenter: Segmenter) -> None:
     assert (np.diff(found.scores) <= 0).all()
 
 
+def test_a_score_only_leaves_out_what_is_below_it(segmenter: Segmenter) -> None:
+    everything = Segmenter.load("demo", device="cpu", precision="fp32", score=0.0)(first_frame())
+    found = segmenter(first_frame())
+    good = everything.scores >= 0.3
+    assert 0 < len(found) < len(everything)
+    np.testing.assert_allclose(found.scores, everything.scores[good], atol=1e-6)
+    assert (found.boxes == everything.boxes[good]).all()
+
+
 def test_an_empty_picture_has_no_instances(segmenter: Segmenter) -> None:
     found = segmenter(np.full((300, 400, 3), 127, dtype=np.uint8))
     assert len(found) == 0

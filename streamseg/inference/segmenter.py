@@ -58,7 +58,12 @@ class Segmenter:
         self.dtype = choose_precision(precision, self.device)
         self._class_ids = _class_ids(classes, self.spec.classes)
         self._score = score
-        self._test = self.spec.test.model_copy(update={"max_instances": max_instances})
+        # Maskness and decay only lower a score, and only better candidates lower it: one whose class
+        # probability is below the wanted score can be passed over before its mask is built.
+        threshold = max(self.spec.test.score_threshold, score)
+        self._test = self.spec.test.model_copy(
+            update={"max_instances": max_instances, "score_threshold": threshold}
+        )
         detector = detector.eval().to(self.device, self.dtype)
         self._detector = detector.to(memory_format=torch.channels_last)
         self._normalise = Normaliser(self.spec.input, device=self.device, dtype=self.dtype)
