@@ -16,12 +16,12 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch torchvision
 	$(BIN)/python -m pip install --quiet --editable .
-	$(HEADLESS)
+	@$(HEADLESS)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	$(HEADLESS)
+	@$(HEADLESS)
 	touch $@
 
 demo: $(VENV)/installed
