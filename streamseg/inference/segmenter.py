@@ -15,8 +15,8 @@ from streamseg.inference.device import choose_device, choose_precision
 from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry, enlarge
-from streamseg.models.decoupled import DecoupledOutput
 from streamseg.models.detector import Detector
+from streamseg.models.head import HeadOutput
 from streamseg.models.postprocess import Detections
 from streamseg.models.weights import find_weights, load_detector
 from streamseg.types import Instances
@@ -26,7 +26,7 @@ from streamseg.types import Instances
 class Submitted:
     """A batch on its way through the device."""
 
-    output: DecoupledOutput
+    output: HeadOutput
     geometries: tuple[Geometry, ...]
     canvas: tuple[int, int]
     ready: torch.cuda.Event | None
@@ -168,8 +168,8 @@ def _to_host(detections: Detections, score: float) -> _HostDetections:
     )
 
 
-def _tensors(output: DecoupledOutput) -> list[Tensor]:
-    return [*output.class_logits, *output.mask_x, *output.mask_y]
+def _tensors(output: HeadOutput) -> list[Tensor]:
+    return [*output.class_logits, *output.mask_tensors()]
 
 
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:

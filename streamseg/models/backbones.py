@@ -4,43 +4,59 @@ Blocks come from torchvision, and so do the tensor names: ImageNet weights of to
 fit without renaming.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import mobilenet_v2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from streamseg.models.spec import BackboneName
+from streamseg.models.deformable import DeformableConv2d
+from streamseg.models.spec import BackboneName, DeformableSpec
 
-_RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]] = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What tells one ResNet from another."""
+
+    block: type[BasicBlock | Bottleneck]
+    depths: tuple[int, int, int, int]
+    groups: int = 1
+    """Groups of the 3x3 convolution in a bottleneck (ResNeXt), and their width at 64 planes."""
+    group_width: int = 64
+
+
+_RESNETS: dict[str, _Plan] = {
+    "resnet18": _Plan(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": _Plan(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": _Plan(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": _Plan(Bottleneck, (3, 4, 23, 3)),
+    "resnext101_64x4d": _Plan(Bottleneck, (3, 4, 23, 3), groups=64, group_width=4),
 }
 
 
 class ResNet(nn.Module):
     """ResNet without its classifier ("pytorch" style: the stride is in the 3x3 convolution)."""
 
-    def __init__(
-        self, block: type[BasicBlock | Bottleneck], depths: Sequence[int], *, width: int = 64
-    ) -> None:
+    def __init__(self, plan: _Plan, *, width: int = 64, deformable: DeformableSpec | None = None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         planes = [width * 2**i for i in range(4)]
-        inputs = [width, *(p * block.expansion for p in planes[:3])]
+        self.channels = tuple(p * plan.block.expansion for p in planes)
+        inputs = [width, *self.channels[:3]]
         strides = (1, 2, 2, 2)
         stages = [
-            _resnet_stage(block, i, p, depth=d, stride=s)
-            for i, p, d, s in zip(inputs, planes, depths, strides, strict=True)
+            _resnet_stage(plan, i, p, depth=d, stride=s)
+            for i, p, d, s in zip(inputs, planes, plan.depths, strides, strict=True)
         ]
+        if deformable is not None and deformable.backbone:
+            for stage in stages[1:]:
+                _deform(stage, version=deformable.version)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.channels = tuple(p * block.expansion for p in planes)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) normalised RGB -> C2..C5, each (N, channels[i], ~H/stride, ~W/stride)."""
@@ -56,17 +72,27 @@ class ResNet(nn.Module):
         return [[self.conv1, self.bn1, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
 
-def _resnet_stage(
-    block: type[BasicBlock | Bottleneck], inputs: int, planes: int, *, depth: int, stride: int
-) -> nn.Sequential:
-    outputs = planes * block.expansion
+def _resnet_stage(plan: _Plan, inputs: int, planes: int, *, depth: int, stride: int) -> nn.Sequential:
+    outputs = planes * plan.block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
         shortcut = nn.Sequential(
             nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
         )
-    first = block(inputs, planes, stride, shortcut)
-    return nn.Sequential(first, *(block(outputs, planes) for _ in range(depth - 1)))
+    widths = {"groups": plan.groups, "base_width": plan.group_width}
+    first = plan.block(inputs, planes, stride, shortcut, **widths)
+    return nn.Sequential(first, *(plan.block(outputs, planes, **widths) for _ in range(depth - 1)))
+
+
+def _deform(stage: nn.Sequential, *, version: Literal[1, 2]) -> None:
+    """Make the 3x3 convolution of every bottleneck of a stage deformable."""
+    for block in stage:
+        conv = block.conv2
+        assert isinstance(block, Bottleneck)
+        assert isinstance(conv, nn.Conv2d)
+        block.conv2 = DeformableConv2d(
+            conv.in_channels, conv.out_channels, version=version, stride=conv.stride[0], groups=conv.groups
+        )
 
 
 class MobileNetV2(nn.Module):
@@ -132,12 +158,13 @@ def _fold_batch_norms(features: nn.Sequential) -> nn.Sequential:
 Backbone = ResNet | MobileNetV2
 
 
-def build_backbone(name: BackboneName, *, width: int = 64) -> Backbone:
+def build_backbone(
+    name: BackboneName, *, width: int = 64, deformable: DeformableSpec | None = None
+) -> Backbone:
     """Make a backbone with random weights; ``width`` is a ResNet's stem width."""
     if name == "mobilenet_v2":
         return MobileNetV2()
-    block, depths = _RESNETS[name]
-    return ResNet(block, depths, width=width)
+    return ResNet(_RESNETS[name], width=width, deformable=deformable)
 
 
 def freeze_backbone(backbone: Backbone, *, stages: int) -> None:

@@ -10,22 +10,26 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """N (cell, class) pairs of one image, ordered by level, row, column, class; all (N,)."""
+    """N (cell, class) pairs of one image, ordered by level, row, column, class."""
 
     levels: Tensor
-    rows: Tensor
-    columns: Tensor
+    """(N,) int64."""
+    cells: Tensor
+    """(N, 2) int64: row, column."""
     class_ids: Tensor
+    """(N,) int64."""
     scores: Tensor
-    """float32 class probability."""
+    """(N,) float32 class probability."""
+    counts: tuple[int, ...]
+    """Candidates on each level, known on the host."""
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def cells_by_level(self, levels: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Rows and columns, split into one tensor per level."""
-        counts = torch.bincount(self.levels, minlength=levels).tolist()
-        return list(self.rows.split(counts)), list(self.columns.split(counts))
+    def cells_by_level(self) -> tuple[Tensor, ...]:
+        """``cells``, one tensor per level."""
+        per_level: tuple[Tensor, ...] = self.cells.split(self.counts)
+        return per_level
 
 
 def points_nms(scores: Tensor) -> Tensor:
@@ -35,38 +39,66 @@ def points_nms(scores: Tensor) -> Tensor:
     published code.
     """
     peak = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[:, :, :-1, :-1]
-    return scores * (peak == scores)
+    return scores.masked_fill(peak != scores, 0.0)
 
 
 def select_candidates(
-    class_scores: Sequence[Tensor], *, threshold: float, limit: int, class_ids: Tensor | None = None
-) -> Candidates:
-    """Pick the pairs of one image with a probability strictly above ``threshold``.
+    class_logits: Sequence[Tensor], *, threshold: float, limit: int, class_ids: Sequence[int] | None = None
+) -> list[Candidates]:
+    """Pick the pairs of each of B images with a probability strictly above ``threshold``.
 
-    ``class_scores`` holds (C, S, S) per level, after points NMS. At most ``limit`` are kept, the
-    most probable ones. ``class_ids`` (K,) restricts the choice to those classes.
+    ``class_logits`` holds (B, C, S, S) per level. Points NMS comes first; at most ``limit`` pairs of
+    an image are kept, the most probable ones. ``class_ids`` restricts the choice to those classes.
+    The whole batch costs one wait for the device, which finds how many pairs there are.
     """
-    classes = class_scores[0].shape[0]
-    flat = torch.cat([level.permute(1, 2, 0).reshape(-1, classes) for level in class_scores])
-    eligible = flat > threshold
+    scores = torch.cat([_cell_scores(logits) for logits in class_logits], dim=1)  # (B, cells, C)
+    batch, _, classes = scores.shape
+    eligible = scores > threshold
     if class_ids is not None:
-        wanted = torch.zeros(classes, dtype=torch.bool, device=flat.device)
-        wanted[class_ids] = True
-        eligible &= wanted
-    index = eligible.flatten().nonzero().squeeze(1)
-    scores = flat.flatten()[index]
-    if len(index) > limit:
-        index = index[scores.topk(limit).indices.sort().values]
-        scores = flat.flatten()[index]
-    levels, rows, columns = _cell_table([s.shape[-1] for s in class_scores], flat.device)
-    cell = index // classes
-    return Candidates(levels[cell], rows[cell], columns[cell], index % classes, scores.float())
+        unwanted = torch.ones(classes, dtype=torch.bool, device=scores.device)
+        unwanted[list(class_ids)] = False
+        eligible.masked_fill_(unwanted, False)
+    image, cell, class_id = eligible.nonzero(as_tuple=True)
+    grids = [logits.shape[-1] for logits in class_logits]
+    levels, rows_columns = _cell_table(grids, scores.device)
+    found = Candidates(levels[cell], rows_columns[cell], class_id, scores[image, cell, class_id], ())
+    return _split(found, image, batch=batch, levels=len(grids), limit=limit)
 
 
-def _cell_table(grids: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Level, row and column of every cell, level by level in row-major order."""
-    cells = [torch.arange(s * s, device=device) for s in grids]
-    levels = torch.cat([torch.full_like(c, i) for i, c in enumerate(cells)])
-    rows = torch.cat([c // s for c, s in zip(cells, grids, strict=True)])
-    columns = torch.cat([c % s for c, s in zip(cells, grids, strict=True)])
-    return levels, rows, columns
+def _cell_scores(logits: Tensor) -> Tensor:
+    """(B, C, S, S) logits -> (B, S*S, C) probabilities after points NMS, float32."""
+    return points_nms(logits.float().sigmoid()).flatten(2).transpose(1, 2)
+
+
+def _split(found: Candidates, image: Tensor, *, batch: int, levels: int, limit: int) -> list[Candidates]:
+    """One :class:`Candidates` per image, of at most ``limit`` pairs."""
+    counts = torch.bincount(image * levels + found.levels, minlength=batch * levels).view(batch, levels)
+    split, start = [], 0
+    for per_level in counts.tolist():
+        end = start + sum(per_level)
+        mine = slice(start, end)
+        candidates = Candidates(
+            found.levels[mine], found.cells[mine], found.class_ids[mine], found.scores[mine], tuple(per_level)
+        )
+        split.append(candidates if len(candidates) <= limit else _best(candidates, limit))
+        start = end
+    return split
+
+
+def _best(candidates: Candidates, limit: int) -> Candidates:
+    kept = candidates.scores.topk(limit).indices.sort().values
+    levels = candidates.levels[kept]
+    counts = torch.bincount(levels, minlength=len(candidates.counts)).tolist()
+    return Candidates(
+        levels, candidates.cells[kept], candidates.class_ids[kept], candidates.scores[kept], tuple(counts)
+    )
+
+
+def _cell_table(grids: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Level (cells,) and row and column (cells, 2) of every cell, level by level in row-major order."""
+    sizes = torch.tensor([s * s for s in grids], device=device)
+    levels = torch.arange(len(grids), device=device).repeat_interleave(
+        sizes, output_size=sum(s * s for s in grids)
+    )
+    cells = torch.cat([torch.cartesian_prod(*[torch.arange(s, device=device)] * 2) for s in grids])
+    return levels, cells

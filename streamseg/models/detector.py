@@ -2,15 +2,36 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from streamseg.models.backbones import build_backbone
-from streamseg.models.candidates import points_nms, select_candidates
-from streamseg.models.decoupled import DecoupledHead, DecoupledOutput, candidate_masks
-from streamseg.models.fpn import FPN, remap_levels
-from streamseg.models.postprocess import Detections, refine
-from streamseg.models.spec import ModelSpec, TestSpec
+from streamseg.models.decoupled import DecoupledHead
+from streamseg.models.fpn import FPN
+from streamseg.models.head import HeadOutput
+from streamseg.models.postprocess import Detections, detect
+from streamseg.models.solo import SoloHead
+from streamseg.models.solov2 import SoloV2Head
+from streamseg.models.spec import Architecture, DeformableSpec, HeadSpec, ModelSpec, TestSpec
+
+Head = SoloHead | DecoupledHead | SoloV2Head
+_HEADS: dict[Architecture, type[Head]] = {
+    "solo": SoloHead,
+    "decoupled_solo": DecoupledHead,
+    "solov2": SoloV2Head,
+}
+
+
+def build_head(
+    architecture: Architecture,
+    spec: HeadSpec,
+    *,
+    inputs: int,
+    classes: int,
+    first: int = 2,
+    deformable: DeformableSpec | None = None,
+) -> Head:
+    """Make a head with random weights for a pyramid P_first..P6 of ``inputs`` channels."""
+    return _HEADS[architecture](spec, inputs=inputs, classes=classes, first=first, deformable=deformable)
 
 
 class Detector(nn.Module):
@@ -19,19 +40,24 @@ class Detector(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.backbone = build_backbone(spec.backbone, width=spec.backbone_width)
+        self.backbone = build_backbone(spec.backbone, width=spec.backbone_width, deformable=spec.deformable)
         self.neck = FPN(self.backbone.channels[spec.fpn_first - 2 :], spec.fpn_channels)
-        self.head = DecoupledHead(spec.head, inputs=spec.fpn_channels, classes=len(spec.classes))
+        self.head = build_head(
+            spec.architecture,
+            spec.head,
+            inputs=spec.fpn_channels,
+            classes=len(spec.classes),
+            first=spec.fpn_first,
+            deformable=spec.deformable,
+        )
 
-    def forward(self, images: Tensor) -> DecoupledOutput:
+    def forward(self, images: Tensor) -> HeadOutput:
         """(B, 3, H, W) normalised RGB, H and W multiples of 32 -> logits."""
-        maps = self.backbone(images)[self.spec.fpn_first - 2 :]
-        levels = remap_levels(self.neck(maps), self.spec.head.levels, first=self.spec.fpn_first)
-        output: DecoupledOutput = self.head(levels)
+        output: HeadOutput = self.head(self.neck(self.backbone(images)[self.spec.fpn_first - 2 :]))
         return output
 
     def detect(
-        self, output: DecoupledOutput, *, test: TestSpec | None = None, class_ids: Sequence[int] | None = None
+        self, output: HeadOutput, *, test: TestSpec | None = None, class_ids: Sequence[int] | None = None
     ) -> list[Detections]:
         """Post-process the logits of B images; ``class_ids`` restricts the classes looked for."""
         return detect(
@@ -40,29 +66,3 @@ class Detector(nn.Module):
             test=test or self.spec.test,
             class_ids=class_ids,
         )
-
-
-@torch.no_grad()
-def detect(
-    output: DecoupledOutput,
-    *,
-    strides: Sequence[int],
-    test: TestSpec,
-    class_ids: Sequence[int] | None = None,
-) -> list[Detections]:
-    """Post-process the logits of B images into B detections; see :class:`TestSpec`."""
-    scores = [points_nms(logits.float().sigmoid()) for logits in output.class_logits]
-    device = scores[0].device
-    wanted = None if class_ids is None else torch.tensor(list(class_ids), dtype=torch.int64, device=device)
-    stride_of_level = torch.tensor(list(strides), device=device)
-    detections = []
-    for image in range(len(scores[0])):
-        candidates = select_candidates(
-            [level[image] for level in scores],
-            threshold=test.score_threshold,
-            limit=test.max_candidates,
-            class_ids=wanted,
-        )
-        soft_masks = candidate_masks(output, image, candidates)
-        detections.append(refine(candidates, soft_masks, stride_of_level, test))
-    return detections

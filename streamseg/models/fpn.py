@@ -35,7 +35,7 @@ def remap_levels(pyramid: Sequence[Tensor], levels: Sequence[LevelSpec], *, firs
     """Give each head level its map: P_k, resized bilinearly if the level asks for another stride.
 
     ``pyramid`` holds P_first.. as :class:`FPN` returns them. With the published levels P2 is halved
-    and P6 enlarged to P5's size (ECCV paper, section 3.3). Levels that read the same map get the
+    and P6 enlarged to P5's size (SOLO paper, "Network Architecture"). Levels that read the same map get the
     very same tensor, so that a head need not compute a tower twice.
     """
     by_stride = {2 ** (first + i): x for i, x in enumerate(pyramid)}

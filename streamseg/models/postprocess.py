@@ -1,16 +1,22 @@
-"""From the candidates' soft masks to the final instances of one image.
+"""From the logits of a batch to the final instances of each image.
 
-Pure functions on tensors, the same on CPU and GPU.
+Pure functions on tensors, the same on CPU and GPU. A GPU is waited for three times per batch: for the
+number of candidates, for their spread over the levels, and for the number of instances.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from streamseg.models.candidates import Candidates
+from streamseg.models.candidates import Candidates, select_candidates
+from streamseg.models.head import HeadOutput, candidate_masks
 from streamseg.models.matrix_nms import matrix_nms
 from streamseg.models.spec import TestSpec
+
+_CHUNK = 64
+"""Masks measured at once: bounds the size of intermediate results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +30,61 @@ class Detections:
     soft_masks: Tensor
     """(N, h, w) float32 in [0, 1] over the padded canvas."""
 
+    def first(self, n: int) -> "Detections":
+        """The n best."""
+        return Detections(self.class_ids[:n], self.scores[:n], self.soft_masks[:n])
 
-def refine(candidates: Candidates, soft_masks: Tensor, strides: Tensor, spec: TestSpec) -> Detections:
-    """Score, suppress and limit the candidates (ECCV paper, section 3.3.3; SOLOv2, section 3.3).
+
+@torch.no_grad()
+def detect(
+    output: HeadOutput, *, strides: Sequence[int], test: TestSpec, class_ids: Sequence[int] | None = None
+) -> list[Detections]:
+    """Post-process the logits of B images into B detections.
+
+    ``strides`` holds each level's stride, ``class_ids`` restricts the classes looked for, before any
+    mask is built; see :class:`TestSpec` for the rest.
+    """
+    candidates = select_candidates(
+        output.class_logits, threshold=test.score_threshold, limit=test.max_candidates, class_ids=class_ids
+    )
+    stride_of_level = torch.tensor(list(strides), device=output.class_logits[0].device)
+    ranked = [
+        _rank(found, candidate_masks(output, image, found), stride_of_level, test)
+        for image, found in enumerate(candidates)
+    ]
+    good = torch.stack([(r.scores >= test.filter_threshold).sum() for r in ranked])
+    return [r.first(n) for r, n in zip(ranked, good.tolist(), strict=True)]
+
+
+def _rank(candidates: Candidates, soft_masks: Tensor, strides: Tensor, test: TestSpec) -> Detections:
+    """Score, suppress and sort the candidates (SOLO paper, "Inference"; SOLOv2 paper, "Matrix NMS").
 
     ``soft_masks`` is (N, h, w); ``strides`` (L,) holds each level's stride: a mask of no more pixels
-    than that is noise. Thresholds are strict.
+    than that is noise. All thresholds are strict. At most ``max_instances`` come back, those that
+    shall not be kept with a score of -1: nothing here waits for the device.
     """
-    binary = soft_masks > spec.mask_threshold
-    area = binary.sum(dim=(1, 2))
-    inside = (soft_masks * binary).sum(dim=(1, 2))
+    binary = soft_masks > test.mask_threshold
+    area, inside = _measure(soft_masks, binary)
     # Maskness: the mean soft value inside the mask, a measure of its quality.
     scores = candidates.scores * inside / area.clamp(min=1)
-    keep = (area > strides[candidates.levels]).nonzero().squeeze(1)
-    keep = keep[_best_first(scores[keep], spec.nms_pre)]
-    class_ids = candidates.class_ids[keep]
-    scores = matrix_nms(binary[keep], class_ids, scores[keep], kernel=spec.kernel, sigma=spec.sigma)
-    order = _best_first(scores, spec.max_instances)
-    order = order[scores[order] >= spec.filter_threshold]
-    return Detections(class_ids[order], scores[order], soft_masks[keep[order]])
+    scores = scores.masked_fill(area <= strides[candidates.levels], -1.0)
+    # Noise sorts last, where it can no longer suppress anything.
+    order = _best_first(scores, test.nms_pre)
+    class_ids, before = candidates.class_ids[order], scores[order]
+    scores = matrix_nms(binary[order], class_ids, before, kernel=test.kernel, sigma=test.sigma)
+    scores = scores.masked_fill(before < 0, -1.0)
+    best = _best_first(scores, test.max_instances)
+    return Detections(class_ids[best], scores[best], soft_masks[order[best]])
+
+
+def _measure(soft_masks: Tensor, binary: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of each mask, and the sum of its soft values inside: (N,) each, float32."""
+    areas, sums = [], []
+    for soft, inside in zip(soft_masks.split(_CHUNK), binary.split(_CHUNK), strict=True):
+        weights = inside.flatten(1).float()
+        areas.append(weights.sum(dim=1))
+        sums.append(torch.linalg.vecdot(weights, soft.flatten(1)))
+    return torch.cat(areas), torch.cat(sums)
 
 
 def _best_first(scores: Tensor, limit: int) -> Tensor:

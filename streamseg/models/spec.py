@@ -1,14 +1,20 @@
 """What a model is made of: the part of a weights file that is not a tensor.
 
 A :class:`ModelSpec` is stored as JSON in the metadata of the safetensors file, so that a weights
-file describes itself, and as YAML under ``configs/``.
+file describes itself, and as YAML under ``configs/``. The defaults are those of the papers: "SOLO"
+is "SOLO: Segmenting Objects by Locations" (ECCV 2020), "SOLOv2" is "SOLOv2: Dynamic and Fast
+Instance Segmentation" (NeurIPS 2020).
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+from streamseg.models.classes import COCO_CLASSES
+
+Architecture = Literal["solo", "decoupled_solo", "solov2"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d", "mobilenet_v2"]
+Alignment = Literal["interpolate", "adaptive_pool", "roi_align"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 
@@ -18,37 +24,70 @@ class _Spec(BaseModel):
 
 
 class LevelSpec(_Spec):
-    """One grid of the head and the pyramid map it reads."""
+    """One grid of the head and the pyramid map it reads (SOLO paper, "Network Architecture")."""
 
     pyramid: Annotated[int, Field(ge=2, le=6)]
     """Which map: k for P_k, of stride 2^k."""
     stride: Positive
-    """Pixels per cell of the map after re-mapping; the masks have half that stride."""
+    """Pixels per cell of the map after re-mapping; the masks of SOLO v1 have half that stride."""
     grid: Positive
     """S: the canvas is divided into S x S cells."""
     scale: tuple[float, float]
     """Smallest and largest sqrt(box area), in canvas pixels, trained on this level (both inclusive)."""
 
 
+class MaskFeatureSpec(_Spec):
+    """The mask feature that SOLOv2 convolves with each cell's kernel (SOLOv2 paper, "Mask Feature")."""
+
+    channels: Positive = 128
+    """Channels while the pyramid maps are merged."""
+    outputs: Positive = 256
+    """E: channels of the merged feature, and weights in each cell's 1x1 kernel."""
+
+
 class HeadSpec(_Spec):
-    """Decoupled SOLO (ECCV paper, section 3.4)."""
+    """The head. A light variant has fewer convolutions or channels, and nothing else."""
 
     channels: Positive = 256
     convs: Positive = 7
-    """Depth of the mask towers."""
+    """Depth of the mask towers; for SOLOv2 of the kernel tower."""
     class_convs: Positive = 7
     """Depth of the category tower."""
     shared_tower: bool = False
-    """One mask tower for x and y (the light variant) instead of one each."""
+    """Decoupled SOLO: one mask tower for x and y (as the light variant) instead of one each."""
+    mask_feature: MaskFeatureSpec | None = None
+    """SOLOv2, and only there."""
     groups: Positive = 32
     """Groups of the GroupNorm layers."""
-    levels: tuple[LevelSpec, ...]
+    coordinates: bool = True
+    """Coordinate channels before the first mask convolution (CoordConv; SOLO paper, "Instance Mask")."""
+    alignment: Alignment = "interpolate"
+    """How a map is brought to S x S for the category branch (SOLO paper, "Network Architecture")."""
+    levels: Annotated[tuple[LevelSpec, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
-        if self.channels % self.groups:
-            raise ValueError(f"channels {self.channels} is not a multiple of groups {self.groups}")
+        widths = {"channels": self.channels}
+        if self.mask_feature is not None:
+            widths |= {
+                "mask_feature.channels": self.mask_feature.channels,
+                "mask_feature.outputs": self.mask_feature.outputs,
+            }
+        for name, width in widths.items():
+            if width % self.groups:
+                raise ValueError(f"{name} {width} is not a multiple of groups {self.groups}")
         return self
+
+
+class DeformableSpec(_Spec):
+    """Which 3x3 convolutions are deformable."""
+
+    version: Literal[1, 2] = 2
+    """1: learned offsets (DCN); 2: a learned weight for every tap besides (DCNv2)."""
+    backbone: bool = True
+    """The 3x3 convolution of every bottleneck of C3, C4 and C5."""
+    head: Literal["none", "last", "all"] = "none"
+    """The last convolution of every tower, or all of them and those of SOLOv2's mask feature."""
 
 
 class InputSpec(_Spec):
@@ -86,26 +125,48 @@ class TestSpec(_Spec):
     max_instances: Positive = 100
 
 
+def _expand_classes(value: object) -> object:
+    return COCO_CLASSES if value == "coco" else value
+
+
 class ModelSpec(_Spec):
     """A whole model."""
 
-    architecture: Literal["decoupled_solo"] = "decoupled_solo"
+    architecture: Architecture = "decoupled_solo"
     backbone: BackboneName = "resnet50"
     backbone_width: Positive = 64
     """Channels of a ResNet's stem."""
+    deformable: DeformableSpec | None = None
     fpn_channels: Positive = 256
     fpn_first: Literal[2, 3] = 2
     """Finest pyramid map: P2 (stride 4) or P3 (stride 8)."""
     head: HeadSpec
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    classes: Annotated[tuple[str, ...], BeforeValidator(_expand_classes), Field(min_length=1)]
+    """Names, or ``coco`` for the 80 classes of COCO."""
     input: InputSpec = InputSpec()
     test: TestSpec = TestSpec()
 
     @model_validator(mode="after")
-    def _levels_exist(self) -> Self:
+    def _parts_fit(self) -> Self:
         for level in self.head.levels:
             if level.pyramid < self.fpn_first:
                 raise ValueError(f"head level P{level.pyramid} is finer than fpn_first P{self.fpn_first}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must be different names")
+        if (self.head.mask_feature is not None) != (self.architecture == "solov2"):
+            raise ValueError("head.mask_feature belongs to architecture solov2, which needs it")
+        if self.head.shared_tower and self.architecture != "decoupled_solo":
+            raise ValueError("head.shared_tower belongs to architecture decoupled_solo")
+        if self.deformable and self.deformable.backbone and self.backbone in _WITHOUT_BOTTLENECKS:
+            raise ValueError(f"deformable.backbone: {self.backbone} has no bottlenecks; set it to false")
         return self
+
+    @property
+    def mask_strides(self) -> tuple[int, ...]:
+        """Canvas pixels per mask pixel, on each level."""
+        if self.architecture == "solov2":
+            return (2**self.fpn_first,) * len(self.head.levels)
+        return tuple(level.stride // 2 for level in self.head.levels)
+
+
+_WITHOUT_BOTTLENECKS = ("resnet18", "resnet34", "mobilenet_v2")

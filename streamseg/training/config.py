@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streamseg.config import describe, read_config
 from streamseg.errors import ConfigError
 from streamseg.models.spec import ModelSpec, Positive
+from streamseg.training.losses import MaskLossName
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -53,7 +54,9 @@ class ScheduleConfig(_Config):
     warmup_steps: Positive = 200
     clip_norm: PositiveFloat = 10.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    mask_weight: PositiveFloat = 3.0
+    mask_loss: MaskLossName = "dice"
+    mask_weight: PositiveFloat | None = None
+    """None: the paper's weight for that mask loss (dice 3, focal 20, bce 10)."""
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 1
     checkpoint_minutes: PositiveFloat = 5.0
 

@@ -78,7 +78,13 @@ class TrainingStream(Dataset[TrainingItem]):
             boxes=torch.from_numpy(boxes[order]).float(),
             masks=torch.from_numpy(sample.masks[order]),
         )
-        targets = build_targets(truth, model.head.levels, classes=len(model.classes))
+        targets = build_targets(
+            truth,
+            model.head.levels,
+            classes=len(model.classes),
+            mask_strides=model.mask_strides,
+            pairs=model.architecture == "solov2",
+        )
         ignored = [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)]
         unknown = torch.from_numpy(np.append(sample.unknown[order], False))  # the last one is for "no owner"
         weights = [

@@ -23,7 +23,7 @@ from streamseg.models.weights import find_weights, load_detector, save_weights
 from streamseg.training.coco import read_coco
 from streamseg.training.config import TrainConfig
 from streamseg.training.dataset import TrainingBatch, TrainingStream, collate
-from streamseg.training.losses import Losses, decoupled_loss
+from streamseg.training.losses import Losses, solo_loss
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +190,12 @@ def _step(config: TrainConfig, state: TrainingState, batch: TrainingBatch, devic
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         output = detector(normalise(batch.images.to(device), config))
-    losses = decoupled_loss(
-        output, batch.targets, class_weights=batch.class_weights, mask_weight=config.schedule.mask_weight
+    losses = solo_loss(
+        output,
+        batch.targets,
+        class_weights=batch.class_weights,
+        mask_loss=config.schedule.mask_loss,
+        mask_weight=config.schedule.mask_weight,
     )
     if not torch.isfinite(losses.total):
         raise RunError(f"step {state.step}: the loss is {losses.total.item()}; the last checkpoint is good")

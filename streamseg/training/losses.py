@@ -1,16 +1,21 @@
-"""Losses (ECCV paper, section 3.3.2), in float32 whatever the network ran in."""
+"""Losses (SOLO paper, "Loss Function"), in float32 whatever the network ran in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from streamseg.models.decoupled import DecoupledOutput
+from streamseg.models.head import HeadOutput
 from streamseg.training.targets import LevelTargets
 
+MaskLossName = Literal["dice", "focal", "bce"]
 _EPSILON = 1e-3
+_SATURATED = 1e-6
+"""Probabilities this close to 0 or 1 count as this: the logarithm stays finite."""
+_BCE_POSITIVE_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,28 @@ def dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     return 1 - 2 * (p * q).sum(dim=1) / squares
 
 
+def focal_mask_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Mean focal loss of the pixels of each row; shapes as in :func:`dice_loss`."""
+    p, q = probabilities.flatten(1).clamp(_SATURATED, 1 - _SATURATED), targets.flatten(1).bool()
+    miss = torch.where(q, 1 - p, p)
+    weight = torch.where(q, 0.25, 0.75)
+    return -(weight * miss.square() * torch.log1p(-miss)).mean(dim=1)
+
+
+def bce_mask_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the pixels of each row, those of the object counted double."""
+    p, q = probabilities.flatten(1).clamp(_SATURATED, 1 - _SATURATED), targets.flatten(1).bool()
+    return -torch.where(q, _BCE_POSITIVE_WEIGHT * p.log(), torch.log1p(-p)).mean(dim=1)
+
+
+MASK_LOSSES: dict[MaskLossName, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
+    "dice": (dice_loss, 3.0),
+    "focal": (focal_mask_loss, 20.0),
+    "bce": (bce_mask_loss, 10.0),
+}
+"""The mask losses of the paper's ablation, with the weights it gave them."""
+
+
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Sigmoid focal loss (Lin et al. 2017, equation 5) per element, stable for logits of any size."""
     p = logits.sigmoid()
@@ -42,42 +69,54 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: f
     return weight * miss.pow(gamma) * cross_entropy
 
 
-def decoupled_loss(
-    output: DecoupledOutput,
+def solo_loss(
+    output: HeadOutput,
     targets: Sequence[Sequence[LevelTargets]],
     *,
     class_weights: Sequence[Tensor] | None = None,
-    mask_weight: float = 3.0,
+    mask_loss: MaskLossName = "dice",
+    mask_weight: float | None = None,
 ) -> Losses:
-    """Total loss of a batch.
+    """Total loss of a batch, for every architecture.
 
     ``targets`` is one list of levels per image, on any device. ``class_weights`` holds (B, C, S, S)
-    per level: 0 where it is unknown whether a cell shows a class. Mask loss: mean dice of all
-    positive cells of the batch; class loss: focal loss summed over cells and classes, over
-    (positives + 1). Without any positive the mask loss is 0 and still reaches the graph.
+    per level: 0 where it is unknown whether a cell shows a class. ``mask_weight`` None is the
+    paper's for that mask loss.
+
+    Mask loss: mean over all positives of the batch. For SOLOv2 these are (cell, object) pairs, as in
+    the authors' code; mmdetection divides the same sum by the number of distinct cells, which is
+    larger where objects share a cell. Class loss: focal loss summed over cells and classes, over
+    (distinct positive cells + 1). Without any positive the mask loss is 0 and still reaches the
+    graph, so that no parameter is left without a gradient.
     """
-    by_level = list(zip(*targets, strict=True))
-    dice, focal, positives = [], [], 0
-    for level, level_targets in enumerate(by_level):
-        dice.append(_level_dice(output.mask_x[level], output.mask_y[level], level_targets))
+    of_mask, default_weight = MASK_LOSSES[mask_loss]
+    masks, focal, cells = [], [], torch.zeros((), device=output.class_logits[0].device)
+    for level, level_targets in enumerate(zip(*targets, strict=True)):
+        masks += _mask_losses(output, level, level_targets, of_mask)
         weights = None if class_weights is None else class_weights[level]
         focal.append(_level_focal(output.class_logits[level], level_targets, weights))
-        positives += sum(len(t.rows) for t in level_targets)
-    untouched = (
-        sum((m.sum() for m in (*output.mask_x, *output.mask_y)), start=output.mask_x[0].new_zeros(())) * 0.0
-    )
-    mask = torch.cat(dice).mean() * mask_weight if positives else untouched.float()
-    return Losses(mask, torch.stack(focal).sum() / (positives + 1))
+        cells = cells + sum(t.cells for t in level_targets)
+    # One element is enough to tie a tensor to the graph.
+    untouched = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
+    mask = torch.cat(masks).mean() if masks else torch.zeros_like(untouched)
+    weight = default_weight if mask_weight is None else mask_weight
+    return Losses(mask * weight + untouched, torch.stack(focal).sum() / (cells + 1))
 
 
-def _level_dice(mask_x: Tensor, mask_y: Tensor, targets: Sequence[LevelTargets]) -> Tensor:
-    """(positives of the level,) dice losses."""
-    device = mask_x.device
-    image = torch.cat([torch.full_like(t.rows, i) for i, t in enumerate(targets)]).to(device)
-    columns = torch.cat([t.columns for t in targets]).to(device)
-    rows = torch.cat([t.rows for t in targets]).to(device)
-    soft = mask_x[image, columns].float().sigmoid() * mask_y[image, rows].float().sigmoid()
-    return dice_loss(soft, torch.cat([t.masks for t in targets]).to(device))
+def _mask_losses(
+    output: HeadOutput,
+    level: int,
+    targets: Sequence[LevelTargets],
+    of_mask: Callable[[Tensor, Tensor], Tensor],
+) -> list[Tensor]:
+    """One (p,) tensor for each image that has positives on the level."""
+    device = output.class_logits[level].device
+    losses = []
+    for image, target in enumerate(targets):
+        if len(target.rows):
+            soft = output.soft_masks(level, image, target.rows.to(device), target.columns.to(device))
+            losses.append(of_mask(soft, target.masks.to(device)))
+    return losses
 
 
 def _level_focal(logits: Tensor, targets: Sequence[LevelTargets], weights: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which grid cell learns which object (ECCV paper, section 3.1; numbers of the published code)."""
+"""Which grid cell learns which object (SOLO paper, "Label Assignment")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,39 +27,57 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class LevelTargets:
-    """What one level of the head shall say about one image (p positive cells, row-major order)."""
+    """What one level of the head shall say about one image (p positives)."""
 
     class_ids: Tensor
     """(S, S) int64; the number of classes stands for background."""
     owners: Tensor
-    """(S, S) int64: index of the object that a cell learns, -1 for none."""
+    """(S, S) int64: index of the object that gives a cell its class, -1 for none."""
     rows: Tensor
     """(p,)"""
     columns: Tensor
     """(p,)"""
     masks: Tensor
-    """(p, h, w) bool at half the level's stride."""
+    """(p, h, w) bool: what the mask of cell rows[i], columns[i] shall be."""
+
+    @property
+    def cells(self) -> Tensor:
+        """Number of distinct positive cells, 0-dimensional."""
+        return (self.owners >= 0).sum()
 
 
-def build_targets(truth: Annotations, levels: Sequence[LevelSpec], *, classes: int) -> list[LevelTargets]:
+def build_targets(
+    truth: Annotations, levels: Sequence[LevelSpec], *, classes: int, mask_strides: Sequence[int], pairs: bool
+) -> list[LevelTargets]:
     """Assign the objects of one image to the cells of every level.
 
     An object belongs to each level whose scale range holds the root of its box area, and there to
-    the cells, at most 3 x 3, that its centre region touches. A later object takes a cell from an
-    earlier one. Objects with empty masks are passed over.
+    the cells, at most 3 x 3, that its centre region touches. A later object takes a cell's class
+    from an earlier one. Objects with empty masks are passed over.
+
+    Without ``pairs`` a cell learns the mask of the object that gives it its class, and the positives
+    are in row-major order (SOLO and Decoupled SOLO). With ``pairs`` each (object, cell) pair is a
+    positive, object by object: a cell learns the masks of all its objects (SOLOv2).
     """
     size = ((truth.boxes[:, 2] - truth.boxes[:, 0]) * (truth.boxes[:, 3] - truth.boxes[:, 1])).sqrt()
     filled = truth.masks.flatten(1).any(dim=1)
-    centres = _centres_of_mass(truth.masks)
+    centres = centres_of_mass(truth.masks)
     targets = []
-    for level in levels:
+    for level, mask_stride in zip(levels, mask_strides, strict=True):
         on_level = (size >= level.scale[0]) & (size <= level.scale[1]) & filled
-        owners = _cell_owners(truth, centres, on_level.nonzero().flatten().tolist(), grid=level.grid)
-        targets.append(_level_targets(truth, owners, level, classes=classes))
+        regions = [
+            (k, _centre_cells(truth, centres, k, grid=level.grid))
+            for k in on_level.nonzero().flatten().tolist()
+        ]
+        owners = torch.full((level.grid, level.grid), -1, dtype=torch.int64)
+        for k, cells in regions:
+            owners[cells[:, 0], cells[:, 1]] = k
+        positives = _pairs(regions) if pairs else _owned(owners)
+        targets.append(_level_targets(truth, owners, positives, mask_stride, classes=classes))
     return targets
 
 
-def _centres_of_mass(masks: Tensor) -> Tensor:
+def centres_of_mass(masks: Tensor) -> Tensor:
     """(n, H, W) -> (n, 2) x, y: mean pixel index (0-based, without the half pixel)."""
     weights = masks.float()
     total = weights.sum(dim=(1, 2)).clamp(min=1)
@@ -68,16 +86,13 @@ def _centres_of_mass(masks: Tensor) -> Tensor:
     return torch.stack((x, y), dim=1)
 
 
-def _cell_owners(truth: Annotations, centres: Tensor, objects: Sequence[int], *, grid: int) -> Tensor:
-    """(S, S) int64: the object each cell learns, -1 for none."""
+def _centre_cells(truth: Annotations, centres: Tensor, k: int, *, grid: int) -> Tensor:
+    """(n, 2) int64 row, column of the cells that the centre region of object k touches, row-major."""
     height, width = truth.masks.shape[-2:]
-    owners = torch.full((grid, grid), -1, dtype=torch.int64)
-    half = 0.5 * CENTRE_FRACTION * (truth.boxes[:, 2:] - truth.boxes[:, :2])
-    for k in objects:
-        left, right = _cell_range(centres[k, 0], half[k, 0], extent=width, grid=grid)
-        top, bottom = _cell_range(centres[k, 1], half[k, 1], extent=height, grid=grid)
-        owners[top : bottom + 1, left : right + 1] = k
-    return owners
+    half_width, half_height = 0.5 * CENTRE_FRACTION * (truth.boxes[k, 2:] - truth.boxes[k, :2])
+    left, right = _cell_range(centres[k, 0], half_width, extent=width, grid=grid)
+    top, bottom = _cell_range(centres[k, 1], half_height, extent=height, grid=grid)
+    return torch.cartesian_prod(torch.arange(top, bottom + 1), torch.arange(left, right + 1))
 
 
 def _cell_range(centre: Tensor, half: Tensor, *, extent: int, grid: int) -> tuple[int, int]:
@@ -95,14 +110,30 @@ def _cell_range(centre: Tensor, half: Tensor, *, extent: int, grid: int) -> tupl
     return first, last
 
 
-def _level_targets(truth: Annotations, owners: Tensor, level: LevelSpec, *, classes: int) -> LevelTargets:
+def _owned(owners: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells (p, 2) that have an owner, and who it is (p,)."""
+    cells = (owners >= 0).nonzero()
+    return cells, owners[cells[:, 0], cells[:, 1]]
+
+
+def _pairs(regions: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Cells (p, 2) of all objects, one object after the other, and whose they are (p,)."""
+    none = torch.zeros((0, 2), dtype=torch.int64)
+    cells = torch.cat([none, *(cells for _, cells in regions)])
+    owners = [torch.full((len(cells),), k) for k, cells in regions]
+    return cells, torch.cat([none[:, 0], *owners])
+
+
+def _level_targets(
+    truth: Annotations, owners: Tensor, positives: tuple[Tensor, Tensor], mask_stride: int, *, classes: int
+) -> LevelTargets:
     class_ids = torch.full_like(owners, classes)
     taken = owners >= 0
     class_ids[taken] = truth.class_ids[owners[taken]]
-    rows, columns = taken.nonzero(as_tuple=True)
-    distinct, inverse = owners[taken].unique(return_inverse=True)
-    small = shrink_masks(truth.masks[distinct], level.stride // 2)
-    return LevelTargets(class_ids, owners, rows, columns, small[inverse])
+    cells, objects = positives
+    distinct, inverse = objects.unique(return_inverse=True)
+    small = shrink_masks(truth.masks[distinct], mask_stride)
+    return LevelTargets(class_ids, owners, cells[:, 0], cells[:, 1], small[inverse])
 
 
 def shrink_masks(masks: Tensor, factor: int) -> Tensor:
