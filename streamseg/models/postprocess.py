@@ -15,7 +15,7 @@ from streamseg.models.head import HeadOutput, candidate_masks
 from streamseg.models.matrix_nms import matrix_nms
 from streamseg.models.spec import TestSpec
 
-_CHUNK = 64
+_CHUNK = 32
 """Masks measured at once: bounds the size of intermediate results."""
 
 

@@ -1,0 +1,137 @@
+"""Every architecture with every option gives outputs of the promised shapes, and instances."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from streamseg.models.backbones import build_backbone
+from streamseg.models.detector import Detector
+from streamseg.models.layers import align_to_grid
+from streamseg.models.spec import (
+    Alignment,
+    Architecture,
+    BackboneName,
+    DeformableSpec,
+    HeadSpec,
+    MaskFeatureSpec,
+    ModelSpec,
+)
+from tests.models.tiny import LEVELS
+
+ARCHITECTURES: tuple[Architecture, ...] = ("solo", "decoupled_solo", "solov2")
+
+
+def tiny_spec(
+    architecture: Architecture,
+    *,
+    backbone: BackboneName = "resnet18",
+    deformable: DeformableSpec | None = None,
+    **head: object,
+) -> ModelSpec:
+    feature = MaskFeatureSpec(channels=8, outputs=8) if architecture == "solov2" else None
+    return ModelSpec(
+        architecture=architecture,
+        backbone=backbone,
+        backbone_width=8,
+        deformable=deformable,
+        fpn_channels=16,
+        head=HeadSpec(
+            channels=8, convs=2, class_convs=2, groups=4, mask_feature=feature, levels=LEVELS, **head
+        ),
+        classes=("a", "b", "c"),
+    )
+
+
+def check(spec: ModelSpec) -> None:
+    torch.manual_seed(0)
+    detector = Detector(spec).eval()
+    with torch.no_grad():
+        output = detector(torch.randn(2, 3, 64, 96))
+    assert output.mask_size == (16, 24)
+    for logits, level in zip(output.class_logits, spec.head.levels, strict=True):
+        assert logits.shape == (2, 3, level.grid, level.grid)
+    cells = torch.tensor([0, 1, 3])
+    for level, stride in enumerate(spec.mask_strides):
+        soft = output.soft_masks(level, 1, cells, cells)
+        assert soft.shape == (3, 64 // stride, 96 // stride)
+        assert ((soft >= 0) & (soft <= 1)).all()
+        assert output.soft_masks(level, 1, cells, cells, size=(16, 24)).shape == (3, 16, 24)
+    every_cell = spec.test.model_copy(
+        update={"score_threshold": 0.001, "mask_threshold": 0.0, "filter_threshold": 0.0}
+    )
+    for found in detector.detect(output, test=every_cell):
+        assert 0 < len(found.scores) <= 100
+        assert found.soft_masks.shape == (len(found.scores), 16, 24)
+        assert (found.scores.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("alignment", ["interpolate", "adaptive_pool", "roi_align"])
+@pytest.mark.parametrize("coordinates", [True, False])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_head_options(architecture: Architecture, coordinates: bool, alignment: Alignment) -> None:
+    check(tiny_spec(architecture, coordinates=coordinates, alignment=alignment))
+
+
+def test_one_mask_tower_for_both_directions() -> None:
+    check(tiny_spec("decoupled_solo", shared_tower=True))
+    check(tiny_spec("decoupled_solo", shared_tower=True, coordinates=False))
+
+
+@pytest.mark.parametrize("where", ["none", "last", "all"])
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_deformable(architecture: Architecture, version: int, where: str) -> None:
+    deformable = DeformableSpec.model_validate({"version": version, "head": where})
+    check(tiny_spec(architecture, backbone="resnet50", deformable=deformable))
+
+
+@pytest.mark.parametrize(
+    "backbone", ["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d", "mobilenet_v2"]
+)
+def test_backbones_give_four_maps(backbone: BackboneName) -> None:
+    network = build_backbone(backbone, width=64 if backbone == "resnext101_64x4d" else 8).eval()
+    with torch.no_grad():
+        maps = network(torch.randn(1, 3, 64, 96))
+    sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert [tuple(m.shape) for m in maps] == [
+        (1, channels, *size) for channels, size in zip(network.channels, sizes, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("method", ["interpolate", "adaptive_pool", "roi_align"])
+def test_alignment_keeps_what_is_where(method: Alignment) -> None:
+    ramp = torch.linspace(0, 1, 24).expand(1, 1, 16, 24)
+    cells = align_to_grid(ramp, 8, method=method)
+    assert cells.shape == (1, 1, 8, 8)
+    torch.testing.assert_close(cells[0, 0, 0], torch.linspace(1 / 16, 15 / 16, 8), atol=0.07, rtol=0)
+    assert (cells[0, 0].diff(dim=0) == 0).all()
+
+
+def test_a_map_of_constant_value_stays_constant_when_aligned() -> None:
+    for size in (4, 12):
+        cells = align_to_grid(torch.full((1, 1, 8, 8), 3.0), size, method="roi_align")
+        assert torch.equal(cells, torch.full((1, 1, size, size), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"architecture": "solov2"}, "mask_feature"),
+        ({"architecture": "solo", "shared": True}, "shared_tower"),
+        ({"deformable": DeformableSpec()}, "no bottlenecks"),
+        ({"classes": ("a", "a")}, "different names"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
+    content = tiny_spec("decoupled_solo").model_dump()
+    content["head"]["shared_tower"] = bool(change.pop("shared", False))
+    with pytest.raises(ValidationError, match=complaint):
+        ModelSpec.model_validate(content | change)
+
+
+def test_coco_names_have_a_short_form() -> None:
+    content = tiny_spec("solo").model_dump() | {"classes": "coco"}
+    spec = ModelSpec.model_validate(content)
+    assert len(spec.classes) == 80
+    assert spec.classes[0] == "person"
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
