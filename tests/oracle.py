@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamseg.models.reference import detector_name, head_name, infer_deformable, infer_head
+from streamseg.models.dialects import DIALECTS
+from streamseg.models.reference import infer_deformable, infer_head
 from streamseg.models.spec import Architecture, DeformableSpec, HeadSpec, LevelSpec
 from streamseg.training.targets import Annotations
 
@@ -32,6 +33,18 @@ def oracle_folder() -> Path | None:
     if named:
         return Path(named)
     return next((folder for folder in _CANDIDATES if folder.is_dir()), None)
+
+
+def detector_name(key: str) -> str | None:
+    """Our name of a tensor of a whole reference detector; None if it is not one."""
+    return next((name for dialect in DIALECTS if (name := dialect.ours(key)) is not None), None)
+
+
+def head_name(key: str) -> str | None:
+    """Our name of a reference head's tensor, both without the prefix of the head; None: not one."""
+    prefixes = [prefix for dialect in DIALECTS for prefix in (dialect.head, dialect.feature)]
+    names = (detector_name(prefix + key) for prefix in prefixes)
+    return next((name.removeprefix("head.") for name in names if name is not None), None)
 
 
 @cache

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from streamseg.config import describe
 from streamseg.errors import WeightsError
 from streamseg.models.classes import COCO_CLASSES
-from streamseg.models.dialects import DIALECTS
 from streamseg.models.spec import (
     Architecture,
     BackboneName,
@@ -60,18 +59,6 @@ class TensorError(WeightsError):
     def __init__(self, name: str, problem: str) -> None:
         self.name, self.problem = name, problem
         super().__init__(f"tensor {name} {problem}")
-
-
-def detector_name(key: str) -> str | None:
-    """Our name of a tensor of a whole reference detector; None if it is not one."""
-    return next((name for dialect in DIALECTS if (name := dialect.ours(key)) is not None), None)
-
-
-def head_name(key: str) -> str | None:
-    """Our name of a reference head's tensor, both without the prefix of the head; None: not one."""
-    prefixes = [prefix for dialect in DIALECTS for prefix in (dialect.head, dialect.feature)]
-    names = (detector_name(prefix + key) for prefix in prefixes)
-    return next((name.removeprefix("head.") for name in names if name is not None), None)
 
 
 def infer_model(
