@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_REACH = 2
-"""Network pixels beyond an object's own that can contribute to its outline."""
+_TAPS = 3
+"""Network pixels that a source pixel can depend on: it lies between two of the canvas, they between three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,10 @@ class Geometry:
 class Resampling:
     """The whole resizing of one axis."""
 
-    matrix: NDArray[np.float32]
-    """(source length, network length)."""
+    taps: NDArray[np.int64]
+    """(source length,) first of the network pixels that this source pixel depends on."""
+    weights: NDArray[np.float32]
+    """(_TAPS, source length) of that pixel and of those that follow it."""
     first: NDArray[np.int64]
     """(network length,) first source pixel that this network pixel or a later one contributes to."""
     last: NDArray[np.int64]
@@ -63,9 +65,22 @@ def _enlarge_one(
     vertical, horizontal = _span(inside, axis=0), _span(inside, axis=1)
     if vertical is None or horizontal is None:
         return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
-    near_y, y0, ys = _window(vertical, rows)
-    near_x, x0, xs = _window(horizontal, columns)
-    part: NDArray[np.bool_] = ys @ soft[near_y, near_x] @ xs.T > threshold
+    y0, taps_y, ys = _window(vertical, rows)
+    x0, taps_x, xs = _window(horizontal, columns)
+    if not len(taps_y) or not len(taps_x):
+        return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
+    start = taps_y[0]
+    near = soft[start : taps_y[-1] + len(ys)]
+    # take: indexing with arrays is slower; clip: the other modes check every index.
+    wide = sum(near.take(taps_x + k, axis=1, mode="clip") * w for k, w in enumerate(xs))
+    full = wide.take(taps_y - start, axis=0, mode="clip")
+    full *= ys[0][:, None]
+    term = np.empty_like(full)
+    for k in range(1, len(ys)):
+        wide.take(taps_y - start + k, axis=0, out=term, mode="clip")
+        term *= ys[k][:, None]
+        full += term
+    part: NDArray[np.bool_] = full > threshold
     vertical, horizontal = _span(part, axis=0), _span(part, axis=1)
     if vertical is None or horizontal is None:
         return (0, 0, 0, 0), np.zeros((0, 0), dtype=np.bool_)
@@ -79,11 +94,10 @@ def _span(mask: NDArray[np.bool_], *, axis: int) -> tuple[int, int] | None:
     return (int(index[0]), int(index[-1]) + 1) if len(index) else None
 
 
-def _window(span: tuple[int, int], axis: Resampling) -> tuple[slice, int, NDArray[np.float32]]:
-    """Network pixels to read, the first source pixel to make, and the part of the matrix between them."""
+def _window(span: tuple[int, int], axis: Resampling) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
+    """The first source pixel to make, and of all to make the taps and their weights."""
     start, stop = int(axis.first[span[0]]), int(axis.last[span[1] - 1]) + 1
-    near = slice(max(0, span[0] - _REACH), span[1] + _REACH)
-    return near, start, axis.matrix[start:stop, near]
+    return start, axis.taps[start:stop], axis.weights[:, start:stop]
 
 
 @lru_cache(maxsize=64)
@@ -94,7 +108,15 @@ def resampling(network: int, canvas: int, resized: int, source: int) -> Resampli
     # Network pixels on the padding contribute to none: they take their neighbours' ends.
     first = np.where(used.any(axis=0), used.argmax(axis=0), source)
     last = np.where(used.any(axis=0), source - 1 - used[::-1].argmax(axis=0), -1)
-    return Resampling(matrix, np.minimum.accumulate(first[::-1])[::-1], np.maximum.accumulate(last))
+    count = min(_TAPS, network)
+    taps = np.minimum(used.argmax(axis=1), network - count)
+    weights = np.take_along_axis(matrix, taps[:, None] + np.arange(count), axis=1).T
+    return Resampling(
+        taps,
+        np.ascontiguousarray(weights),
+        np.minimum.accumulate(first[::-1])[::-1],
+        np.maximum.accumulate(last),
+    )
 
 
 def _bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.models.fpn import remap_levels
+from streamseg.models.head import CHUNK, copy_flat
 from streamseg.models.layers import (
     align_to_grid,
     coordinates,
@@ -51,9 +52,34 @@ class DecoupledOutput:
             soft_x, soft_y = resize(soft_x[None], size)[0], resize(soft_y[None], size)[0]
         return soft_x * soft_y
 
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """See :class:`~streamseg.models.head.HeadOutput`."""
+        done = 0
+        for level, wanted in enumerate(cells):
+            if not len(wanted):
+                continue
+            x, columns = _lines(self.mask_x[level][image], wanted[:, 1], out.shape[-2:])
+            y, rows = _lines(self.mask_y[level][image], wanted[:, 0], out.shape[-2:])
+            for column, row in zip(columns.split(CHUNK), rows.split(CHUNK), strict=True):
+                torch.mul(x[column], y[row], out=out[done : done + len(row)])
+                done += len(row)
+
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""
         return [*self.mask_x, *self.mask_y]
+
+
+def _lines(logits: Tensor, wanted: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Soft masks of the wanted of S lines (S, h, w), and where each of ``wanted`` is among them.
+
+    Of all lines, if as many are wanted: some are then wanted twice.
+    """
+    if len(wanted) < len(logits):
+        logits = logits.index_select(0, wanted)
+        wanted = torch.arange(len(wanted), device=wanted.device)
+    soft = torch.empty((len(logits), *size), device=logits.device)
+    copy_flat(soft, resize(logits[None].float().sigmoid(), size)[0])
+    return soft, wanted
 
 
 class DecoupledHead(nn.Module):

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from streamseg.models.candidates import Candidates
 
-_CHUNK = 128
-"""Masks computed at once: 128 masks of 200 x 336 are 34 MB in fp32, and each step holds up to three
-copies. Smaller pieces do not save memory: malloc keeps them (422 MB at the peak with pieces of 64, 314
-with these), and the products of SOLOv2 take longer (1.8 times with 32)."""
+CHUNK = 32
+"""Masks computed at once: 32 masks of 200 x 336 are 9 MB in fp32, and each step holds up to three copies."""
 
 
 class HeadOutput(Protocol):
@@ -38,18 +36,24 @@ class HeadOutput(Protocol):
         (n, h, w) at the level's own resolution, or brought to ``size`` as the published code does.
         """
 
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """Fill ``out`` (N, h, w), of ``mask_size``, with the soft masks of N cells of one image.
+
+        ``cells`` holds (n, 2) rows and columns per level. As ``soft_masks``, but without gradients.
+        """
+
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""
 
 
 def candidate_masks(output: HeadOutput, image: int, candidates: Candidates) -> Tensor:
     """Soft masks of the candidates of one image, in their order: (N, h, w) float32 in [0, 1]."""
-    size = output.mask_size
-    masks = torch.empty((len(candidates), *size), device=output.class_logits[0].device)
-    done = 0
-    for level, cells in enumerate(candidates.cells_by_level()):
-        for chunk in cells.split(_CHUNK) if len(cells) else ():
-            end = done + len(chunk)
-            masks[done:end] = output.soft_masks(level, image, chunk[:, 0], chunk[:, 1], size=size)
-            done = end
+    masks = torch.empty((len(candidates), *output.mask_size), device=output.class_logits[0].device)
+    if len(candidates):
+        output.write_masks(masks, image, candidates.cells_by_level())
     return masks
+
+
+def copy_flat(out: Tensor, masks: Tensor) -> None:
+    """Copy (n, h, w) masks, which may be in channels-last order: fast as a transposition of a matrix."""
+    out.flatten(1).copy_(masks.flatten(1))

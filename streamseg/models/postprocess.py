@@ -12,11 +12,8 @@ from torch import Tensor
 
 from streamseg.models.candidates import Candidates, select_candidates
 from streamseg.models.head import HeadOutput, candidate_masks
-from streamseg.models.matrix_nms import matrix_nms
+from streamseg.models.matrix_nms import intersections, matrix_nms, measure
 from streamseg.models.spec import TestSpec
-
-_CHUNK = 32
-"""Masks measured at once: bounds the size of intermediate results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +60,18 @@ def _rank(candidates: Candidates, soft_masks: Tensor, strides: Tensor, test: Tes
     than that is noise. All thresholds are strict. At most ``max_instances`` come back, those that
     shall not be kept with a score of -1: nothing here waits for the device.
     """
-    binary = soft_masks > test.mask_threshold
-    area, inside = _measure(soft_masks, binary)
+    area, inside = measure(soft_masks, test.mask_threshold)
     # Maskness: the mean soft value inside the mask, a measure of its quality.
     scores = candidates.scores * inside / area.clamp(min=1)
     scores = scores.masked_fill(area <= strides[candidates.levels], -1.0)
     # Noise sorts last, where it can no longer suppress anything.
     order = _best_first(scores, test.nms_pre)
     class_ids, before = candidates.class_ids[order], scores[order]
-    scores = matrix_nms(binary[order], class_ids, before, kernel=test.kernel, sigma=test.sigma)
+    shared = intersections(soft_masks, order, test.mask_threshold)
+    scores = matrix_nms(shared, class_ids, before, kernel=test.kernel, sigma=test.sigma)
     scores = scores.masked_fill(before < 0, -1.0)
     best = _best_first(scores, test.max_instances)
     return Detections(class_ids[best], scores[best], soft_masks[order[best]])
-
-
-def _measure(soft_masks: Tensor, binary: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels of each mask, and the sum of its soft values inside: (N,) each, float32."""
-    areas, sums = [], []
-    for soft, inside in zip(soft_masks.split(_CHUNK), binary.split(_CHUNK), strict=True):
-        weights = inside.flatten(1).float()
-        areas.append(weights.sum(dim=1))
-        sums.append(torch.linalg.vecdot(weights, soft.flatten(1)))
-    return torch.cat(areas), torch.cat(sums)
 
 
 def _best_first(scores: Tensor, limit: int) -> Tensor:

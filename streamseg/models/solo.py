@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from streamseg.models.fpn import remap_levels
+from streamseg.models.head import CHUNK, copy_flat
 from streamseg.models.layers import (
     align_to_grid,
     coordinates,
@@ -55,6 +56,17 @@ class SoloOutput:
         )
         soft = double(logits.float()).sigmoid_()
         return (soft if size is None else resize(soft, size))[0]
+
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """See :class:`~streamseg.models.head.HeadOutput`."""
+        done = 0
+        for level, wanted in enumerate(cells):
+            for chunk in wanted.split(CHUNK) if len(wanted) else ():
+                target = out[done : done + len(chunk)]
+                copy_flat(
+                    target, self.soft_masks(level, image, chunk[:, 0], chunk[:, 1], size=out.shape[-2:])
+                )
+                done += len(chunk)
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""

@@ -18,6 +18,9 @@ from streamseg.models.layers import (
 )
 from streamseg.models.spec import DeformableSpec, HeadSpec
 
+_PIXELS = 8192
+"""Pixels of all masks that are computed at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class SoloV2Output:
@@ -46,6 +49,18 @@ class SoloV2Output:
         logits = (kernels.T @ feature.flatten(1)).unflatten(1, feature.shape[1:])
         soft = logits.float().sigmoid_()
         return soft if size is None else resize(soft[None], size)[0]
+
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """See :class:`~streamseg.models.head.HeadOutput`.
+
+        All kernels with some pixels of the feature after others, which are then read once.
+        """
+        kernels = torch.cat(
+            [k[image, :, c[:, 0], c[:, 1]].T for k, c in zip(self.kernels, cells, strict=True)]
+        )
+        features = self.mask_feature[image].flatten(1).split(_PIXELS, dim=1)
+        for feature, target in zip(features, out.flatten(1).split(_PIXELS, dim=1), strict=True):
+            torch.sigmoid((kernels @ feature).float(), out=target)
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""

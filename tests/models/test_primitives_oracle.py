@@ -8,7 +8,7 @@ from streamseg.models.candidates import points_nms
 from streamseg.models.deformable import DeformableConv2d
 from streamseg.models.fpn import remap_levels
 from streamseg.models.layers import coordinates
-from streamseg.models.matrix_nms import matrix_nms
+from streamseg.models.matrix_nms import intersections, matrix_nms
 from streamseg.models.spec import InputSpec
 from streamseg.training.losses import dice_loss, focal_loss
 from streamseg.training.targets import centres_of_mass
@@ -29,7 +29,7 @@ def test_oracle_matrix_nms(primitives: Oracle, case: int, kernel: str, sigma: fl
     scores = primitives.tensor(f"{prefix}/scores")
     order = scores.argsort(descending=True, stable=True)
     ours = matrix_nms(
-        primitives.tensor(f"{prefix}/masks")[order],
+        intersections(primitives.tensor(f"{prefix}/masks").float(), order, 0.5),
         primitives.tensor(f"{prefix}/labels")[order],
         scores[order],
         kernel=kernel,
