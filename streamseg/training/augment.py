@@ -74,6 +74,38 @@ def _placement(
     return matrix
 
 
+def resize_whole(sample: Sample, *, short: int, long: int, flip: bool) -> Sample:
+    """Resize a sample, its ratio kept, so that it just fits ``long`` x ``short``; and mirror it.
+
+    As the published models were trained: bilinear pixels, nearest-neighbour masks.
+    """
+    height, width = sample.image.shape[:2]
+    factor = min(long / max(height, width), short / min(height, width))
+    size = (max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5)))
+    image = cv2.resize(sample.image, size, interpolation=cv2.INTER_LINEAR)
+    masks = np.zeros((len(sample.masks), *size[::-1]), dtype=np.uint8)
+    for target, mask in zip(masks, sample.masks, strict=True):
+        cv2.resize(mask, size, dst=target, interpolation=cv2.INTER_NEAREST)
+    if flip:
+        image, masks = image[:, ::-1], masks[:, :, ::-1]
+    resized = replace(sample, image=np.ascontiguousarray(image), masks=np.ascontiguousarray(masks))
+    seen: NDArray[np.bool_] = np.any(masks, axis=(1, 2))
+    return resized.select(seen)
+
+
+def fit(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Cut a sample off, or pad it, on the right and below to ``size`` (H, W)."""
+    if sample.image.shape[:2] == size:
+        return sample
+    height, width = (min(a, b) for a, b in zip(size, sample.image.shape[:2], strict=True))
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    image[:height, :width] = sample.image[:height, :width]
+    masks = np.zeros((len(sample.masks), *size), dtype=np.uint8)
+    masks[:, :height, :width] = sample.masks[:, :height, :width]
+    before = sample.masks.sum(axis=(1, 2), dtype=np.int64)
+    return _ignore_remains(replace(sample, image=image, masks=masks), before)
+
+
 def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:
     """A point x, y that the crop shall contain: mostly one of an object."""
     height, width = sample.image.shape[:2]
