@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.cli import main
-from tests.training.test_loop import draw_data, make_config
+from tests.training.drawn import draw_data, make_config
 
 
 @pytest.mark.parametrize("command", ["run", "subscribe", "train", "eval", "models"])

@@ -16,9 +16,13 @@ from streamseg.training.evaluation import Segment
 CANVAS = (64, 96)
 
 
-def draw_data(folder: Path, *, images: int = 4, size: tuple[int, int] = CANVAS) -> Path:
-    """Bright discs and boxes on dark noise, with exact masks; returns the COCO file."""
+def draw_data(folder: Path, *, images: int = 4, zoom: int = 1) -> Path:
+    """Bright discs and boxes on dark noise, with exact masks; returns the COCO file.
+
+    The pictures are ``zoom`` times CANVAS.
+    """
     rng = np.random.default_rng(5)
+    size = (zoom * CANVAS[0], zoom * CANVAS[1])
     content: dict[str, Any] = {
         "categories": [{"id": 7, "name": "disc"}, {"id": 9, "name": "box"}],
         "images": [],
@@ -27,12 +31,12 @@ def draw_data(folder: Path, *, images: int = 4, size: tuple[int, int] = CANVAS) 
     for number in range(images):
         picture = rng.integers(0, 60, size=(*size, 3), dtype=np.uint8)
         for column, category in ((24, 7), (72, 9)):
-            x, y = column + int(rng.integers(-8, 9)), 32 + int(rng.integers(-10, 11))
+            x, y = (zoom * (at + int(rng.integers(-d, d + 1))) for at, d in ((column, 8), (32, 10)))
             mask = np.zeros(size, dtype=np.uint8)
             if category == 7:
-                cv2.circle(mask, (x, y), 14, 1, -1)
+                cv2.circle(mask, (x, y), 14 * zoom, 1, -1)
             else:
-                cv2.rectangle(mask, (x - 13, y - 10), (x + 13, y + 10), 1, -1)
+                cv2.rectangle(mask, (x - 13 * zoom, y - 10 * zoom), (x + 13 * zoom, y + 10 * zoom), 1, -1)
             picture[mask > 0] = (230, 40, 40) if category == 7 else (40, 60, 230)
             outline = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0][0]
             left, top, width, height = cv2.boundingRect(outline)
