@@ -83,13 +83,20 @@ def train(
     )
     with Forward() if waits else nullcontext():
         try:
-            outcome = fabric.launch(
+            steps, stopped_by = fabric.launch(
                 partial(_run, config=config, material=None if waits else material, options=options)
             )
         except ProcessRaisedException as error:
             raise raised_there(error) from error
-    assert isinstance(outcome, Outcome)
-    return outcome
+    best, table = config.output / BEST, config.output / TABLE
+    return Outcome(
+        weights=config.output / WEIGHTS,
+        best=best if best.is_file() else None,
+        table=table.read_text().rstrip() if table.is_file() else None,
+        steps=steps,
+        signal=stopped_by,
+        main=waits or fabric.is_global_zero,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +108,14 @@ class _Options:
     """Of a spawned process."""
 
 
-def _run(fabric: Fabric, *, config: TrainConfig, material: Material | None, options: _Options) -> Outcome:
-    """A whole run in each process; a spawned one reads the annotations itself."""
+def _run(
+    fabric: Fabric, *, config: TrainConfig, material: Material | None, options: _Options
+) -> tuple[int, int | None]:
+    """A whole run in each process; a spawned one reads the annotations itself.
+
+    Returns the steps taken, and the signal that stopped the run before its end. (A dataclass would
+    not get through Fabric.)
+    """
     spawned = options.log_level is not None
     if options.log_level is not None:
         configure_spawned(options.log_level, first=fabric.is_global_zero)
@@ -142,8 +155,11 @@ def _run(fabric: Fabric, *, config: TrainConfig, material: Material | None, opti
                 checkpoint.save()
             if stopped:
                 break
-    number = (stop.signal or signal.SIGTERM) if stopped else None
-    return _finish(fabric, config, state, stopped_by=number)
+    if stopped:
+        return state.step, stop.signal or signal.SIGTERM
+    if fabric.is_global_zero:
+        write_weights(state.average, config.output / WEIGHTS, notes={"steps": str(state.step)})
+    return state.step, None
 
 
 def _start(fabric: Fabric, config: TrainConfig, plan: Plan) -> TrainingState:
@@ -214,17 +230,3 @@ def _steps(
     batches = iter(loader)
     while parts := [b.unpack(fabric.device) for b in islice(batches, config.schedule.accumulate)]:
         yield parts
-
-
-def _finish(fabric: Fabric, config: TrainConfig, state: TrainingState, *, stopped_by: int | None) -> Outcome:
-    weights, best, table = (config.output / name for name in (WEIGHTS, BEST, TABLE))
-    if fabric.is_global_zero and stopped_by is None:
-        write_weights(state.average, weights, notes={"steps": str(state.step)})
-    return Outcome(
-        weights=weights,
-        best=best if best.is_file() else None,
-        table=table.read_text().rstrip() if table.is_file() else None,
-        steps=state.step,
-        signal=stopped_by,
-        main=fabric.is_global_zero,
-    )

@@ -41,8 +41,8 @@ def _check_gpus(wanted: int) -> None:
 
 
 def _strategy(config: TrainConfig) -> DDPStrategy:
-    # Batch norms never change, so there is nothing to broadcast before every pass.
-    return DDPStrategy(start_method="spawn" if spawns(config) else "popen", broadcast_buffers=False)
+    # A pyramid map that no level reads leaves its convolution without a gradient.
+    return DDPStrategy(start_method="spawn" if spawns(config) else "popen", find_unused_parameters=True)
 
 
 def spawns(config: TrainConfig) -> bool:
