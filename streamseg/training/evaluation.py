@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from streamseg.errors import UsageError
 from streamseg.rle import encode_crop
-from streamseg.training.coco import CocoImage, read_coco
+from streamseg.training.coco import CocoImage, Content, annotation_area, load_content, read_coco
 from streamseg.training.pictures import read_picture
 from streamseg.types import Instances
 
@@ -80,17 +80,31 @@ def evaluate(
     if predictions is not None and not predictions.parent.is_dir():
         raise UsageError(f"{predictions}: there is no folder {predictions.parent}")
     records = read_coco(annotations, images, tuple(classes))
-    truth = read_truth(annotations)
+    truth = make_truth(load_content(annotations))
     rows = predict(segment, records, truth, progress=progress)
     if predictions is not None:
         predictions.write_text(json.dumps(rows))
     return score(truth, rows, records, classes)
 
 
-def read_truth(annotations: Path) -> COCO:
-    """pycocotools' view of a COCO file."""
+def make_truth(content: Content) -> COCO:
+    """pycocotools' view of a COCO file; what its evaluation needs and the file lacks is added."""
+    sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
+    rows = []
+    # It takes an annotation with the id 0 for none.
+    for number, row in enumerate(content["annotations"], start=1):
+        if row["segmentation"]:
+            area = (
+                row["area"]
+                if "area" in row
+                else annotation_area(row["segmentation"], *sizes[row["image_id"]])
+            )
+            rows.append({"iscrowd": 0} | row | {"id": number, "area": area})
+    truth = COCO()
+    truth.dataset = content | {"annotations": rows}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        return COCO(str(annotations))
+        truth.createIndex()
+    return truth
 
 
 def predict(segment: Segment, records: Sequence[CocoImage], truth: COCO, *, progress: bool) -> list[Row]:

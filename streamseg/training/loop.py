@@ -29,7 +29,7 @@ from streamseg.training.dataset import TrainingStream
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.interrupt import Forward, StopRequest
 from streamseg.training.loader import make_loader
-from streamseg.training.material import Material, read_material
+from streamseg.training.material import Material, check_data, read_material
 from streamseg.training.optimisation import Plan, build_optimizer
 from streamseg.training.pictures import Pictures, free_memory
 from streamseg.training.processes import configure_spawned, make_fabric, raised_there, spawns
@@ -74,8 +74,9 @@ def train(
     evaluated. Raises UsageError for a bad configuration or bad data, RunError when the loss is not
     finite.
     """
-    material = read_material(config)
     fabric = make_fabric(config)
+    check_data(config)
+    material = read_material(config)
     config.output.mkdir(parents=True, exist_ok=True)
     waits = spawns(config)
     options = _Options(

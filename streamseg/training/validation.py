@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from streamseg.models.detector import Detector
 from streamseg.training.coco import CocoImage
 from streamseg.training.config import TrainConfig
-from streamseg.training.evaluation import Row, Segment, means, predict, read_truth, score
+from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
 from streamseg.training.material import Material
 from streamseg.training.optimisation import Plan, evaluation_interval
 from streamseg.training.report import Report
@@ -39,7 +39,7 @@ class Validator:
         self._fabric, self._config, self._progress = fabric, config, progress
         self._make_segment = make_segment
         self._images = material.val if make_segment is not None else []
-        self._truth = read_truth(material.truth) if self._images else None
+        self._truth = make_truth(material.truth) if self._images else None
         self._steps = plan.steps
         self._every = evaluation_interval(config.evaluation, config.schedule, images=len(material.train))
 
