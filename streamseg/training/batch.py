@@ -167,7 +167,8 @@ def _annotations(
     """The objects ``order`` of a sample, on the canvas."""
     masks = np.zeros((len(order), *canvas), dtype=np.uint8)
     height, width = sample.image.shape[:2]
-    masks[:, :height, :width] = sample.masks[order]
+    for target, k in zip(masks, order, strict=True):
+        target[:height, :width] = sample.masks[k]
     return Annotations(
         class_ids=torch.from_numpy(sample.class_ids[order]),
         boxes=torch.from_numpy(boxes[order]).float(),
