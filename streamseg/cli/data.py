@@ -22,13 +22,20 @@ MODELS_EXAMPLE = "Example: streamseg models"
 @click.command("train", epilog=TRAIN_EXAMPLE)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
-def train(*, config: Path, resume: bool) -> int:
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the configuration, e.g. schedule.batch=8; may be repeated.",
+)
+def train(*, config: Path, resume: bool, changes: tuple[str, ...]) -> int:
     """Train a model on images with COCO annotations, as the YAML file CONFIG says."""
     from streamseg.cli.logs import configure_logging
     from streamseg.training.config import read_train_config
 
     configure_logging("info", as_json=False)
-    settings = read_train_config(config)
+    settings = read_train_config(config, changes)
     outcome: Outcome = _loop().train(
         settings, resume=resume, progress=sys.stderr.isatty(), make_segment=_segmenter_in_training
     )

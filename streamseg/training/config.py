@@ -1,11 +1,12 @@
 """Configuration of a training run (YAML)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from streamseg.config import describe, read_config
+from streamseg.config import describe, read_config, set_key
 from streamseg.errors import ConfigError
 from streamseg.models.spec import ModelSpec, Positive
 from streamseg.training.losses import MaskLossName
@@ -145,7 +146,7 @@ class TrainConfig(_Config):
     """A whole run."""
 
     model: ModelSpec
-    """In a file also the path of a model's YAML file, or a mapping that changes one: its ``base``."""
+    """In a file also the path of a model's YAML file, see :func:`read_train_config`."""
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     schedule: ScheduleConfig
@@ -193,28 +194,35 @@ class TrainConfig(_Config):
         return self.schedule.batch // (self.devices * self.schedule.accumulate)
 
 
-def read_train_config(path: Path) -> TrainConfig:
-    """Read and validate a YAML file. Raises ConfigError.
+def read_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read and validate a YAML file; ``changes`` are ``dotted.key=value``. Raises ConfigError.
 
-    ``model`` may be the path of a model's YAML file, relative to ``path``, or a mapping with such a
-    path as ``base`` and the keys that shall differ from it.
+    A mapping with the key ``base``, the whole file or its ``model``, is what the file of that path
+    holds, with the other keys changed. ``model`` may also be the path itself. Paths of YAML files are
+    relative to the file that names them.
     """
-    content = read_config(path)
-    if "model" in content:
-        content["model"] = _whole_model(content["model"], path.parent)
+    content = _with_base(read_config(path), path)
+    for change in changes:
+        set_key(content, change)
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
 
 
-def _whole_model(model: Any, folder: Path) -> Any:
-    if isinstance(model, str):
-        model = {"base": model}
-    if not isinstance(model, dict) or "base" not in model:
-        return model
-    changes = {key: value for key, value in model.items() if key != "base"}
-    return _merge(read_config(folder / str(model["base"])), changes)
+def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """``content`` of the file ``path`` with its bases put in."""
+    if isinstance(content.get("model"), str):
+        content = content | {"model": {"base": content["model"]}}
+    if isinstance(content.get("model"), dict):
+        content = content | {"model": _with_base(content["model"], path)}
+    if "base" not in content:
+        return content
+    base = path.parent / str(content["base"])
+    if base.resolve() == path.resolve():
+        raise ConfigError(f"{path}: is its own base")
+    changes = {key: value for key, value in content.items() if key != "base"}
+    return _merge(_with_base(read_config(base), base), changes)
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
