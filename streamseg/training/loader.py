@@ -7,6 +7,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
+from streamseg.errors import UsageError
 from streamseg.training.batch import Collate, PackedBatch
 from streamseg.training.config import TrainConfig
 from streamseg.training.dataset import TrainingStream
@@ -34,6 +35,15 @@ def make_loader(
     )
 
 
+def read(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
+    """The batches; a picture that cannot be read is told as if it were read here. Raises UsageError."""
+    try:
+        yield from loader
+    except UsageError as error:
+        # torch puts the traceback of the worker before the message.
+        raise UsageError(str(error).rpartition("UsageError: ")[2]) from error
+
+
 class _Numbers:
     """Sample numbers: step s has ``batch`` of them from s * batch on, part after part, rank by rank."""
 
@@ -55,5 +65,6 @@ def _start_worker(_: int) -> None:
     # OpenCV's threads do not survive a fork, and the workers are the parallelism.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # Ctrl-C reaches every process of the terminal: the trainer finishes its step and ends the workers.
+    # Ctrl-C reaches every process of the terminal: the trainer finishes its step and ends the workers (with
+    # SIGTERM, if it comes to that).
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -28,7 +28,7 @@ from streamseg.training.config import TrainConfig
 from streamseg.training.dataset import TrainingStream
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.interrupt import Forward, StopRequest
-from streamseg.training.loader import make_loader
+from streamseg.training.loader import make_loader, read
 from streamseg.training.material import Material, check_data, read_material
 from streamseg.training.optimisation import Plan, build_optimizer
 from streamseg.training.pictures import Pictures, free_memory
@@ -122,7 +122,7 @@ def _run(
         configure_spawned(options.log_level, first=fabric.is_global_zero)
     material = material or read_material(config)
     plan = Plan.of(config.schedule, images=len(material.train))
-    state = _start(fabric, config, plan)
+    state = first_state(fabric, config)
     stepper = Stepper(fabric, plan, state)
     checkpoint = _Checkpoint(config, state)
     if fabric.is_global_zero and not options.resume:
@@ -156,14 +156,14 @@ def _run(
                 checkpoint.save()
             if stopped:
                 break
-    if stopped:
+    if stopped and state.step < plan.steps:
         return state.step, stop.signal or signal.SIGTERM
     if fabric.is_global_zero:
         write_weights(state.average, config.output / WEIGHTS, notes={"steps": str(state.step)})
     return state.step, None
 
 
-def _start(fabric: Fabric, config: TrainConfig, plan: Plan) -> TrainingState:
+def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
     """The state before the first step, the same in every process."""
     torch.manual_seed(config.seed)
     detector = Detector(config.model)
@@ -172,7 +172,7 @@ def _start(fabric: Fabric, config: TrainConfig, plan: Plan) -> TrainingState:
     detector = detector.to(memory_format=torch.channels_last)
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
     average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
-    optimizer = build_optimizer(detector, plan.schedule)
+    optimizer = build_optimizer(detector, config.schedule)
     return TrainingState(detector, average, optimizer, fabric.strategy.precision)
 
 
@@ -206,6 +206,7 @@ class _Checkpoint:
 
     def put_aside(self) -> None:
         """Keep the file of an earlier run: starting anew may have been a mistake."""
+        (self._path.parent / TABLE).unlink(missing_ok=True)
         if self._path.is_file():
             aside = self._path.with_suffix(".previous.pt")
             os.replace(self._path, aside)
@@ -228,6 +229,6 @@ def _steps(
     """This process's parts of every step."""
     pin = fabric.device.type == "cuda"
     loader = make_loader(stream, config, first=first, steps=steps, rank=fabric.global_rank, pin=pin)
-    batches = iter(loader)
+    batches = read(loader)
     while parts := [b.unpack(fabric.device) for b in islice(batches, config.schedule.accumulate)]:
         yield parts

@@ -47,8 +47,8 @@ class Report:
         if active:
             self._losses = Journal(folder / LOSSES, after=step)
             self._scores = Journal(folder / SCORES, after=step)
-            purge = step + 1 if step else None
-            self._board = SummaryWriter(str(folder / EVENTS), purge_step=purge)
+            # What TensorBoard has of later steps is of a run that was killed, or of one before.
+            self._board = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> "Report":
         return self

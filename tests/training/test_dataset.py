@@ -1,6 +1,7 @@
 """Samples and batches: what decides them, what they look like."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from streamseg.errors import UsageError
 from streamseg.training.augment import Sample, resize_whole
 from streamseg.training.batch import Collate, TrainingBatch
 from streamseg.training.coco import CocoImage
 from streamseg.training.config import TrainConfig
 from streamseg.training.dataset import TrainingStream
-from streamseg.training.loader import make_loader
+from streamseg.training.loader import make_loader, read
 from streamseg.training.material import read_material
 from streamseg.training.objective import normalise
 from streamseg.training.pack import pack
@@ -209,6 +211,17 @@ def test_workers_share_the_images_in_memory(tmp_path: Path) -> None:
         image.path.unlink()
     loader = make_loader(stream_of(config, pictures), config, first=0, steps=2, rank=0, pin=False)
     assert sum(len(batch.unpack(CPU).names) for batch in loader) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_gone_is_named_in_one_line(workers: int, tmp_path: Path) -> None:
+    config = write_config(tmp_path, content_of_config(tmp_path) | {"workers": workers})
+    stream = stream_of(config)
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(UsageError) as caught:
+        next(read(make_loader(stream, config, first=0, steps=1, rank=0, pin=False)))
+    assert re.fullmatch(re.escape(str(tmp_path)) + r"/\d\.png: not a readable image", str(caught.value))
 
 
 def test_free_memory_is_known_on_linux() -> None:
