@@ -117,50 +117,79 @@ def _run(
     Returns the steps taken, and the signal that stopped the run before its end. (A dataclass would
     not get through Fabric.)
     """
-    spawned = options.log_level is not None
     if options.log_level is not None:
         configure_spawned(options.log_level, first=fabric.is_global_zero)
-    material = material or read_material(config)
-    plan = Plan.of(config.schedule, images=len(material.train))
-    state = first_state(fabric, config)
-    stepper = Stepper(fabric, plan, state)
-    checkpoint = _Checkpoint(config, state)
-    if fabric.is_global_zero and not options.resume:
-        checkpoint.put_aside()
-    fabric.barrier()
-    if options.resume:
-        checkpoint.load()
-    validator = Validator(
-        fabric, config, material, plan, make_segment=options.make_segment, progress=options.progress
-    )
-    stream = TrainingStream(material.train, config, _pictures(fabric, config, material, options))
-    report = Report(
-        config.output,
-        step=state.step,
-        steps=plan.steps,
-        pictures=config.evaluation.overlays,
-        active=fabric.is_global_zero,
-        progress=options.progress,
-    )
-    with report, StopRequest(spawned=spawned) as stop:
-        stopped = False
-        for parts in _steps(fabric, config, stream, first=state.step, steps=plan.steps):
-            taken = stepper(parts, stop=stop.signal is not None)
-            report.step(state.step, taken.report)
-            due, stopped = validator.due(state.step), taken.stop
-            if due:
-                validator(state, report)
-            last = stopped or state.step == plan.steps
-            if fabric.is_global_zero and (due or last or checkpoint.late):
-                report.flush()
-                checkpoint.save()
-            if stopped:
-                break
-    if stopped and state.step < plan.steps:
-        return state.step, stop.signal or signal.SIGTERM
-    if fabric.is_global_zero:
-        write_weights(state.average, config.output / WEIGHTS, notes={"steps": str(state.step)})
-    return state.step, None
+    return _Run(fabric, config, material or read_material(config), options).go()
+
+
+class _Run:
+    """A run in one of its processes."""
+
+    def __init__(self, fabric: Fabric, config: TrainConfig, material: Material, options: _Options) -> None:
+        self._fabric, self._config, self._options = fabric, config, options
+        self._plan = Plan.of(config.schedule, images=len(material.train))
+        self._state = first_state(fabric, config)
+        self._step = Stepper(fabric, self._plan, self._state)
+        self._checkpoint = _Checkpoint(config, self._state)
+        if options.resume:
+            self._checkpoint.load()
+        elif fabric.is_global_zero:
+            self._checkpoint.put_aside()
+        self._validate = Validator(
+            fabric, config, material, self._plan, make_segment=options.make_segment, progress=options.progress
+        )
+        self._stream = TrainingStream(
+            material.train, config, _pictures(fabric, config, material, progress=options.progress)
+        )
+
+    def go(self) -> tuple[int, int | None]:
+        """Take the steps that are left, and write the weights after the last one."""
+        fabric, state, stopped = self._fabric, self._state, False
+        with self._report() as report, StopRequest(spawned=self._options.log_level is not None) as stop:
+            for parts in self._parts():
+                taken = self._step(parts, stop=stop.signal is not None)
+                report.step(state.step, taken.report)
+                stopped = taken.stop and state.step < self._plan.steps
+                self._after_step(report, last=stopped or state.step == self._plan.steps)
+                if stopped:
+                    return state.step, stop.signal or signal.SIGTERM
+        if fabric.is_global_zero:
+            write_weights(state.average, self._config.output / WEIGHTS, notes={"steps": str(state.step)})
+        return state.step, None
+
+    def _report(self) -> Report:
+        return Report(
+            self._config.output,
+            step=self._state.step,
+            steps=self._plan.steps,
+            pictures=self._config.evaluation.overlays,
+            active=self._fabric.is_global_zero,
+            progress=self._options.progress,
+        )
+
+    def _parts(self) -> Iterator[list[TrainingBatch]]:
+        """This process's parts of every step that is left."""
+        device = self._fabric.device
+        loader = make_loader(
+            self._stream,
+            self._config,
+            first=self._state.step,
+            steps=self._plan.steps,
+            rank=self._fabric.global_rank,
+            pin=device.type == "cuda",
+        )
+        batches = read(loader)
+        while parts := [b.unpack(device) for b in islice(batches, self._config.schedule.accumulate)]:
+            yield parts
+
+    def _after_step(self, report: Report, *, last: bool) -> None:
+        """Score and save if it is time; a checkpoint always holds what the evaluation before it found."""
+        due = self._validate.due(self._state.step)
+        if due:
+            self._validate(self._state, report)
+        if self._fabric.is_global_zero and (due or last or self._checkpoint.late):
+            report.flush()
+            self._checkpoint.save()
 
 
 def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
@@ -213,22 +242,14 @@ class _Checkpoint:
             logger.warning("starting anew; the checkpoint of the run before is kept as %s", aside)
 
 
-def _pictures(fabric: Fabric, config: TrainConfig, material: Material, options: _Options) -> Pictures:
+def _pictures(fabric: Fabric, config: TrainConfig, material: Material, *, progress: bool) -> Pictures:
     """The images of the training set, in memory if they may be."""
     pictures, wanted = Pictures(), config.data.cache_gib
     budget = free_memory() // 4 if wanted is None else int(wanted * 2**30)
     if budget:
-        progress = options.progress and fabric.is_global_zero
-        pictures.keep(material.train, budget=budget // fabric.world_size, progress=progress)
+        pictures.keep(
+            material.train,
+            budget=budget // fabric.world_size,
+            progress=progress and fabric.is_global_zero,
+        )
     return pictures
-
-
-def _steps(
-    fabric: Fabric, config: TrainConfig, stream: TrainingStream, *, first: int, steps: int
-) -> Iterator[list[TrainingBatch]]:
-    """This process's parts of every step."""
-    pin = fabric.device.type == "cuda"
-    loader = make_loader(stream, config, first=first, steps=steps, rank=fabric.global_rank, pin=pin)
-    batches = read(loader)
-    while parts := [b.unpack(fabric.device) for b in islice(batches, config.schedule.accumulate)]:
-        yield parts
