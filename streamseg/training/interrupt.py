@@ -17,12 +17,13 @@ class StopRequest:
     """Remembers the first signal; a second one aborts.
 
     In a process that was spawned by another one, further signals mean no more than the first: the
-    terminal and the parent may both have sent theirs.
+    terminal and the parent may both have sent theirs. The end of the parent counts as a signal.
     """
 
     def __init__(self, *, spawned: bool = False) -> None:
         self.signal: int | None = None
         self._spawned = spawned
+        self._parent = os.getppid()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -35,6 +36,13 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether to stop."""
+        if self._spawned and os.getppid() != self._parent and self.signal is None:
+            self.signal = signal.SIGTERM
+        return self.signal is not None
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is None:

@@ -147,7 +147,7 @@ class _Run:
         fabric, state, stopped = self._fabric, self._state, False
         with self._report() as report, StopRequest(spawned=self._options.log_level is not None) as stop:
             for parts in self._parts():
-                taken = self._step(parts, stop=stop.signal is not None)
+                taken = self._step(parts, stop=stop.wanted)
                 report.step(state.step, taken.report)
                 stopped = taken.stop and state.step < self._plan.steps
                 self._after_step(report, last=stopped or state.step == self._plan.steps)

@@ -45,6 +45,7 @@ def losses_of(config: TrainConfig) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.timeout(300)  # 20 seconds of a core that is not shared
 def test_a_few_pictures_are_learned_by_heart(tmp_path: Path) -> None:
     """Masks of stride 2, so that AP up to an IoU of 0.95 can be reached."""
     draw_data(tmp_path, zoom=2)
