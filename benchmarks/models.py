@@ -22,6 +22,7 @@ models_<device>.json for CUDA.
 """
 
 import argparse
+import gc
 import json
 import re
 import time
@@ -134,9 +135,7 @@ class Bench:
         )
         detector.register_forward_hook(lambda *_: output)
         noise = np.random.default_rng(0).integers(0, 256, (batch, *SOURCE, 3), dtype=np.uint8)
-        bench = cls(name, segmenter, list(noise), output)
-        bench.wait()
-        return bench
+        return cls(name, segmenter, list(noise), output)
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -175,6 +174,7 @@ def measure_or_say(name: str, device: str, precision: str, *, batch: int, rounds
     except torch.OutOfMemoryError:
         entry = {"failed": "out of memory"}
     if device != "cpu":
+        gc.collect()
         torch.cuda.empty_cache()
     entry = {"model": name, "precision": precision, "batch": batch, **entry}
     print(entry, flush=True)
@@ -202,7 +202,7 @@ def measure(bench: Bench, rounds: int) -> dict:
         "ms_per_picture": {name: round(float(np.median(t)), 2) for name, t in times.items()},
         "postprocessing_peak_mb": round(memory.peak_mb(bench.postprocessing, bench.segmenter.device), 1),
         "host_to_host_peak_mb": round(
-            memory.peak_mb(lambda: bench.host_to_host(1), bench.segmenter.device), 1
+            memory.peak_mb(lambda: bench.host_to_host(min(2, batches)), bench.segmenter.device), 1
         ),
     }
 
@@ -232,8 +232,9 @@ def by_turns(stages: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def read_reference(path: Path) -> dict[str, dict]:
-    """The reference's entry of each model."""
-    return {e["model"]: e for e in json.loads(path.read_text())["models"]} if path.exists() else {}
+    """The reference's entry of each model, if the same was measured: CPU time or real time."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {e["model"]: e for e in found["models"]} if found.get("clock") == clock().__name__ else {}
 
 
 def format_table(entries: Sequence[dict], *, reference: dict[str, dict], device: torch.device) -> str:

@@ -42,7 +42,29 @@ def head_output(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> HeadOutput:
-    """What the model's head returns for ``batch`` equal pictures with so many candidates each."""
+    """What the model's head returns for ``batch`` equal pictures with so many candidates each.
+
+    On CUDA the tensors are complete when this returns: any stream may read them.
+    """
+    device = torch.device(device)
+    output = _head_output(
+        spec, canvas, candidates=candidates, batch=batch, device=device, dtype=dtype, seed=seed
+    )
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return output
+
+
+def _head_output(
+    spec: ModelSpec,
+    canvas: tuple[int, int],
+    *,
+    candidates: int,
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+) -> HeadOutput:
     shapes = _shapes(spec, canvas)
     rng = torch.Generator().manual_seed(seed)
     levels = spec.head.levels

@@ -56,8 +56,8 @@ def export_onnx(
     Args:
         detector: The detector, on the CPU in float32.
         name: What the file shall call it.
-        size: Height and width of the canvas if it shall be fixed; else any multiple of 32 will do. The
-            batch may always be of any size.
+        size: Height and width of the canvas if it shall be fixed; else multiples of 32 from 64 on will do.
+            The batch may always be of any size.
         candidates: How many candidates get a mask, 1 or more; as many as enter Matrix NMS if not given.
             Time and memory grow with it. Of more candidates the most probable ones are taken.
         opset: Version of ONNX's operators.
@@ -89,7 +89,7 @@ def export_onnx(
     assert written is not None
     model = written.model_proto
     _tidy(model)
-    _describe(model, detector.spec, name=name, candidates=network.candidates)
+    _describe(model, detector.spec, name=name, size=size, candidates=network.candidates)
     _verify(model, size=size, opset=opset)
     return model
 
@@ -176,7 +176,9 @@ def _tidy(model: ModelProto) -> None:
     graph.ClearField("metadata_props")
 
 
-def _describe(model: ModelProto, spec: ModelSpec, *, name: str, candidates: int) -> None:
+def _describe(
+    model: ModelProto, spec: ModelSpec, *, name: str, size: tuple[int, int] | None, candidates: int
+) -> None:
     """What a program needs to know to use the file, in its ``metadata_props``."""
     test = spec.test.model_dump()
     facts = {
@@ -184,6 +186,7 @@ def _describe(model: ModelProto, spec: ModelSpec, *, name: str, candidates: int)
         "name": name,
         "architecture": spec.architecture,
         "classes": json.dumps(spec.classes),
+        "canvas": f"{size[1]}x{size[0]}" if size else f"multiples of 32 from {_least_side(spec)} on",
         "candidates": str(candidates),
         **{key: str(test[key]) for key in ("filter_threshold", "mask_threshold")},
         "input": spec.input.model_dump_json(),
