@@ -65,7 +65,8 @@ def _scores(axes: Axes, rows: Sequence[dict[str, str]]) -> None:
         if kind == "AP" and points:
             colour = "black" if name == "mean" else None  # None: the next of the cycle
             axes.plot(*zip(*points, strict=True), marker="o", label=name, color=colour)
-    axes.legend(loc="upper left", fontsize="small", ncols=2)
+    if axes.lines:
+        axes.legend(loc="upper left", fontsize="small", ncols=2)
     axes.grid(alpha=0.3)
 
 

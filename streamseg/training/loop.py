@@ -144,7 +144,7 @@ class _Run:
 
     def go(self) -> tuple[int, int | None]:
         """Take the steps that are left, and write the weights after the last one."""
-        fabric, state, stopped = self._fabric, self._state, False
+        fabric, state = self._fabric, self._state
         with self._report() as report, StopRequest(spawned=self._options.log_level is not None) as stop:
             for parts in self._parts():
                 taken = self._step(parts, stop=stop.wanted)
@@ -187,6 +187,8 @@ class _Run:
         due = self._validate.due(self._state.step)
         if due:
             self._validate(self._state, report)
+        elif last:
+            report.draw()
         if self._fabric.is_global_zero and (due or last or self._checkpoint.late):
             report.flush()
             self._checkpoint.save()

@@ -96,8 +96,7 @@ class Report:
                     self._board.add_scalar(f"{column}/{name}", values[column], number)
         self._scores.write(columns)
         (self._folder / TABLE).write_text(f"{format_table(scores)}\n")
-        self.flush()
-        write_png(draw_curves(self._folder / LOSSES, self._folder / SCORES), self._folder / CURVES)
+        self.draw()
 
     def overlays(self, number: int, segment: Segment, images: Sequence[CocoImage]) -> None:
         """Draw what is found in some validation images."""
@@ -105,6 +104,12 @@ class Report:
             sheet = contact_sheet(segment, images, most=self._pictures)
             write_png(sheet, self._folder / OVERLAYS)
             self._board.add_image("overlays", sheet, number, dataformats="HWC")
+
+    def draw(self) -> None:
+        """Draw the curves up to now."""
+        if self._active:
+            self.flush()
+            write_png(draw_curves(self._folder / LOSSES, self._folder / SCORES), self._folder / CURVES)
 
     def flush(self) -> None:
         """Have all that was written survive a kill; call it before a checkpoint is written."""

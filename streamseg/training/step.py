@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 
 from streamseg.errors import RunError
@@ -38,8 +37,6 @@ class Stepper:
         self._fabric, self._plan, self._state = fabric, plan, state
         self._average = Average(state.average, state.detector, decay=plan.schedule.ema_decay)
         objective = Objective(state.detector, plan.schedule)
-        self._objective: _FabricModule
-        self._optimizer: _FabricOptimizer
         self._objective, self._optimizer = fabric.setup(objective, state.optimizer)
         self._objective.train()
 
@@ -81,8 +78,10 @@ class Stepper:
 
     def _counts(self, parts: Sequence[TrainingBatch], *, stop: bool) -> tuple[Normaliser, bool]:
         """The counts of the whole step, known before the network has run; and whether to stop."""
-        own = [sum(b.counts.masks for b in parts), sum(b.counts.cells for b in parts), int(stop)]
-        masks, cells, stops = self._sum(torch.tensor(own, device=self._fabric.device)).tolist()
+        counts = [sum(b.counts.masks for b in parts), sum(b.counts.cells for b in parts), int(stop)]
+        if self._fabric.world_size > 1:  # alone, a GPU need not be waited for
+            counts = self._sum(torch.tensor(counts, device=self._fabric.device)).tolist()
+        masks, cells, stops = counts
         return Normaliser(masks, cells), stops > 0
 
     def _check(

@@ -212,6 +212,13 @@ def test_a_run_reports_while_it_goes_on(tmp_path: Path) -> None:
     assert events.Tags()["images"] == ["overlays"]
 
 
+def test_curves_are_drawn_without_validation_images_too(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
+    outcome = train(config, progress=False)
+    assert outcome.table is None
+    assert cv2.imread(str(config.output / "curves.png")).std() > 5
+
+
 def test_the_best_weights_are_kept_beside_the_last(tmp_path: Path) -> None:
     content = content_of_config(tmp_path, steps=4)
     outcome = train(
