@@ -3,16 +3,18 @@
     StreamsegError
     ├── UsageError            2   wrong arguments, configuration or weights: nothing was started
     │   ├── ConfigError           a configuration key is unknown or has a bad value
+    │   ├── DataError             images and annotations to train on have problems
     │   └── WeightsError          a weights file is missing, damaged or of another model
     └── RunError              1   the run failed
         ├── SourceError           a source could not be opened or read to its end
         └── OutputError           a result could not be written
 
 The text of each is one line for the user: it names what is wrong and what is allowed, and never
-holds a password (see :func:`mask_password`).
+holds a password (see :func:`mask_password`). Only a DataError has a line for each problem.
 """
 
 import re
+from collections.abc import Sequence
 
 # Cameras accept passwords with / ? # and @ in them, and user names with @, which no longer parse as a URL.
 # So all from the first colon to the last @ of the word goes, even if that is "host:80/a@b" now and then.
@@ -20,6 +22,9 @@ _PASSWORD = re.compile(r"(://[^\s:/]*):\S+@")
 _QUERY_SECRET = re.compile(
     r"((?:password|passwd|pwd|pass|token|secret|signature|key)=)[^&\s'\"]+", re.IGNORECASE
 )
+
+PROBLEMS_SHOWN = 20
+"""A :class:`DataError` names so many problems; more do not fit on a screen."""
 
 
 def mask_password(text: str) -> str:
@@ -48,6 +53,17 @@ class UsageError(StreamsegError):
 
 class ConfigError(UsageError):
     """A configuration key is unknown or has a bad value."""
+
+
+class DataError(UsageError):
+    """Images and annotations to train on have problems: all of them are told at once."""
+
+    def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(summary)
+        lines = [mask_password(" ".join(problem.split())) for problem in problems[:PROBLEMS_SHOWN]]
+        if len(problems) > PROBLEMS_SHOWN:
+            lines.append(f"and {len(problems) - PROBLEMS_SHOWN} more")
+        self.args = ("\n".join([str(self), *(f"  {line}" for line in lines)]),)
 
 
 class WeightsError(UsageError):

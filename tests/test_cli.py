@@ -1,12 +1,13 @@
 """The other commands, run in this process."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from streamseg.cli import main
-from tests.training.test_loop import draw_data, make_config
+from tests.training.drawn import draw_data, make_config
 
 
 @pytest.mark.parametrize("command", ["run", "subscribe", "train", "eval", "convert", "export", "models"])
@@ -80,3 +81,16 @@ def test_train_leaves_weights_that_can_be_used(tmp_path: Path, capsys: pytest.Ca
         == 0
     )
     assert "| disc | 4 | 4 |" in capsys.readouterr().out
+
+
+def test_train_without_its_extra_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_config(tmp_path)
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    monkeypatch.delitem(sys.modules, "streamseg.training.loop", raising=False)
+    monkeypatch.delattr("streamseg.training.loop", raising=False)
+    assert main(["train", str(tmp_path / "train.yaml")]) == 2
+    assert (
+        "train needs the package lightning_fabric: pip install 'streamseg[train]'" in capsys.readouterr().err
+    )

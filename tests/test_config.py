@@ -17,10 +17,13 @@ def parse(text: str, tmp_path: Path) -> RunConfig:
     return parse_config(read_config(path), where=str(path))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+SHIPPED = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("train/*.yaml")])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_shipped_configs_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMERA_PASSWORD", "secret")
-    if path.name.startswith("train_"):
+    if path.name.startswith("train_") or path.parent.name == "train":
         assert read_train_config(path).model.classes
     else:
         assert parse_config(read_config(path), where=path.name).streams

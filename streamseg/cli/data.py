@@ -2,8 +2,17 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
+
+from streamseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamseg.models.detector import Detector
+    from streamseg.training.evaluation import Segment
+    from streamseg.training.loop import Outcome
 
 TRAIN_EXAMPLE = "Example: streamseg train configs/train_demo.yaml --resume"
 EVAL_EXAMPLE = "Example: streamseg eval --weights demo --images val/ --annotations val.json"
@@ -13,21 +22,47 @@ MODELS_EXAMPLE = "Example: streamseg models"
 @click.command("train", epilog=TRAIN_EXAMPLE)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
-def train(*, config: Path, resume: bool) -> None:
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the configuration, e.g. schedule.batch=8; may be repeated.",
+)
+def train(*, config: Path, resume: bool, changes: tuple[str, ...]) -> int:
     """Train a model on images with COCO annotations, as the YAML file CONFIG says."""
     from streamseg.cli.logs import configure_logging
     from streamseg.training.config import read_train_config
-    from streamseg.training.loop import train as run_training
 
     configure_logging("info", as_json=False)
-    settings = read_train_config(config)
-    weights = run_training(settings, resume=resume, progress=sys.stderr.isatty())
-    if settings.data.val is not None:
-        table = _score(
-            str(weights), images=settings.data.images, annotations=settings.data.val, device=settings.device
-        )
-        sys.stdout.write(f"{table}\n")
-    sys.stdout.write(f"{weights}\n")
+    settings = read_train_config(config, changes)
+    outcome: Outcome = _loop().train(
+        settings, resume=resume, progress=sys.stderr.isatty(), make_segment=_segmenter_in_training
+    )
+    if not outcome.main:
+        return 0
+    if outcome.signal is not None:
+        sys.stderr.write(f"stopped after step {outcome.steps}; --resume goes on from there\n")
+        return 128 + outcome.signal
+    if outcome.table is not None:
+        sys.stdout.write(f"{outcome.table}\n")
+    sys.stdout.write(f"{outcome.weights}\n")
+    return 0
+
+
+def _loop() -> ModuleType:
+    """The training loop, which needs packages that nothing else does."""
+    try:
+        from streamseg.training import loop
+    except ModuleNotFoundError as error:
+        raise UsageError(f"train needs the package {error.name}: pip install 'streamseg[train]'") from error
+    return loop
+
+
+def _segmenter_in_training(detector: "Detector", device: str, precision: str) -> "Segment":
+    from streamseg.inference import Segmenter
+
+    return Segmenter(detector, name="training", device=device, precision=precision, score=0.0)
 
 
 @click.command("eval", epilog=EVAL_EXAMPLE)
@@ -55,19 +90,21 @@ def _score(
     weights: str, *, images: Path, annotations: Path, device: str, predictions: Path | None = None
 ) -> str:
     from streamseg.inference import Segmenter
+    from streamseg.training.evaluation import Stopwatch, format_table
     from streamseg.training.evaluation import evaluate as score_predictions
-    from streamseg.training.evaluation import format_table
 
     segmenter = Segmenter.load(weights, device=device, score=0.0)
+    timed = Stopwatch(segmenter)
     scores = score_predictions(
-        segmenter,
+        timed,
         segmenter.spec.classes,
         images=images,
         annotations=annotations,
         predictions=predictions,
         progress=sys.stderr.isatty(),
     )
-    return format_table(scores)
+    precision = str(segmenter.dtype).removeprefix("torch.")
+    return f"{format_table(scores)}\n{timed.summary()} on {segmenter.device} in {precision}"
 
 
 @click.command("models", epilog=MODELS_EXAMPLE)

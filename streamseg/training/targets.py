@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,15 +63,12 @@ def build_targets(
     positive, object by object: a cell learns the masks of all its objects (SOLOv2).
     """
     size = ((truth.boxes[:, 2] - truth.boxes[:, 0]) * (truth.boxes[:, 3] - truth.boxes[:, 1])).sqrt()
-    filled = truth.masks.flatten(1).any(dim=1)
     centres = centres_of_mass(truth.masks)
+    filled = torch.from_numpy(np.any(truth.masks.numpy(), axis=(1, 2)))
     targets = []
     for level, mask_stride in zip(levels, mask_strides, strict=True):
         on_level = (size >= level.scale[0]) & (size <= level.scale[1]) & filled
-        regions = [
-            (k, _centre_cells(truth, centres, k, grid=level.grid))
-            for k in on_level.nonzero().flatten().tolist()
-        ]
+        regions = _regions(truth, centres, on_level, grid=level.grid)
         owners = torch.full((level.grid, level.grid), -1, dtype=torch.int64)
         for k, cells in regions:
             owners[cells[:, 0], cells[:, 1]] = k
@@ -78,36 +78,48 @@ def build_targets(
 
 
 def centres_of_mass(masks: Tensor) -> Tensor:
-    """(n, H, W) -> (n, 2) x, y: mean pixel index (0-based, without the half pixel)."""
-    weights = masks.float()
-    total = weights.sum(dim=(1, 2)).clamp(min=1)
-    y = (weights.sum(dim=2) @ torch.arange(masks.shape[1], dtype=torch.float32)) / total
-    x = (weights.sum(dim=1) @ torch.arange(masks.shape[2], dtype=torch.float32)) / total
+    """(n, H, W) 0/1 -> (n, 2) x, y: mean pixel index (0-based, without the half pixel)."""
+    rows, columns = _sums(masks, along=1), _sums(masks, along=0)
+    total = rows.sum(dim=1).clamp(min=1)
+    y = (rows @ torch.arange(masks.shape[1], dtype=torch.float32)) / total
+    x = (columns @ torch.arange(masks.shape[2], dtype=torch.float32)) / total
     return torch.stack((x, y), dim=1)
 
 
-def _centre_cells(truth: Annotations, centres: Tensor, k: int, *, grid: int) -> Tensor:
-    """(n, 2) int64 row, column of the cells that the centre region of object k touches, row-major."""
+def _sums(masks: Tensor, *, along: Literal[0, 1]) -> Tensor:
+    """(n, H, W) -> (n, W) or, along 1, (n, H) float32. torch's own sum took 70 times as long."""
+    sums = torch.zeros(len(masks), masks.shape[1 if along == 1 else 2])
+    for target, mask in zip(sums.numpy(), masks.to(torch.uint8).numpy(), strict=True):
+        target[:] = cv2.reduce(mask, along, cv2.REDUCE_SUM, dtype=cv2.CV_32F).ravel()
+    return sums
+
+
+def _regions(truth: Annotations, centres: Tensor, chosen: Tensor, *, grid: int) -> list[tuple[int, Tensor]]:
+    """The objects ``chosen`` (n,) bool, and (m, 2) row, column of the cells that their centre regions touch.
+
+    Cells are in row-major order.
+    """
     height, width = truth.masks.shape[-2:]
-    half_width, half_height = 0.5 * CENTRE_FRACTION * (truth.boxes[k, 2:] - truth.boxes[k, :2])
-    left, right = _cell_range(centres[k, 0], half_width, extent=width, grid=grid)
-    top, bottom = _cell_range(centres[k, 1], half_height, extent=height, grid=grid)
-    return torch.cartesian_prod(torch.arange(top, bottom + 1), torch.arange(left, right + 1))
+    half = 0.5 * CENTRE_FRACTION * (truth.boxes[:, 2:] - truth.boxes[:, :2])[chosen]
+    left, right = _cell_ranges(centres[chosen, 0], half[:, 0], extent=width, grid=grid)
+    top, bottom = _cell_ranges(centres[chosen, 1], half[:, 1], extent=height, grid=grid)
+    return [
+        (k, torch.cartesian_prod(torch.arange(t, b + 1), torch.arange(a, z + 1)))
+        for k, t, b, a, z in zip(chosen.nonzero().flatten().tolist(), top, bottom, left, right, strict=True)
+    ]
 
 
-def _cell_range(centre: Tensor, half: Tensor, *, extent: int, grid: int) -> tuple[int, int]:
-    """First and last cell of the centre region, at most one cell from the centre's."""
-
-    def cell(position: Tensor) -> int:
-        # trunc((v / extent) / (1 / S)) in float32: on exact cell borders a plain v * S / extent
-        # rounds to the other side in a third of the cases.
-        step = torch.tensor(1.0, dtype=torch.float32) / grid
-        return int(((position.float() / extent) / step).trunc())
-
-    middle = cell(centre)
-    first = max(0, cell(centre - half), middle - 1)
-    last = min(grid - 1, cell(centre + half), middle + 1)
-    return first, last
+def _cell_ranges(centres: Tensor, half: Tensor, *, extent: int, grid: int) -> tuple[list[int], list[int]]:
+    """First and last cells of the centre regions, at most one cell from the centre's."""
+    # trunc((v / extent) / (1 / S)) in float32: on exact cell borders a plain v * S / extent rounds to
+    # the other side in a third of the cases.
+    step = torch.tensor(1.0, dtype=torch.float32) / grid
+    middle, low, high = (
+        ((v.float() / extent) / step).trunc().long() for v in (centres, centres - half, centres + half)
+    )
+    first = torch.maximum(low, middle - 1).clamp(min=0)
+    last = torch.minimum(high, middle + 1).clamp(max=grid - 1)
+    return first.tolist(), last.tolist()
 
 
 def _owned(owners: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,14 +144,23 @@ def _level_targets(
     class_ids[taken] = truth.class_ids[owners[taken]]
     cells, objects = positives
     distinct, inverse = objects.unique(return_inverse=True)
-    small = shrink_masks(truth.masks[distinct], mask_stride)
+    small = shrink_masks(truth.masks, mask_stride, chosen=distinct)
     return LevelTargets(class_ids, owners, cells[:, 0], cells[:, 1], small[inverse])
 
 
-def shrink_masks(masks: Tensor, factor: int) -> Tensor:
-    """(n, H, W) uint8 -> (n, H / factor, W / factor) bool: bilinear, at least one half."""
-    height, width = (side // factor for side in masks.shape[-2:])
+def shrink_masks(masks: Tensor, factor: int, *, chosen: Tensor) -> Tensor:
+    """(n, H, W) uint8 -> (len(chosen), H / factor, W / factor) bool: bilinear, at least one half."""
+    height, width = masks.shape[-2:]
+    if factor % 2 or height % factor or width % factor:
+        return _interpolate(masks[chosen], (height // factor, width // factor)) >= 0.5
+    # By an even factor bilinear is the mean of the four pixels in the middle. Copying them, and not
+    # whole masks as floats, is ten times as fast.
+    first = factor // 2 - 1
+    corners = [masks[:, y::factor, x::factor][chosen] for y in (first, first + 1) for x in (first, first + 1)]
+    return (corners[0] + corners[1] + corners[2] + corners[3]) >= 2
+
+
+def _interpolate(masks: Tensor, size: tuple[int, int]) -> Tensor:
     if not len(masks):
-        return torch.zeros((0, height, width), dtype=torch.bool)
-    small = F.interpolate(masks[None].float(), size=(height, width), mode="bilinear", align_corners=False)
-    return small[0] >= 0.5
+        return torch.zeros((0, *size))
+    return F.interpolate(masks[None].float(), size=size, mode="bilinear", align_corners=False)[0]

@@ -1,197 +1,245 @@
-"""Training on pictures that the test draws: it learns, and it resumes."""
+"""A run learns, goes on after a kill, stops when asked to, and says what is wrong."""
 
-import json
+import csv
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
-import yaml
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
-from streamseg.errors import ConfigError, UsageError
+from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
-from streamseg.training.coco import read_coco
-from streamseg.training.config import TrainConfig, read_train_config
-from streamseg.training.dataset import TrainingStream, collate
-from streamseg.training.evaluation import evaluate, format_table
-from streamseg.training.loop import learning_rate, train
-
-CANVAS = (64, 96)
+from streamseg.models.weights import load_detector, read_spec
+from streamseg.training.config import TrainConfig
+from streamseg.training.loop import train
+from streamseg.training.state import CHECKPOINT
+from tests.training.drawn import content_of_config, draw_data, make_config, make_segment, write_config
 
 
-def draw_data(folder: Path, *, images: int = 4) -> Path:
-    """Bright discs and boxes on dark noise, with exact masks; returns the COCO file."""
-    rng = np.random.default_rng(5)
-    content: dict = {
-        "categories": [{"id": 7, "name": "disc"}, {"id": 9, "name": "box"}],
-        "images": [],
-        "annotations": [],
+def weights_of(config: TrainConfig) -> dict[str, Tensor]:
+    content = torch.load(config.output / CHECKPOINT, weights_only=True)
+    return {
+        f"{part}.{name}": tensor
+        for part in ("detector", "average")
+        for name, tensor in content[part].items()
+        if tensor.is_floating_point()
     }
-    for number in range(images):
-        picture = rng.integers(0, 60, size=(*CANVAS, 3), dtype=np.uint8)
-        for column, category in ((24, 7), (72, 9)):
-            x, y = column + int(rng.integers(-8, 9)), 32 + int(rng.integers(-10, 11))
-            mask = np.zeros(CANVAS, dtype=np.uint8)
-            if category == 7:
-                cv2.circle(mask, (x, y), 14, 1, -1)
-            else:
-                cv2.rectangle(mask, (x - 13, y - 10), (x + 13, y + 10), 1, -1)
-            picture[mask > 0] = (230, 40, 40) if category == 7 else (40, 60, 230)
-            outline = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0][0]
-            left, top, width, height = cv2.boundingRect(outline)
-            content["annotations"].append(
-                {
-                    "id": len(content["annotations"]) + 1,
-                    "image_id": number,
-                    "category_id": category,
-                    "bbox": [left, top, width, height],
-                    "area": int(mask.sum()),
-                    "iscrowd": 0,
-                    "segmentation": [outline.flatten().astype(float).tolist()],
-                }
-            )
-        name = f"{number}.png"
-        cv2.imwrite(str(folder / name), picture[..., ::-1])
-        content["images"].append({"id": number, "file_name": name, "height": CANVAS[0], "width": CANVAS[1]})
-    path = folder / "annotations.json"
-    path.write_text(json.dumps(content))
-    return path
 
 
-def make_config(folder: Path, **schedule: object) -> TrainConfig:
-    annotations = folder / "annotations.json"
-    if not annotations.exists():
-        draw_data(folder)
-    levels = [
-        {"pyramid": 3, "stride": 8, "grid": 12, "scale": [1, 256]},
-    ]
-    content = {
-        "model": {
-            "backbone": "resnet18",
-            "backbone_width": 16,
-            "fpn_channels": 32,
-            "fpn_first": 3,
-            "head": {
-                "channels": 32,
-                "convs": 2,
-                "class_convs": 2,
-                "shared_tower": True,
-                "groups": 8,
-                "levels": levels,
-            },
-            "classes": ["disc", "box"],
-            "input": {"canvas": list(CANVAS)},
-        },
-        "data": {"images": str(folder), "train": str(annotations), "val": str(annotations)},
-        "augment": {"flip": 0, "colour": 0, "copy_paste": 0, "scale": [1, 1]},
-        "schedule": {
-            "steps": 4,
-            "warmup_steps": 10,
-            "batch": 4,
-            "learning_rate": 3e-3,
-            "frozen_stages": 0,
-            "ema_decay": 0.95,
-        }
-        | schedule,
-        "imagenet_backbone": False,
-        "output": str(folder / "run"),
-        "workers": 0,
-        "device": "cpu",
-    }
-    path = folder / "train.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return read_train_config(path)
+def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor], *, atol: float = 0) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def losses_of(config: TrainConfig) -> list[dict[str, str]]:
+    with (config.output / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.timeout(300)  # 20 seconds of a core that is not shared
 def test_a_few_pictures_are_learned_by_heart(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=220)
-    weights = train(config, progress=False)
-    segmenter = Segmenter.load(str(weights), device="cpu", precision="fp32", score=0.0)
-    predictions = tmp_path / "predictions.json"
-    scores = evaluate(
-        segmenter,
-        segmenter.spec.classes,
-        images=tmp_path,
-        annotations=config.data.val,
-        predictions=predictions,
-        progress=False,
-    )
-    assert {s.name: s.objects for s in scores} == {"disc": 4, "box": 4}
-    assert min(s.values["AP75"] for s in scores) > 0.99, format_table(scores)
-    assert min(s.values["AP"] for s in scores) > 0.6, format_table(scores)
-    assert {row["category_id"] for row in json.loads(predictions.read_text())} == {7, 9}
+    """Masks of stride 2, so that AP up to an IoU of 0.95 can be reached."""
+    draw_data(tmp_path, zoom=2)
+    content = content_of_config(tmp_path, steps=140)
+    content["model"] |= {"fpn_first": 2, "input": {"canvas": [128, 192]}}
+    content["model"]["head"]["levels"] = [{"pyramid": 2, "stride": 4, "grid": 12, "scale": [1, 256]}]
+    outcome = train(write_config(tmp_path, content), progress=False, make_segment=make_segment)
+    assert outcome.table is not None
+    rows = [[cell.strip() for cell in line.split("|")] for line in outcome.table.splitlines()]
+    scores = {row[1]: float(row[4]) for row in rows[2:]}
+    assert scores.keys() == {"disc", "box", "mean"}
+    assert min(scores.values()) > 90, outcome.table
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=6, checkpoint_minutes=1e-9)
-    whole = torch.load(_checkpoint(config), weights_only=True)
-    halted = config.model_copy(update={"output": tmp_path / "halted"})
-    with pytest.raises(KeyboardInterrupt):
-        _train_and_interrupt(halted, after=3)
-    assert torch.load(halted.output / "checkpoint.pt", weights_only=True)["step"] == 3
-    train(halted, resume=True, progress=False)
-    resumed = torch.load(halted.output / "checkpoint.pt", weights_only=True)
-    for name, tensor in whole["average"].items():
-        torch.testing.assert_close(resumed["average"][name], tensor, rtol=0, atol=0)
+@pytest.mark.timeout(300)  # five programs start one after the other
+def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, steps=24, checkpoint_minutes=1e-9)
+    content |= {"evaluation": {"every_steps": 8}, "augment": {}, "workers": 1}
+    undisturbed = write_config(tmp_path, content)
+    train(undisturbed, progress=False, make_segment=make_segment)
+    halted = write_config(tmp_path, content | {"output": str(tmp_path / "halted")})
+    for _ in range(3):
+        process = start(tmp_path, "--resume")
+        wait_for_a_row(halted, process)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        assert finish(process)[0] == -signal.SIGKILL
+    code, stderr = finish(start(tmp_path, "--resume"))
+    assert code == 0, stderr
+    assert_same_tensors(weights_of(undisturbed), weights_of(halted))
+    assert [int(row["step"]) for row in losses_of(halted)] == list(range(1, 25))
+    for name in ("log.csv", "evaluation.csv", "evaluation.md"):
+        assert (halted.output / name).read_bytes() == (undisturbed.output / name).read_bytes(), name
+    for name in ("weights.safetensors", "best.safetensors"):
+        assert_same_tensors(load_file(halted.output / name), load_file(undisturbed.output / name))
 
 
-def _checkpoint(config: TrainConfig) -> Path:
+def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "streamseg", "train", str(folder / "train.yaml"), *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    _, stderr = process.communicate(timeout=100)
+    return process.returncode, stderr.decode()
+
+
+def wait_for_a_row(config: TrainConfig, process: subprocess.Popen[bytes]) -> None:
+    """Until a step that the checkpoint did not hold before is written down."""
+    path = config.output / "log.csv"
+    before = path.stat().st_size if path.exists() else 0
+    while process.poll() is None and (not path.exists() or path.stat().st_size <= before):
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, steps=10_000)
+    config = write_config(tmp_path, content | {"workers": 1})
+    process = start(tmp_path)
+    checkpoint_while_it_runs = wait_until_it_trains(config, process)
+    process.send_signal(number)
+    code, stderr = finish(process)
+    assert code == 128 + number, stderr
+    assert "--resume goes on from there" in stderr
+    assert "Traceback" not in stderr
+    assert not checkpoint_while_it_runs
+    taken = len(losses_of(config))
+    assert torch.load(config.output / CHECKPOINT, weights_only=True)["step"] == taken > 0
+
+
+def wait_until_it_trains(config: TrainConfig, process: subprocess.Popen[bytes]) -> bool:
+    """Until its first events are written; whether there is a checkpoint by then."""
+    while process.poll() is None and not list(config.output.glob("tensorboard/*")):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    return (config.output / CHECKPOINT).exists()
+
+
+def test_starting_anew_keeps_the_checkpoint_of_the_run_before(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
     train(config, progress=False)
-    return config.output / "checkpoint.pt"
+    before = (config.output / CHECKPOINT).read_bytes()
+    train(config, progress=False)
+    assert (config.output / "checkpoint.previous.pt").read_bytes() == before
+    assert len(losses_of(config)) == 2
 
 
-def _train_and_interrupt(config: TrainConfig, *, after: int) -> None:
-    """Break off while sample ``after`` * batch + 1 is read, as Ctrl-C would."""
-    original = TrainingStream.__getitem__
-    first = after * config.schedule.batch
+def test_another_configuration_is_not_resumed(tmp_path: Path) -> None:
+    train(make_config(tmp_path, steps=2), progress=False)
+    other = content_of_config(tmp_path, steps=2, learning_rate=1e-3)
+    other["model"]["head"]["convs"] = 3
+    with pytest.raises(UsageError) as caught:
+        train(write_config(tmp_path, other), resume=True, progress=False)
+    assert "schedule.learning_rate was 0.003 and is 0.001" in str(caught.value)
+    assert "model.head.convs was 2 and is 3" in str(caught.value)
+    assert "batch" not in str(caught.value)
 
-    def breaking(stream: TrainingStream, number: int) -> object:
-        if number == first:
-            raise KeyboardInterrupt
-        return original(stream, number)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingStream, "__getitem__", breaking)
+def test_other_annotations_are_not_resumed(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
+    train(config, progress=False)
+    draw_data(tmp_path, images=3)
+    with pytest.raises(UsageError, match=r"content of data\.train"):
+        train(config, resume=True, progress=False)
+
+
+def test_where_and_how_a_run_is_computed_may_change(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
+    train(config, progress=False)
+    moved = tmp_path / "moved"
+    config.output.rename(moved)
+    content = content_of_config(tmp_path, steps=2, accumulate=2)
+    content |= {"output": str(moved), "workers": 1, "evaluation": {"every_steps": 1}}
+    assert train(write_config(tmp_path, content), resume=True, progress=False).steps == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half of one"])
+def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
+    config.output.mkdir()
+    (config.output / CHECKPOINT).write_bytes(content)
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: not a readable checkpoint"):
+        train(config, resume=True, progress=False)
+
+
+def test_resume_without_a_checkpoint_begins(tmp_path: Path) -> None:
+    assert train(make_config(tmp_path, steps=1), resume=True, progress=False).steps == 1
+
+
+def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=20, learning_rate=1e30, warmup_steps=0, clip_norm=None)
+    with pytest.raises(RunError, match=r"step \d+: the .*loss is not finite on the images .*[0-3]\.png"):
         train(config, progress=False)
 
 
-def test_samples_depend_on_their_number_alone(tmp_path: Path) -> None:
-    config = make_config(tmp_path).model_copy(update={"augment": TrainConfig.model_fields["augment"].default})
-    images = read_coco(config.data.train, config.data.images, config.model.classes)
-    first, second = (collate([TrainingStream(images, config)[n] for n in (3, 1)]) for _ in range(2))
-    assert torch.equal(first.images, second.images)
-    assert not torch.equal(first.images[0], first.images[1])
-
-
-def test_classes_that_are_not_exhaustively_labelled_are_not_punished(tmp_path: Path) -> None:
-    path = draw_data(tmp_path)
-    content = json.loads(path.read_text())
-    for row in content["images"]:
-        row["exhaustive_category_ids"] = [7]
-    path.write_text(json.dumps(content))
-    config = make_config(tmp_path)
-    images = read_coco(config.data.train, config.data.images, config.model.classes)
-    (item,) = [TrainingStream(images, config)[0]]
-    weights, owners = item.class_weights[0], item.targets[0].owners
-    assert (weights[0] == 1).all()
-    assert (weights[1][owners < 0] == 0).all()
-    assert (weights[1][owners >= 0] == 1).all()
-
-
-def test_the_learning_rate_warms_up_and_decays(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=100)
-    rates = [learning_rate(config, step) for step in range(100)]
-    assert rates[0] < rates[5] < max(rates) == pytest.approx(3e-3)
-    assert rates[-1] < 0.05 * max(rates)
-
-
-def test_bad_data_and_configs_are_named(tmp_path: Path) -> None:
-    config = make_config(tmp_path)
-    config.data.train.write_text("{}")
-    with pytest.raises(UsageError, match=r"annotations\.json: not a readable COCO"):
+def test_weights_are_left_as_they_were_when_the_loss_is_not_finite(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=20, learning_rate=1e30, warmup_steps=0, checkpoint_minutes=1e-9)
+    with pytest.raises(RunError):
         train(config, progress=False)
-    path = tmp_path / "bad.yaml"
-    path.write_text("schedule: {steps: 0}")
-    with pytest.raises(ConfigError, match=r"schedule\.steps"):
-        read_train_config(path)
+    assert all(tensor.isfinite().all() for tensor in weights_of(config).values())
+
+
+def test_a_run_reports_while_it_goes_on(tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, steps=6)
+    config = write_config(tmp_path, content | {"evaluation": {"every_steps": 2, "images": 2, "overlays": 3}})
+    outcome = train(config, progress=False, make_segment=make_segment)
+    with (config.output / "evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    assert {"AP mean", "AP disc", "AP50 box"} <= rows[0].keys()
+    assert outcome.table is not None
+    assert "| disc | 4 | 4 |" in outcome.table  # the last one takes all images
+    for name in ("curves.png", "overlays.png"):
+        picture = cv2.imread(str(config.output / name))
+        assert picture.std() > 5, name
+        assert picture.shape[1] > 600
+    events = EventAccumulator(str(config.output / "tensorboard")).Reload()
+    assert {"loss/mask", "loss/classes", "learning_rate", "AP/mean", "AP50/disc"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [event.step for event in events.Scalars("AP/mean")] == [2, 4, 6]
+    assert [event.step for event in events.Scalars("loss/mask")] == [1, 2, 3, 4, 5, 6]
+    assert events.Tags()["images"] == ["overlays"]
+
+
+def test_curves_are_drawn_without_validation_images_too(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
+    outcome = train(config, progress=False)
+    assert outcome.table is None
+    assert cv2.imread(str(config.output / "curves.png")).std() > 5
+
+
+def test_the_best_weights_are_kept_beside_the_last(tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, steps=4)
+    outcome = train(
+        write_config(tmp_path, content | {"evaluation": {"every_steps": 1}}),
+        progress=False,
+        make_segment=make_segment,
+    )
+    assert outcome.best is not None
+    assert read_spec(outcome.best) == load_detector(outcome.weights).spec
+    Segmenter.load(str(outcome.best), device="cpu")
+
+
+def test_bf16_learns_as_well(tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, steps=12, warmup_steps=2)
+    config = write_config(tmp_path, content | {"precision": "bf16"})
+    train(config, progress=False)
+    losses = [float(row["mask_loss"]) for row in losses_of(config)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
+    config = write_config(tmp_path, content_of_config(tmp_path) | {"precision": "fp16"})
+    with pytest.raises(UsageError, match="'fp16' needs a CUDA device"):
+        train(config, progress=False)

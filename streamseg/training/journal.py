@@ -1,0 +1,51 @@
+"""The tables of a run: one row for every step or evaluation, in CSV files that survive a kill."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Journal:
+    """A CSV file whose first column is the step."""
+
+    def __init__(self, path: Path, *, after: int) -> None:
+        """Go on after step ``after``: rows of later steps, written before a kill, are taken out."""
+        rows = [row for row in read_journal(path) if int(row["step"]) <= after]
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("w", newline="") as file:
+            if rows:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        os.replace(partial, path)
+        self._columns = list(rows[0]) if rows else None
+        self._file = path.open("a", newline="")
+
+    def write(self, row: Mapping[str, object]) -> None:
+        """Add a row; the keys of the first one are the columns."""
+        first = self._columns is None
+        self._columns = self._columns or list(row)
+        writer = csv.DictWriter(self._file, self._columns)
+        if first:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+    def flush(self) -> None:
+        """Hand all rows to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_journal(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a journal; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        # A row that a kill cut off has too few values, or a last one that is too short: it is of a step
+        # after the checkpoint, and taken out for that.
+        return [row for row in reader if None not in row and None not in row.values()]

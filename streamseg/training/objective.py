@@ -1,0 +1,63 @@
+"""What is minimised: the network and its loss as one module."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from streamseg.models.backbones import freeze_backbone
+from streamseg.models.detector import Detector
+from streamseg.models.spec import InputSpec
+from streamseg.training.batch import TrainingBatch
+from streamseg.training.config import ScheduleConfig
+from streamseg.training.losses import Normaliser, solo_loss
+
+
+class Part:
+    """A part of a step: some of its images and the counts of all of them.
+
+    Not a dataclass, whose tensors Fabric would convert.
+    """
+
+    def __init__(self, batch: TrainingBatch, counts: Normaliser) -> None:
+        self.batch, self.counts = batch, counts
+
+
+class Objective(nn.Module):
+    """Losses of a part. The network runs in autocast's precision, the losses in float32."""
+
+    def __init__(self, detector: Detector, schedule: ScheduleConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self._schedule = schedule
+
+    def train(self, mode: bool = True) -> "Objective":
+        """Batch norms stay in evaluation mode, and frozen stages frozen."""
+        super().train(mode)
+        freeze_backbone(self.detector.backbone, stages=self._schedule.frozen_stages)
+        return self
+
+    def forward(self, part: Part) -> Tensor:
+        """(2,) float32: mask loss and class loss, this part's share of the whole step's."""
+        batch = part.batch
+        output = self.detector(normalise(batch.images, batch.sizes, self.detector.spec.input))
+        with torch.autocast(batch.images.device.type, enabled=False):
+            losses = solo_loss(
+                output,
+                batch.targets,
+                class_weights=batch.class_weights,
+                mask_loss=self._schedule.mask_loss,
+                mask_weight=self._schedule.mask_weight,
+                normaliser=part.counts,
+            )
+        return torch.stack((losses.mask, losses.classes))
+
+
+def normalise(images: Tensor, sizes: Sequence[tuple[int, int]], spec: InputSpec) -> Tensor:
+    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32 in channels-last order, 0 beyond each image's size."""
+    mean, std = (torch.tensor(v, device=images.device) for v in (spec.mean, spec.std))
+    normal = (images.float() - mean) / std
+    for image, (height, width) in zip(normal, sizes, strict=True):
+        image[height:] = 0
+        image[:, width:] = 0
+    return normal.permute(0, 3, 1, 2)

@@ -1,0 +1,120 @@
+"""How long a run is, its learning rate at every step, the optimizer and the average of the weights."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from streamseg.models.detector import Detector
+from streamseg.training.config import EvaluationConfig, ScheduleConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A schedule counted out in steps for a certain number of images."""
+
+    schedule: ScheduleConfig
+    steps: int
+    """Length of the run."""
+    milestones: tuple[int, ...]
+    """Steps at which the learning rate falls."""
+
+    @classmethod
+    def of(cls, schedule: ScheduleConfig, *, images: int) -> "Plan":
+        """``images``: how many there are in an epoch."""
+
+        def count(length: float) -> int:
+            return epoch_steps(schedule, length, images) if schedule.steps is None else round(length)
+
+        length = schedule.epochs if schedule.steps is None else schedule.steps
+        assert length is not None
+        return cls(schedule, count(length), tuple(sorted(count(m) for m in schedule.milestones)))
+
+    def learning_rate(self, step: int) -> float:
+        """Of step 0, 1, ..., before the factor of a group.
+
+        Linear warm-up from ``warmup_ratio``, and either a cosine down to 1 % at the last step or a
+        drop at every milestone.
+        """
+        schedule = self.schedule
+        if schedule.decay == "cosine":
+            part = (step - schedule.warmup_steps) / max(1, self.steps - schedule.warmup_steps)
+            factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
+        else:
+            factor = schedule.milestone_factor ** bisect_right(self.milestones, step)
+        if step < schedule.warmup_steps:
+            ratio = schedule.warmup_ratio
+            factor *= ratio + (1 - ratio) * step / schedule.warmup_steps
+        return schedule.learning_rate * factor
+
+
+def epoch_steps(schedule: ScheduleConfig, epochs: float, images: int) -> int:
+    """Steps in so many epochs, at least 1."""
+    return max(1, math.ceil(epochs * images / schedule.batch))
+
+
+def evaluation_interval(evaluation: EvaluationConfig, schedule: ScheduleConfig, *, images: int) -> int | None:
+    """Steps from one evaluation to the next; None: only at the end."""
+    if evaluation.every_epochs is not None:
+        return epoch_steps(schedule, evaluation.every_epochs, images)
+    return evaluation.every_steps
+
+
+def build_optimizer(detector: Detector, schedule: ScheduleConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD over the parameters that are not frozen; each group holds its ``factor``.
+
+    AdamW decays convolution kernels only. SGD decays everything, as the published models do.
+    """
+    groups = _groups(detector, schedule)
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum)
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
+
+
+def _groups(detector: Detector, schedule: ScheduleConfig) -> list[dict[str, Any]]:
+    backbone = {id(parameter) for parameter in detector.backbone.parameters()}
+    groups: list[dict[str, Any]] = []
+    for in_backbone in (True, False):
+        for kernels in (True, False):
+            chosen = [
+                p
+                for p in detector.parameters()
+                if p.requires_grad and (id(p) in backbone) == in_backbone and (p.ndim > 1) == kernels
+            ]
+            factor = schedule.backbone_factor if in_backbone else 1.0
+            decay = schedule.weight_decay if kernels or schedule.optimizer == "sgd" else 0.0
+            groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+    return [group for group in groups if group["params"]]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group ``rate`` times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
+class Average:
+    """The exponential moving average of a module's trained parameters, kept in another module."""
+
+    def __init__(self, average: nn.Module, module: nn.Module, *, decay: float) -> None:
+        """``average`` starts as a copy of ``module``; what is frozen stays equal in both."""
+        pairs = [
+            (mean, value)
+            for mean, value in zip(average.parameters(), module.parameters(), strict=True)
+            if value.requires_grad
+        ]
+        self._means: Sequence[torch.Tensor] = [mean for mean, _ in pairs]
+        self._values: Sequence[torch.Tensor] = [value for _, value in pairs]
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` steps."""
+        # Early weights are soon forgotten: the decay grows with the steps taken.
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for mean, value in zip(self._means, self._values, strict=True):
+            mean.lerp_(value, 1 - decay)

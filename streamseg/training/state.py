@@ -1,0 +1,129 @@
+"""What a run is made of at some step, and the checkpoints that hold it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.precision import Precision
+
+from streamseg.errors import UsageError
+from streamseg.models.detector import Detector
+from streamseg.models.weights import save_weights
+from streamseg.training.config import TrainConfig
+
+CHECKPOINT = "checkpoint.pt"
+_FORMAT = 2
+
+_FREE_KEYS = (
+    *("output", "workers", "device", "devices", "strategy", "evaluation"),
+    *("data.images", "data.train", "data.val", "data.val_images", "data.cache_gib"),
+    *("schedule.accumulate", "schedule.checkpoint_minutes"),
+)
+"""Keys that may change when a run is resumed: they say where and how it is computed. (What the
+annotation file says may not, see :func:`fingerprint`.)"""
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """Everything that a checkpoint holds. Nothing draws random numbers but the loader, by step."""
+
+    detector: Detector
+    average: Detector
+    """Exponential moving average of the detector: what is evaluated and shipped."""
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    """Holds the loss scale of fp16."""
+    step: int = 0
+    """Steps taken."""
+    best: float = -1.0
+    """Highest mean AP of the average so far; -1 before the first evaluation."""
+
+    def save(self, path: Path, config: dict[str, Any]) -> None:
+        """Write a checkpoint atomically; ``config`` is the run's fingerprint."""
+        content = {
+            "format": _FORMAT,
+            "config": config,
+            "detector": self.detector.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
+            "step": self.step,
+            "best": self.best,
+        }
+        write_atomically(path, lambda partial: torch.save(content, partial))
+
+    def load(self, path: Path, config: dict[str, Any]) -> None:
+        """Continue from a checkpoint.
+
+        Raises UsageError if the file is damaged or belongs to a run with another fingerprint, and
+        names the keys that differ.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+            raise UsageError(f"{path}: not a readable checkpoint ({error})") from error
+        if content.get("format") != _FORMAT:
+            raise UsageError(f"{path}: a checkpoint of another version; start anew without --resume")
+        differing = _differences(content["config"], config)
+        if differing:
+            raise UsageError(
+                f"{path}: belongs to a run with another configuration: {'; '.join(differing)}. Resume with "
+                f"that one, or give this run another output"
+            )
+        self.detector.load_state_dict(content["detector"])
+        self.average.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.precision.load_state_dict(content["precision"])
+        self.step, self.best = content["step"], content["best"]
+
+
+def fingerprint(config: TrainConfig) -> dict[str, Any]:
+    """All that decides what a run computes, by dotted key; of the data the content, not the place."""
+    flat = _flatten(config.model_dump(mode="json"))
+    kept = {k: v for k, v in flat.items() if not any(k == f or k.startswith(f"{f}.") for f in _FREE_KEYS)}
+    return kept | {"content of data.train": _digest(config.data.train)}
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat |= _flatten(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return [f"{key} was {_short(then.get(key))} and is {_short(now.get(key))}" for key in keys]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` make a file and give it its name when it is whole: a kill leaves the old one."""
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_weights(detector: Detector, path: Path, *, notes: dict[str, str]) -> None:
+    """Write a detector as fp16 weights, atomically."""
+    write_atomically(path, lambda partial: save_weights(detector, partial, half=True, notes=notes))

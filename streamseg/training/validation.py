@@ -1,0 +1,87 @@
+"""Scoring the averaged weights during a run."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch.distributed
+from lightning_fabric import Fabric
+
+from streamseg.models.detector import Detector
+from streamseg.training.coco import CocoImage
+from streamseg.training.config import TrainConfig
+from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
+from streamseg.training.material import Material
+from streamseg.training.optimisation import Plan, evaluation_interval
+from streamseg.training.report import Report
+from streamseg.training.state import TrainingState, write_weights
+
+BEST = "best.safetensors"
+MakeSegment = Callable[[Detector, str, str], Segment]
+"""From a detector, a device (``cpu``, ``cuda:0``) and a precision (``fp32``, ...) to a segmenter with a
+score threshold of 0. It comes from outside: training does not know how inference works."""
+
+
+class Validator:
+    """Scores the average on the validation images, each process on its share of them."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        config: TrainConfig,
+        material: Material,
+        plan: Plan,
+        *,
+        make_segment: MakeSegment | None,
+        progress: bool,
+    ) -> None:
+        self._fabric, self._config, self._progress = fabric, config, progress
+        self._make_segment = make_segment
+        self._images = material.val if make_segment is not None else []
+        self._truth = make_truth(material.truth) if self._images else None
+        self._steps = plan.steps
+        self._every = evaluation_interval(config.evaluation, config.schedule, images=len(material.train))
+
+    def due(self, step: int) -> bool:
+        """Whether to score after ``step`` steps."""
+        if not self._images:
+            return False
+        return step == self._steps or (self._every is not None and step % self._every == 0)
+
+    def __call__(self, state: TrainingState, report: Report) -> None:
+        """Score, write it down, and keep the weights if they are the best so far."""
+        assert self._make_segment is not None
+        images = self._images if state.step == self._steps else pick(self._images, self._config)
+        # The segmenter changes the type and the place of what it is given.
+        detector = copy.deepcopy(state.average)
+        segment = self._make_segment(detector, str(self._fabric.device), self._config.precision)
+        share = images[self._fabric.global_rank :: self._fabric.world_size]
+        bar = self._progress and self._fabric.is_global_zero
+        rows = self._gather(predict(segment, share, self._truth, progress=bar))
+        if not self._fabric.is_global_zero:
+            return
+        scores = score(self._truth, rows, images, self._config.model.classes)
+        report.evaluation(state.step, scores)
+        report.overlays(state.step, segment, self._images)
+        mean = means(scores)["AP"]
+        if mean > state.best:
+            state.best = mean
+            notes = {"steps": str(state.step), "AP": f"{mean:.4f}"}
+            write_weights(state.average, self._config.output / BEST, notes=notes)
+
+    def _gather(self, rows: list[Row]) -> list[Row]:
+        """The rows of all processes, in the order of the first; elsewhere only its own."""
+        if self._fabric.world_size == 1:
+            return rows
+        shares: list[Any] = [None] * self._fabric.world_size
+        torch.distributed.all_gather_object(shares, rows)
+        return [row for share in shares for row in share]
+
+
+def pick(images: Sequence[CocoImage], config: TrainConfig) -> list[CocoImage]:
+    """As many images as the configuration allows for a score on the way, evenly picked."""
+    most = config.evaluation.images
+    if most is None or most >= len(images):
+        return list(images)
+    return [images[i] for i in np.linspace(0, len(images) - 1, most).round().astype(int)]

@@ -1,0 +1,224 @@
+"""What is wrong with the data is told before training starts, all of it at once."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from streamseg.cli import main
+from streamseg.errors import DataError, UsageError
+from streamseg.training.config import TrainConfig
+from streamseg.training.loop import train
+from streamseg.training.material import check_data, read_material
+from tests.training.drawn import CANVAS, content_of_config, draw_data, write_config
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def spoiled(folder: Path, *changes: Change, **data: object) -> TrainConfig:
+    """A configuration whose annotations, of four images with two objects each, are changed."""
+    path = draw_data(folder)
+    content = json.loads(path.read_text())
+    for change in changes:
+        change(content)
+    path.write_text(json.dumps(content))
+    values = content_of_config(folder)
+    values["data"] = {"images": str(folder), "train": str(path)} | data
+    return write_config(folder, values)
+
+
+def annotation(place: int, **values: object) -> Change:
+    return lambda content: content["annotations"][place].update(values)
+
+
+def image(place: int, **values: object) -> Change:
+    return lambda content: content["images"][place].update(values)
+
+
+def without(kind: str, place: int, key: str) -> Change:
+    return lambda content: content[kind][place].pop(key)
+
+
+PROBLEMS: dict[str, tuple[Change, str]] = {
+    "missing picture": (image(2, file_name="gone.png"), "image 2: {folder}/gone.png is missing"),
+    "other size": (image(1, width=97), "image 1: {folder}/1.png is 96 x 64, the file says 97 x 64"),
+    "image twice": (image(3, id=2), "image id 2 is there 2 times"),
+    "image without a name": (without("images", 3, "file_name"), "image number 3 has no file_name"),
+    "annotation twice": (annotation(3, id=1), "annotation id 1 is there 2 times"),
+    "unknown image": (annotation(0, image_id=77), "annotation 1: its image 77 is not in the file"),
+    "unknown category": (annotation(1, category_id=8), "annotation 2: its category 8 is not in the file"),
+    "no box": (without("annotations", 2, "bbox"), "annotation 3: has no bbox"),
+    "box of words": (annotation(2, bbox=["a", 1, 2, 3]), "annotation 3: its box ['a', 1, 2, 3] is not x, y"),
+    "short box": (
+        annotation(2, bbox=[1, 2, 3]),
+        "annotation 3: its box [1, 2, 3] is not x, y, width, height",
+    ),
+    "box without area": (annotation(4, bbox=[5, 5, 0, 9]), "annotation 5: its box [5, 5, 0, 9] has no area"),
+    "box outside": (
+        annotation(5, bbox=[96, 5, 9, 9]),
+        "annotation 6: its box [96, 5, 9, 9] lies outside of its image (96 x 64)",
+    ),
+    "polygon outside": (
+        annotation(6, segmentation=[[10, 10, 150, 10, 50, 50]]),
+        "annotation 7: its polygon leaves its image (96 x 64) by 54 pixels",
+    ),
+    "polygon of two points": (
+        annotation(6, segmentation=[[1, 1, 5, 5]]),
+        "annotation 7: it has a polygon that is not x, y of at least three points",
+    ),
+    "no mask": (annotation(7, segmentation=[]), "annotation 8: its segmentation is empty"),
+    "run lengths of another size": (
+        annotation(7, segmentation={"size": [9, 9], "counts": [81]}),
+        "annotation 8: its run lengths are of size [9, 9], not [64, 96]",
+    ),
+    "no such category": (
+        lambda content: content["categories"][0].update(name="disk"),
+        "no category is called 'disc'; there are disk, box",
+    ),
+    "no annotations of a class": (
+        lambda content: content.update(annotations=content["annotations"][::2]),
+        "class 'box' has no annotations",
+    ),
+    "no images": (lambda content: content.update(images=[]), "holds no images"),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_problem_is_named_with_file_and_id(name: str, tmp_path: Path) -> None:
+    change, expected = PROBLEMS[name]
+    with pytest.raises(DataError) as caught:
+        check_data(spoiled(tmp_path, change))
+    expected = expected.replace("{folder}", str(tmp_path))
+    assert f"  {tmp_path}/annotations.json: {expected}" in str(caught.value)
+
+
+def test_all_problems_are_told_at_once_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("missing picture", "other size", "unknown category", "box without area", "polygon outside")
+    spoiled(tmp_path, *(PROBLEMS[name][0] for name in names))
+    (tmp_path / "3.png").write_text("no picture")
+    assert main(["train", str(tmp_path / "train.yaml")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    told = [line for line in lines if "annotations.json: " in line]
+    assert len(told) == len(names) + 1
+    assert any("3.png is not a readable image" in line for line in told)
+    assert f"error: the data has {len(told)} problems" in "\n".join(lines)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_long_list_is_cut(tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"] *= 10
+        for row in content["annotations"]:
+            row["bbox"] = [0, 0, 0, 0]
+
+    with pytest.raises(DataError) as caught:
+        check_data(spoiled(tmp_path, spoil))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 22
+    assert lines[-1] == "  and 68 more"  # 80 boxes and 8 ids
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        ("", "not a readable COCO annotation file"),
+        ("{}", "not a readable COCO annotation file (it has no list images, annotations, categories)"),
+        ("[]", "not a readable COCO annotation file"),
+    ],
+)
+def test_a_file_that_is_no_annotation_file_is_named(text: str | None, expected: str, tmp_path: Path) -> None:
+    config = spoiled(tmp_path)
+    config.data.train.unlink() if text is None else config.data.train.write_text(text)
+    with pytest.raises(DataError) as caught:
+        train(config, progress=False)
+    assert f"{tmp_path}/annotations.json: {expected}" in str(caught.value)
+
+
+def test_both_files_are_looked_at(tmp_path: Path) -> None:
+    other = tmp_path / "val.json"
+    config = spoiled(tmp_path, annotation(0, bbox=[0, 0, 0, 0]), val=str(other))
+    content = json.loads(config.data.train.read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    other.write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        check_data(config)
+    text = str(caught.value)
+    assert "annotations.json: annotation 1" in text
+    assert "val.json: annotation 1" in text
+    assert f"val.json: image 0: {tmp_path}/gone.png is missing" in text
+
+
+def test_crowds_empty_images_and_other_categories_are_fine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["categories"].append({"id": 1, "name": "cloud"})
+        rows = content["annotations"]
+        counts = [CANVAS[0] * CANVAS[1]]
+        crowd = {"iscrowd": 1, "segmentation": {"size": list(CANVAS), "counts": counts}}
+        rows[0] |= crowd
+        rows[1]["category_id"] = 1
+        content["annotations"] = [row for row in rows if row["image_id"] != 3]
+
+    config = spoiled(tmp_path, change)
+    with caplog.at_level(logging.INFO):
+        check_data(config)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.endswith("categories that are no class, left out: cloud (1 annotations)")
+    material = read_material(config)
+    assert [len(i.objects) for i in material.train] == [1, 2, 2, 0]
+
+
+def test_a_picture_that_its_exif_data_turns_is_told_so(tmp_path: Path) -> None:
+    config = spoiled(tmp_path, image(0, file_name="turned.jpg"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((*CANVAS, 3), dtype=np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
+    assert cv2.imread(str(tmp_path / "turned.jpg")).shape[:2] == CANVAS[::-1]
+    with pytest.raises(DataError, match="is 64 x 96 as its EXIF orientation turns it, the file says 96 x 64"):
+        check_data(config)
+
+
+def test_bad_annotations_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bad = [PROBLEMS[n][0] for n in ("unknown image", "unknown category", "box without area", "no mask")]
+    config = spoiled(tmp_path, *bad, bad_annotations="skip", val=str(tmp_path / "annotations.json"))
+    check_data(config)
+    material = read_material(config)
+    assert sum(len(i.objects) for i in material.train) == 4
+    assert len(material.truth["annotations"]) == 4
+    assert "4 annotations left out, the first is" in caplog.text
+
+
+def test_a_missing_picture_cannot_be_skipped(tmp_path: Path) -> None:
+    config = spoiled(tmp_path, image(0, file_name="gone.png"), bad_annotations="skip")
+    with pytest.raises(DataError, match="is missing"):
+        check_data(config)
+
+
+def test_a_part_of_one_file_is_held_back(tmp_path: Path) -> None:
+    path = draw_data(tmp_path, images=10)
+    values = content_of_config(tmp_path)
+    values["data"] = {"images": str(tmp_path), "train": str(path), "val_part": 0.2}
+    material = read_material(write_config(tmp_path, values))
+    assert (len(material.train), len(material.val)) == (8, 2)
+    assert {i.id for i in material.train}.isdisjoint(i.id for i in material.val)
+    content = json.loads(path.read_text())
+    content["images"].reverse()
+    path.write_text(json.dumps(content))
+    again = read_material(write_config(tmp_path, values))
+    assert {i.id for i in again.val} == {i.id for i in material.val}
+
+
+def test_only_crowds_are_nothing_to_train_on(tmp_path: Path) -> None:
+    config = spoiled(tmp_path, *(annotation(k, iscrowd=1) for k in range(8)))
+    with pytest.raises(UsageError, match="no image to train on has an object"):
+        train(config, progress=False)

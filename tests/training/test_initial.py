@@ -1,0 +1,112 @@
+"""Where the weights before the first step come from."""
+
+import logging
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from streamseg.errors import UsageError
+from streamseg.models.detector import Detector
+from streamseg.models.weights import save_weights
+from streamseg.training.config import TrainConfig
+from streamseg.training.initial import load_initial_weights
+from tests.training.drawn import content_of_config, write_config
+
+
+def make(folder: Path, backbone: str, **values: object) -> TrainConfig:
+    content = content_of_config(folder)
+    content["model"] |= {"backbone": backbone, "backbone_width": 64}
+    return write_config(folder, content | values)
+
+
+def loaded(config: TrainConfig) -> Detector:
+    detector = Detector(config.model)
+    load_initial_weights(detector, config)
+    return detector
+
+
+@pytest.mark.parametrize("name", ["tensors.pth", "tensors.safetensors"])
+def test_a_resnet_takes_torchvisions_tensors_from_a_file(name: str, tmp_path: Path) -> None:
+    path, state = tmp_path / name, torchvision.models.resnet18().state_dict()
+    torch.save(state, path) if path.suffix == ".pth" else save_file(state, path)
+    backbone = loaded(make(tmp_path, "resnet18", backbone_weights=str(path))).backbone
+    for key, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, state[key]), key
+
+
+def test_deformable_convolutions_take_them_too(tmp_path: Path) -> None:
+    path, state = tmp_path / "resnet50.pth", torchvision.models.resnet50().state_dict()
+    torch.save(state, path)
+    content = content_of_config(tmp_path)
+    content["model"] |= {"backbone": "resnet50", "backbone_width": 64, "deformable": {"version": 2}}
+    config = write_config(tmp_path, content | {"backbone_weights": str(path)})
+    own = loaded(config).backbone.state_dict()
+    assert torch.equal(own["layer3.1.conv2.weight"], state["layer3.1.conv2.weight"])
+    assert (own["layer3.1.conv2.conv_offset.weight"] == 0).all()
+
+
+def test_a_mobilenet_gives_what_torchvisions_gives(tmp_path: Path) -> None:
+    path, network = tmp_path / "mobilenet.pth", torchvision.models.mobilenet_v2().eval()
+    torch.save(network.state_dict(), path)
+    backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights=str(path))).backbone
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images)[-1], network.features[:18](images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "expected"),
+    [
+        ("resnet34", "resnet18.pth", "do not fit resnet34: tensor layer1.2.conv1.weight is missing"),
+        ("resnet50", "resnet18.pth", "do not fit resnet50: tensor layer1.0.conv1.weight is (64, 64, 3, 3)"),
+        ("mobilenet_v2", "resnet18.pth", "do not fit mobilenet_v2"),
+        ("resnet18", "nowhere.pth", "nowhere.pth: cannot be read"),
+        ("resnet18", "nowhere.safetensors", "nowhere.safetensors: not a readable safetensors file"),
+        ("resnet18", "words.pth", "words.pth: not a readable PyTorch checkpoint"),
+        ("resnet18", "imagenet", "has mobilenet_v2 only; for resnet18 use 'torchvision' or a path"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    backbone: str, weights: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(torchvision.models.resnet18().state_dict(), "resnet18.pth")
+    Path("words.pth").write_text("no weights")
+    with pytest.raises(UsageError) as caught:
+        loaded(make(tmp_path, backbone, backbone_weights=weights))
+    assert expected in str(caught.value)
+
+
+def test_without_a_network_the_download_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    with pytest.raises(UsageError, match=r"resnet18-.*\.pth cannot be downloaded .* give the path of a file"):
+        loaded(make(tmp_path, "resnet18", backbone_weights="torchvision"))
+
+
+def test_a_trained_model_gives_all_that_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained = Detector(make(tmp_path, "resnet18").model)
+    path = tmp_path / "trained.safetensors"
+    save_weights(trained, path, notes={})
+    content = content_of_config(tmp_path) | {"initial_weights": str(path)}
+    content["model"] |= {"backbone_width": 64, "classes": ["disc", "box", "ball"]}
+    with caplog.at_level(logging.INFO):
+        own = loaded(write_config(tmp_path, content)).state_dict()
+    assert "new: head.class_output.weight, head.class_output.bias" in caplog.text
+    for key, tensor in trained.state_dict().items():
+        assert torch.equal(own[key], tensor) or "class_output" in key
+
+
+def test_imagenet_weights_come_in_a_package(tmp_path: Path) -> None:
+    backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights="imagenet")).backbone
+    features = backbone(torch.randn(1, 3, 64, 64))
+    assert [f.shape[1] for f in features] == [24, 32, 96, 320]
