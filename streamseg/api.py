@@ -74,6 +74,7 @@ def build_pipeline(
         [*outputs, *extra_outputs],
         max_batch=config.batching.max_batch,
         max_wait=config.batching.max_wait_ms / 1000,
+        max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
         observe=observe,
     )
@@ -93,6 +94,8 @@ def build_sources(config: RunConfig) -> list[Source]:
             "start": stream.start,
             "end": stream.end,
             "stride": stream.stride,
+            "stalled_after": stream.stalled_after,
+            "reconnect_attempts": stream.reconnect_attempts,
         }
         if stream.id:
             sources.append(source_for(stream.url, stream_id=stream.id, **options))

@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 
 from streamseg.types import Frame, FrameBatch, FramePolicy, FramesDropped
 
+SUPERSEDED, LATE = "superseded", "late"
+"""Why the batcher drops a live frame: a newer one came, or it has waited until it was too old."""
+_BURST = 4
+"""Live frames that may wait when they came all at once. A network that hiccups for 100 ms hands over
+three frames of a 25 fps camera in one moment; there is no need to lose two of them."""
+_SMOOTHING = 0.1
+"""Weight of the newest interval in the mean interval of a stream."""
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -18,21 +26,83 @@ class _Stream:
     turn: int = 0
     """Grows with every frame served: who has the lowest is next."""
     ended: bool = False
+    last_arrival: float | None = None
+    interval: float | None = None
+    """Mean seconds between two arrivals."""
 
     @property
-    def can_give_more(self) -> bool:
-        """Whether waiting could bring another frame of this stream into the batch."""
-        live_frame_waits = self.policy is FramePolicy.NEWEST_FRAME and len(self.waiting) > 0
-        return not (self.ended or live_frame_waits)
+    def live(self) -> bool:
+        return self.policy is FramePolicy.NEWEST_FRAME
+
+    def add(self, frame: Frame, now: float) -> int:
+        """Let a frame wait; returns how many older ones of a live stream go for it."""
+        burst = self._note_arrival(now)
+        dropped = 0
+        arrival = now
+        if self.live and not burst and self.waiting:
+            arrival = self.arrivals[0]
+            dropped = self.keep_newest(0)
+        self.waiting.append(frame)
+        self.arrivals.append(arrival)
+        if self.live and len(self.waiting) > _BURST:
+            dropped += self.keep_newest(_BURST)
+        return dropped
+
+    def _note_arrival(self, now: float) -> bool:
+        """Learn the stream's rhythm; returns whether the frame came on the heels of the one before."""
+        last, self.last_arrival = self.last_arrival, now
+        if last is None:
+            return False
+        gap = now - last
+        if self.interval is None:
+            self.interval = gap
+            return False
+        burst = gap < self.interval / 2
+        # A pause says little of the rhythm.
+        self.interval += _SMOOTHING * (min(gap, 4 * self.interval + 0.01) - self.interval)
+        return burst
+
+    def keep_newest(self, count: int) -> int:
+        """Drop all that wait but the newest frames; returns how many."""
+        dropped = len(self.waiting) - count
+        for _ in range(dropped):
+            self.waiting.popleft()
+            self.arrivals.pop()  # the place in the queue, the oldest, stays
+        return dropped
+
+    def drop_late(self, taken_before: float) -> int:
+        """Drop frames decoded before ``taken_before``, in UNIX seconds; returns how many."""
+        dropped = 0
+        while self.live and self.waiting and self.waiting[0].time < taken_before:
+            self.waiting.popleft()
+            self.arrivals.popleft()
+            dropped += 1
+        return dropped
+
+    def is_expected(self, now: float, deadline: float) -> bool:
+        """Whether waiting until ``deadline`` could bring a frame of this stream into the batch.
+
+        By its rhythm: a camera whose next frame is far off, or that has gone silent, holds nobody up.
+        """
+        if self.ended:
+            return False
+        if not self.live:
+            return True
+        if self.waiting:
+            return False
+        if self.last_arrival is None or self.interval is None:
+            return True
+        next_arrival = self.last_arrival + self.interval
+        return next_arrival <= deadline and now < next_arrival + self.interval
 
 
 class Batcher:
     """Serves every stream: a batch leaves when it is full or its oldest frame has waited enough.
 
     One batch holds frames of one ``group`` (input shape of the network), one frame of each stream
-    in turn, so a slow camera delays nobody and a fast one crowds nobody out. A live stream has at
-    most one frame waiting, the newest; a recorded one as many as its decoder may run ahead.
-    Thread-safe: any thread may put, one thread takes.
+    in turn, so a slow camera delays nobody and a fast one crowds nobody out. Of a live stream the newest
+    frame waits (a few, if they came all at once and there is room for them); of a recorded one as many
+    as its decoder may run ahead. Thread-safe: any thread may put, one thread takes.
     """
 
     def __init__(
@@ -42,15 +112,27 @@ class Batcher:
         max_wait: float,
         group: Callable[[Frame], Hashable],
         on_drop: Callable[[FramesDropped], None],
+        max_age: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """``max_wait`` is in seconds of ``clock``; ``on_drop`` hears of replaced live frames."""
-        self._max_batch, self._max_wait = max_batch, max_wait
-        self._group, self._on_drop, self._clock = group, on_drop, clock
+        """``max_wait`` is in seconds of ``clock``; ``on_drop`` hears of live frames that are dropped.
+
+        Live frames decoded more than ``max_age`` seconds ago, by ``wall_clock``, do not enter a batch.
+        """
+        self._max_batch, self._max_wait, self._max_age = max_batch, max_wait, max_age
+        self._group, self._on_drop = group, on_drop
+        self._clock, self._wall_clock = clock, wall_clock
         self._streams: dict[str, _Stream] = {}
         self._turn = 0
         self._changed = threading.Condition()
         self._closed = False
+
+    @property
+    def serves_live(self) -> bool:
+        """Whether frames of a live stream are expected."""
+        with self._changed:
+            return any(s.live for s in self._streams.values())
 
     def open(self, stream: str, policy: FramePolicy) -> None:
         """Expect frames of a stream (again, after a reconnect)."""
@@ -58,20 +140,16 @@ class Batcher:
             if stream not in self._streams:
                 # A newcomer takes its turn among the others instead of catching up with them.
                 self._streams[stream] = _Stream(policy, turn=self._turn)
+            # After a reconnect it may have another frame rate; the pause was none of its rhythm.
+            self._streams[stream].last_arrival = self._streams[stream].interval = None
 
     def put(self, frame: Frame) -> None:
         """Take a frame of an open stream; never blocks."""
         with self._changed:
-            stream = self._streams[frame.stream]
-            replaces = stream.policy is FramePolicy.NEWEST_FRAME and len(stream.waiting) > 0
-            if replaces:
-                stream.waiting.clear()
-            else:
-                stream.arrivals.append(self._clock())
-            stream.waiting.append(frame)
+            dropped = self._streams[frame.stream].add(frame, self._clock())
             self._changed.notify()
-        if replaces:
-            self._on_drop(FramesDropped(frame.stream, "superseded", 1))
+        if dropped:
+            self._on_drop(FramesDropped(frame.stream, SUPERSEDED, dropped))
 
     def end(self, stream: str) -> None:
         """No more frames will come; those waiting are still served."""
@@ -89,31 +167,64 @@ class Batcher:
 
     def next(self) -> FrameBatch | None:
         """Wait for the next batch; None after :meth:`close` when nothing waits."""
-        with self._changed:
-            while True:
-                waiting = [s for s in self._streams.values() if s.waiting]
-                if not waiting and self._closed:
+        while True:
+            with self._changed:
+                if not self._wait_until_due():
                     return None
-                if not waiting:
-                    self._changed.wait()
-                    continue
-                patience = min(s.arrivals[0] for s in waiting) + self._max_wait - self._clock()
-                if patience <= 0 or self._closed or self._is_complete():
-                    return self._take(waiting)
-                self._changed.wait(patience)
+                dropped = self._drop_late()
+                batch = self._take(dropped)
+            for drop in dropped:
+                self._on_drop(drop)
+            if batch is not None:
+                return batch
 
-    def _is_complete(self) -> bool:
+    def _wait_until_due(self) -> bool:
+        """Wait for the moment a batch should leave; False when there will be none any more."""
+        while True:
+            waiting = [s for s in self._streams.values() if s.waiting]
+            if not waiting and self._closed:
+                return False
+            if not waiting:
+                self._changed.wait()
+                continue
+            now = self._clock()
+            deadline = min(s.arrivals[0] for s in waiting) + self._max_wait
+            if now >= deadline or self._closed or self._is_complete(now, deadline):
+                return True
+            self._changed.wait(deadline - now)
+
+    def _is_complete(self, now: float, deadline: float) -> bool:
         """Whether the batch is full, or nobody is left to wait for."""
         streams = self._streams.values()
         full = sum(len(s.waiting) for s in streams) >= self._max_batch
-        return full or not any(s.can_give_more for s in streams)
+        return full or not any(s.is_expected(now, deadline) for s in streams)
 
-    def _take(self, waiting: list[_Stream]) -> FrameBatch:
-        oldest = min(waiting, key=lambda s: s.arrivals[0])
+    def _drop_late(self) -> list[FramesDropped]:
+        taken_before = self._wall_clock() - self._max_age
+        late = {name: stream.drop_late(taken_before) for name, stream in self._streams.items()}
+        self._forget_finished()
+        return [FramesDropped(name, LATE, count) for name, count in late.items() if count]
+
+    def _take(self, dropped: list[FramesDropped]) -> FrameBatch | None:
+        """Form a batch; live frames that find no room in it because newer ones wait go to ``dropped``."""
+        waiting = {name: s for name, s in self._streams.items() if s.waiting}
+        if not waiting:
+            return None
+        oldest = min(waiting.values(), key=lambda s: s.arrivals[0])
         group = self._group(oldest.waiting[0])
+        same = {name: s for name, s in waiting.items() if self._group(s.waiting[0]) == group}
+        if sum(len(s.waiting) for s in same.values()) > self._max_batch:
+            for name, stream in same.items():
+                if stream.live and (count := stream.keep_newest(1)):
+                    dropped.append(FramesDropped(name, SUPERSEDED, count))
+        frames = self._take_turns(list(same.values()), group)
+        self._forget_finished()
+        return FrameBatch(tuple(frames))
+
+    def _take_turns(self, streams: list[_Stream], group: Hashable) -> list[Frame]:
         frames: list[Frame] = []
         while len(frames) < self._max_batch:
-            ready = [s for s in waiting if s.waiting and self._group(s.waiting[0]) == group]
+            ready = [s for s in streams if s.waiting and self._group(s.waiting[0]) == group]
             if not ready:
                 break
             stream = min(ready, key=lambda s: s.turn)
@@ -121,8 +232,7 @@ class Batcher:
             stream.arrivals.popleft()
             self._turn += 1
             stream.turn = self._turn
-        self._forget_finished()
-        return FrameBatch(tuple(frames))
+        return frames
 
     def _forget_finished(self) -> None:
         for name in [n for n, s in self._streams.items() if s.ended and not s.waiting]:

@@ -69,6 +69,11 @@ class RtspServer:
         assert self._process is not None, "the server is not running"
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Go on after :meth:`freeze`."""
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(signal.SIGCONT)
+
 
 @contextlib.contextmanager
 def rtsp_server(folder: Path) -> Iterator[RtspServer]:

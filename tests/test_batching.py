@@ -32,6 +32,7 @@ class Bench:
             group=lambda frame: frame.width,
             on_drop=self.dropped.append,
             clock=self.clock,
+            wall_clock=lambda: 0.0,
         )
         for name, policy in streams.items():
             self.batcher.open(name, policy)

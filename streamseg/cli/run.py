@@ -19,7 +19,8 @@ from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.pipeline import Pipeline, Summary
+    from streamseg.pipeline import Pipeline
+    from streamseg.summary import Summary
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)

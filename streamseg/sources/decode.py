@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamseg.sources.complete import MICROSECONDS, Completeness
+from streamseg.sources.faults import ReadError, explain, refusal
 from streamseg.sources.source import Source
 
 SEEK_MARGINS = (0.5, 10.0)
@@ -25,20 +27,6 @@ TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
 LIVE_OPTIONS = {"analyzeduration": "500000"}
 """Microseconds: opens a camera in 0.6 s instead of 2. (``fflags=nobuffer`` would throw away what was
 analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
-
-
-class ReadError(Exception):
-    """A source cannot be opened or read on; the text says why, without path or URL."""
-
-
-def explain(error: Exception, *, live: bool = False) -> str:
-    """One line on what FFmpeg or the system said, without the path or URL that they put into it."""
-    if isinstance(error, (av.error.ExitError, TimeoutError)):
-        return "no data came in time"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, av.error.InvalidDataError):
-        return f"no usable video came ({text})" if live else f"not a readable video ({text})"
-    return str(text)
 
 
 class VideoReader:
@@ -53,10 +41,14 @@ class VideoReader:
         self._open()
 
     def _open(self) -> None:
+        live, began = self._source.live, time.monotonic()
         try:
             self._container = _open_container(self._source)
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error, live=self._source.live)) from None
+            if live and time.monotonic() - began >= self._source.open_timeout:
+                # FFmpeg calls it invalid data when a camera takes the connection and says nothing.
+                raise ReadError("no answer in time") from None
+            raise ReadError(explain(error, live=live), refusal(error) if live else None) from None
         try:
             self._stream = _video_stream(self._container, self._source)
         except ReadError:
@@ -264,8 +256,9 @@ def _open_container(source: Source) -> InputContainer:
     options = dict(LIVE_OPTIONS) if source.live else {}
     if source.url.lower().startswith("rtsp"):
         options["rtsp_transport"] = source.transport
-    # A read time-out fires after twice the value set.
-    timeout = (source.open_timeout, source.read_timeout / 2)
+    # A read time-out fires after twice the value set. The silence of a camera is the parent's to judge,
+    # who also sees a decoder that hangs; FFmpeg's time-out stands behind it.
+    timeout = (source.open_timeout, source.read_timeout / (1 if source.live else 2))
     return av.open(source.url, "r", options=options, timeout=timeout)
 
 
