@@ -18,8 +18,8 @@ from typing import Any
 
 from streamseg.batching import Batcher
 from streamseg.errors import StreamsegError
+from streamseg.fanout import Outputs
 from streamseg.masks.result import frame_result
-from streamseg.outputs import OutputQueue
 from streamseg.pacing import Pace
 from streamseg.sources import Retry, Source, SourceReader, Timing
 from streamseg.summary import StreamSummary, Summary
@@ -39,9 +39,6 @@ from streamseg.types import (
 )
 
 logger = logging.getLogger(__name__)
-
-_STUCK_SECONDS = 12.0
-"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 10 s."""
 
 
 class Pipeline:
@@ -64,7 +61,7 @@ class Pipeline:
         """Prepare; nothing is opened yet.
 
         ``max_wait`` and ``max_age`` are in seconds: how long a frame waits for others to share its batch,
-        and how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
+        how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
         result, on our threads. ``timing`` and ``retry`` are for the sources.
         """
         self._segmenter, self._observe = segmenter, observe
@@ -73,8 +70,8 @@ class Pipeline:
         self._all_closed = False
         self._sources = list(sources)
         self.summary = Summary({source.id: StreamSummary() for source in sources})
-        self._trackers = Trackers() if track else None
-        self._outputs = [OutputQueue(output, on_error=self._output_failed) for output in outputs]
+        self._trackers = Trackers(enabled=track)
+        self._outputs = Outputs(outputs, on_error=self._output_failed)
         self._batcher = Batcher(
             max_batch=max_batch,
             max_wait=max_wait,
@@ -152,20 +149,15 @@ class Pipeline:
         self._reader.replace(source)
 
     def _announce(self, source: Source) -> None:
-        for output in self._outputs:
-            output.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
+        self._outputs.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
 
     def _finish(self, *, abort: bool) -> None:
         for thread in self._threads:
             thread.join()
         self._reader.close()
-        for output in self._outputs:
-            if abort:
-                output.abort()
-            else:
-                output.finish(timeout=_STUCK_SECONDS)
-            for stream, count in output.dropped.items():
-                self.summary.streams[stream].dropped[f"by {output.name}"] += count
+        self._outputs.finish(abort=abort)
+        for output, stream, count in self._outputs.dropped():
+            self.summary.streams[stream].dropped[f"by {output}"] += count
         self.summary.seconds = time.monotonic() - self._started
 
     # Source events, on the reader's thread.
@@ -186,36 +178,32 @@ class Pipeline:
     def _opened(self, info: StreamInfo) -> None:
         with self._lock:
             self.summary.streams[info.stream].info = info
-        for output in self._outputs:
-            output.open(info)
+        self._outputs.open(info)
         self._observe(info)
         self._batcher.open(info.stream, info.policy)
 
     def _on_drop(self, event: FramesDropped) -> None:
         """Count; the batcher's drops come on its threads."""
         with self._lock:
-            stream = self.summary.streams[event.stream]
-            stream.dropped[event.reason] += event.count
+            self.summary.streams[event.stream].dropped[event.reason] += event.count
         self._report_drops(event.stream)
         self._close_if_done(event.stream)
 
     def _report_drops(self, name: str) -> None:
         with self._lock:
             before = self.summary.streams[name].dropped.total()
-        for output in self._outputs:
-            output.report(name, dropped=before + output.dropped.get(name, 0))
+        self._outputs.report_drops(name, before)
 
     def _changed(self, event: StreamChanged) -> None:
         with self._lock:
             stream = self.summary.streams[event.stream]
             stream.state, stream.reconnects = event.state, event.reconnects
         error = "" if event.error is None else str(event.error)
-        for output in self._outputs:
-            output.report(event.stream, reconnects=event.reconnects, error=error)
-            if not event.over:  # that is said when its last result is out
-                output.report(event.stream, state=event.state.value)
+        self._outputs.report(event.stream, reconnects=event.reconnects, error=error)
         if event.over:
             self._ended(event)
+        else:
+            self._outputs.report(event.stream, state=event.state.value)
 
     def _ended(self, event: StreamChanged) -> None:
         with self._lock:
@@ -236,11 +224,9 @@ class Pipeline:
                 return
             stream.closed = True
             self._all_closed = all_closed = all(s.closed for s in self.summary.streams.values())
-        for output in self._outputs:
-            output.report(name, state=stream.state.value)
-            output.close(name, complete=stream.error is None)
-        if self._trackers is not None:
-            self._trackers.forget(name)
+        self._outputs.report(name, state=stream.state.value)
+        self._outputs.close(name, complete=stream.error is None)
+        self._trackers.forget(name)
         if all_closed:
             self._batcher.close()
 
@@ -271,21 +257,16 @@ class Pipeline:
             found = self._segmenter.collect(submitted)
             self._pace.finished()
             for frame, instances in zip(batch.frames, found, strict=True):
-                self._deliver(frame, self._tracked(frame, instances))
+                info = self.summary.streams[frame.stream].info
+                self._deliver(frame, self._trackers.update(frame, instances, info))
             # The frames' ring slots go back as soon as nothing refers to them.
             del work, batch, submitted, found, frame, instances
 
-    def _tracked(self, frame: Frame, instances: Instances) -> Instances:
-        if self._trackers is None:
-            return instances
-        return self._trackers.update(frame, instances, self.summary.streams[frame.stream].info)
-
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())
-        for output in self._outputs:
-            output.put(result, frame, instances)
-            if output.dropped:
-                self._report_drops(frame.stream)
+        self._outputs.put(result, frame, instances)
+        if self._outputs.dropped_any:
+            self._report_drops(frame.stream)
         self._observe(result)
         with self._lock:
             self.summary.streams[frame.stream].results += 1
@@ -318,6 +299,5 @@ class Pipeline:
             running = not all(s.closed for s in self.summary.streams.values())
         if running:  # at the end the summary says it
             logger.error("%s", error)
-        if all_failed:
-            # Nobody is left to take a result.
+        if all_failed:  # nobody is left to take a result
             self._reader.stop()

@@ -63,11 +63,15 @@ class Tracker:
 class Trackers:
     """One tracker per stream; a new one in every epoch, for nobody knows what happened in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool) -> None:
+        """Not ``enabled``, instances stay as they are."""
+        self._enabled = enabled
         self._trackers: dict[str, tuple[int, Tracker]] = {}
 
     def update(self, frame: Frame, instances: Instances, info: StreamInfo | None) -> Instances:
         """Give the instances of a stream's next frame their ids; ``info`` tells its frame rate."""
+        if not self._enabled:
+            return instances
         epoch, tracker = self._trackers.get(frame.stream, (-1, None))
         if tracker is None or epoch != frame.epoch:
             tracker = Tracker(fps=info.fps if info else None)
