@@ -56,7 +56,7 @@ def build_pipeline(
 ) -> Pipeline:
     """Open nothing yet but the weights. Raises UsageError for whatever in ``config`` cannot work."""
     sources = build_sources(config)
-    outputs = [_output(o, several=len(sources) > 1) for o in config.outputs]
+    outputs = [build_output(o, several=len(sources) > 1) for o in config.outputs]
     for output in outputs:
         output.check([source.id for source in sources])
     segmenter = Segmenter.load(
@@ -106,7 +106,8 @@ def build_sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _output(config: OutputConfig, *, several: bool) -> Output:
+def build_output(config: OutputConfig, *, several: bool) -> Output:
+    """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
         case VideoConfig():
             return VideoOutput(config.path, several=several)
