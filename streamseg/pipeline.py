@@ -146,6 +146,7 @@ class Pipeline:
 
     def replace(self, source: Source) -> None:
         """Go on with other settings for the camera of the same id, as after a reconnect. Any thread."""
+        self._announce(source)
         self._reader.replace(source)
 
     def _announce(self, source: Source) -> None:

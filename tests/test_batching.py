@@ -32,12 +32,12 @@ class Bench:
             group=lambda frame: frame.width,
             on_drop=self.dropped.append,
             clock=self.clock,
-            wall_clock=lambda: 0.0,
+            wall_clock=lambda: self.clock.now - 100.0,
         )
         for name, policy in streams.items():
             self.batcher.open(name, policy)
 
-    def put(self, stream: str, index: int, *, width: int = 8) -> None:
+    def put(self, stream: str, index: int, *, width: int = 8, time: float = 0.0) -> None:
         pixels = np.zeros((4, width, 3), dtype=np.uint8)
         self.batcher.put(
             Frame(
@@ -46,7 +46,7 @@ class Bench:
                 index=index,
                 ticks=index,
                 time_base=Fraction(1, 25),
-                time=0.0,
+                time=time,
                 pixels=pixels,
             )
         )
@@ -94,6 +94,97 @@ def test_the_newest_live_frame_wins_and_the_older_one_is_counted() -> None:
         bench.put("a", index)
     assert bench.take() == [("a", 2)]
     assert bench.dropped == [FramesDropped("a", "superseded", 1)] * 2
+
+
+def beat(bench: Bench, stream: str, *, count: int, interval: float) -> None:
+    """Let frames of a live stream come in its rhythm and be served at once."""
+    for index in range(count):
+        bench.clock.now += interval
+        bench.put(stream, index, time=bench.clock.now - 100.0)
+        bench.clock.now += 0.0201
+        bench.take()
+        bench.clock.now -= 0.0201
+
+
+def test_frames_that_come_all_at_once_are_not_lost_if_there_is_room() -> None:
+    bench = Bench(a=LIVE)
+    beat(bench, "a", count=5, interval=0.04)
+    bench.clock.now += 0.12
+    for index in (5, 6, 7):
+        bench.put("a", index, time=bench.clock.now - 100.0)
+    bench.clock.now += 0.0201
+    assert bench.take() == [("a", 5), ("a", 6), ("a", 7)]
+    assert bench.dropped == []
+
+
+def test_of_frames_that_come_all_at_once_the_newest_wins_if_there_is_no_room() -> None:
+    bench = Bench(a=LIVE, b=RECORDED)
+    beat(bench, "a", count=5, interval=0.04)
+    bench.clock.now += 0.12
+    for index in range(5, 11):
+        bench.put("a", index, time=bench.clock.now - 100.0)
+    assert bench.dropped == [FramesDropped("a", "superseded", 1)] * 2, "no more than four wait"
+    bench.put("b", 0)
+    assert bench.take() == [("b", 0), ("a", 10)]
+    assert sum(drop.count for drop in bench.dropped) == 5
+
+
+def test_a_live_frame_that_has_waited_too_long_is_dropped_as_late() -> None:
+    bench = Bench(a=LIVE, b=LIVE)
+    bench.put("a", 0, time=0.0)
+    bench.clock.now += 0.4
+    bench.put("b", 0, time=0.4)
+    bench.clock.now += 0.11
+    assert bench.take() == [("b", 0)]
+    assert bench.dropped == [FramesDropped("a", "late", 1)]
+
+
+def test_if_all_frames_are_late_the_next_one_is_waited_for() -> None:
+    bench = Bench(a=LIVE)
+    bench.put("a", 0, time=0.0)
+    bench.clock.now += 0.6
+    taken: list[list[tuple[str, int]]] = []
+    thread = threading.Thread(target=lambda: taken.append(bench.take()))
+    thread.start()
+    while not bench.dropped:
+        pass
+    bench.put("a", 1, time=0.6)
+    thread.join(timeout=10)
+    assert taken == [[("a", 1)]]
+
+
+def test_a_recorded_frame_is_never_late() -> None:
+    bench = Bench(a=RECORDED)
+    bench.put("a", 0, time=0.0)
+    bench.clock.now += 60
+    assert bench.take() == [("a", 0)]
+
+
+def test_a_slow_or_silent_camera_is_not_waited_for() -> None:
+    bench = Bench(fast=LIVE, slow=LIVE)
+    beat(bench, "fast", count=4, interval=0.04)
+    beat(bench, "slow", count=4, interval=0.5)
+    bench.put("fast", 9, time=bench.clock.now - 100.0)
+    assert bench.take() == [("fast", 9)], "the next frame of the slow one is half a second away"
+    bench.clock.now += 3.0
+    bench.put("fast", 10, time=bench.clock.now - 100.0)
+    assert bench.take() == [("fast", 10)], "the slow one has gone silent"
+
+
+def test_a_camera_whose_next_frame_is_near_is_waited_for() -> None:
+    bench = Bench(a=LIVE, b=LIVE)
+    beat(bench, "a", count=4, interval=0.04)
+    bench.clock.now -= 0.03
+    beat(bench, "b", count=4, interval=0.04)
+    bench.clock.now += 0.035
+    bench.put("a", 9, time=bench.clock.now - 100.0)
+    taken: list[list[tuple[str, int]]] = []
+    thread = threading.Thread(target=lambda: taken.append(bench.take()))
+    thread.start()
+    assert taken == []
+    bench.put("b", 9, time=bench.clock.now - 100.0)
+    thread.join(timeout=10)
+    assert taken == [[("a", 9), ("b", 9)]]
 
 
 def test_a_recorded_stream_loses_nothing_and_keeps_its_order() -> None:
