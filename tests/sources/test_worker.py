@@ -196,7 +196,6 @@ def test_workers_go_when_their_parent_is_killed_even_if_a_fork_of_it_lives(clip:
 
 
 def test_nothing_is_left_when_the_parent_is_killed_not_even_a_stopped_worker(clip: Path) -> None:
-    shared_memory = set(os.listdir("/dev/shm"))
     program = PARENT.replace("if os.fork() == 0:", "if True:")
     with subprocess.Popen(
         [sys.executable, "-c", program, str(clip)], stdout=subprocess.PIPE, text=True
@@ -208,7 +207,8 @@ def test_nothing_is_left_when_the_parent_is_killed_not_even_a_stopped_worker(cli
         parent.kill()
         parent.wait()
         wait_until(lambda: not is_running(pid), 10)
-    assert set(os.listdir("/dev/shm")) <= shared_memory
+    # The frame ring has no name in the file system: it went with the last process that looked at it.
+    assert [name for name in os.listdir("/dev/shm") if "streamseg" in name] == []
 
 
 def test_a_worker_that_ignores_everything_is_killed_at_the_end(clip: Path) -> None:
