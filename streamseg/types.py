@@ -105,7 +105,8 @@ class FramesDropped:
 
     stream: str
     reason: str
-    """``busy``: no room in the frame ring. ``superseded``: a newer one came. ``late``: it had got too old."""
+    """``busy``: no room in the frame ring, or no time to decode it. ``superseded``: a newer one came.
+    ``late``: it had got too old."""
     count: int
 
 

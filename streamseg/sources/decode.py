@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 from av import Packet
@@ -14,6 +15,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.catchup import PATIENCE, CatchUp
 from streamseg.sources.complete import MICROSECONDS, Completeness
 from streamseg.sources.faults import ReadError, explain, refusal
 from streamseg.sources.source import Source
@@ -32,10 +34,16 @@ analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 
 class VideoReader:
     """An open source; a context manager. Raises ReadError when the source cannot be opened or read on."""
 
-    def __init__(self, source: Source, *, alive: Callable[[], None] = lambda: None) -> None:
-        """Open. ``alive`` is called at every decoded frame, whether it is selected or not."""
+    def __init__(
+        self, source: Source, *, alive: Callable[[], None] = lambda: None, patience: float = PATIENCE
+    ) -> None:
+        """Open. ``alive`` is called at every decoded frame, whether it is selected or not.
+
+        A camera that sends faster than it is read for ``patience`` seconds has frames passed over.
+        """
         self._source = source
         self._alive = alive
+        self._patience = patience
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
         self._open()
@@ -61,6 +69,7 @@ class VideoReader:
         self._complete = Completeness(self._container, self._stream, from_start=from_start)
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
+        self._passed_over = 0
         self._bad_packets = 0
         self._packet_error = ""
 
@@ -133,7 +142,7 @@ class VideoReader:
         """
         if self._source.live:
             for index, (frame, ticks) in enumerate(self._frames()):
-                yield index, frame, ticks
+                yield index + self._passed_over, frame, ticks
             raise ReadError("the stream ended")
         reached_end = yield from self._part()
         self._check(whole=reached_end)
@@ -196,19 +205,31 @@ class VideoReader:
                     continue
                 yield frame, self._timer.ticks(frame)
 
-    def _packets(self) -> Iterator[Packet[Stream]]:
-        # Of a recording all streams are looked at: a long audio track explains a long duration.
-        wanted = (self._stream,) if self._source.live else tuple(self._container.streams)
+    def _packets(self) -> Iterator[Packet[Any]]:
         try:
-            for packet in self._container.demux(*wanted):
-                self._complete.watch(packet)
-                if packet.stream.index == self._stream.index and not self._is_useless(packet):
-                    yield packet
+            yield from self._live_packets() if self._source.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
             raise ReadError(explain(error, live=self._source.live)) from None
 
-    def _is_useless(self, packet: Packet[Stream]) -> bool:
-        return not self._source.live and self._complete.is_partial(packet)
+    def _recorded_packets(self) -> Iterator[Packet[Stream]]:
+        # All streams are looked at: a long audio track explains a long duration.
+        for packet in self._container.demux(*self._container.streams):
+            self._complete.watch(packet)
+            if packet.stream.index == self._stream.index and not self._complete.is_partial(packet):
+                yield packet
+
+    def _live_packets(self) -> Iterator[Packet[VideoStream]]:
+        # HLS comes in segments, each of which may be read in one go.
+        segments = self._container.format.name == "hls"
+        catch_up = CatchUp(patience=math.inf if segments else self._patience)
+        began = time.monotonic()
+        for packet in self._container.demux(self._stream):
+            if catch_up.wants(waited=time.monotonic() - began, is_keyframe=packet.is_keyframe):
+                yield packet
+            else:
+                self._passed_over += 1
+                self._alive()
+            began = time.monotonic()
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
         try:
