@@ -20,8 +20,8 @@ def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
 
     ``model`` are keys of the configuration's section ``model`` (``weights``, ``device``,
     ``precision``, ``score``, ``classes``, ``max_instances``). Results of several sources come
-    interleaved. Leaving the loop stops the run. Raises UsageError before the first frame, and the
-    first error of a source after the last result.
+    interleaved; cameras have no end and are waited for. Leaving the loop stops the run. Raises
+    UsageError before the first frame, and the first error of a source after the last result.
     """
     config = parse_config({"streams": [{"url": s} for s in sources], "model": model}, where="run()")
     memory = MemoryOutput()

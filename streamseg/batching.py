@@ -1,5 +1,6 @@
 """Frames of all streams, gathered into batches."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -10,9 +11,11 @@ from streamseg.types import Frame, FrameBatch, FramePolicy, FramesDropped
 
 SUPERSEDED, LATE = "superseded", "late"
 """Why the batcher drops a live frame: a newer one came, or it has waited until it was too old."""
-_BURST = 4
-"""Live frames that may wait when they came all at once. A network that hiccups for 100 ms hands over
-three frames of a 25 fps camera in one moment; there is no need to lose two of them."""
+_BURST = 12
+"""Live frames that may wait when they came all at once: half a second of a 25 fps camera, handed over in
+one moment after the network (or this machine) had a hiccup. There is no need to lose all but one."""
+_OVERLOAD_SECONDS = 1.0
+"""For so long after a frame was superseded because it waited, the newest frame alone may wait."""
 _SMOOTHING = 0.1
 """Weight of the newest interval in the mean interval of a stream."""
 
@@ -24,8 +27,10 @@ class _Stream:
     arrivals: deque[float] = field(default_factory=deque)
     """When each place in ``waiting`` was taken; a newer live frame inherits it."""
     turn: int = 0
-    """Grows with every frame served: who has the lowest is next."""
+    """One more with every frame served: who has the lowest is next."""
     ended: bool = False
+    superseded_at: float = -math.inf
+    """When a frame was last replaced by a newer one: the model is too slow for this stream."""
     last_arrival: float | None = None
     interval: float | None = None
     """Mean seconds between two arrivals."""
@@ -34,18 +39,23 @@ class _Stream:
     def live(self) -> bool:
         return self.policy is FramePolicy.NEWEST_FRAME
 
+    def rank(self) -> tuple[int, float]:
+        """The lowest of those with frames waiting is next."""
+        return self.turn, self.arrivals[0]
+
     def add(self, frame: Frame, now: float) -> int:
         """Let a frame wait; returns how many older ones of a live stream go for it."""
-        burst = self._note_arrival(now)
+        burst = self._note_arrival(now) and now - self.superseded_at > _OVERLOAD_SECONDS
         dropped = 0
         arrival = now
-        if self.live and not burst and self.waiting:
+        if self.live and self.waiting and not burst:
             arrival = self.arrivals[0]
-            dropped = self.keep_newest(0)
+            dropped = self._keep_newest(0)
+            self.superseded_at = now
         self.waiting.append(frame)
         self.arrivals.append(arrival)
         if self.live and len(self.waiting) > _BURST:
-            dropped += self.keep_newest(_BURST)
+            dropped += self._keep_newest(_BURST)
         return dropped
 
     def _note_arrival(self, now: float) -> bool:
@@ -62,8 +72,7 @@ class _Stream:
         self.interval += _SMOOTHING * (min(gap, 4 * self.interval + 0.01) - self.interval)
         return burst
 
-    def keep_newest(self, count: int) -> int:
-        """Drop all that wait but the newest frames; returns how many."""
+    def _keep_newest(self, count: int) -> int:
         dropped = len(self.waiting) - count
         for _ in range(dropped):
             self.waiting.popleft()
@@ -101,8 +110,8 @@ class Batcher:
 
     One batch holds frames of one ``group`` (input shape of the network), one frame of each stream
     in turn, so a slow camera delays nobody and a fast one crowds nobody out. Of a live stream the newest
-    frame waits (a few, if they came all at once and there is room for them); of a recorded one as many
-    as its decoder may run ahead. Thread-safe: any thread may put, one thread takes.
+    frame waits (some, if they came all at once and the model keeps up otherwise); of a recorded one as
+    many as its decoder may run ahead. Thread-safe: any thread may put, one thread takes.
     """
 
     def __init__(
@@ -125,6 +134,7 @@ class Batcher:
         self._clock, self._wall_clock = clock, wall_clock
         self._streams: dict[str, _Stream] = {}
         self._turn = 0
+        """Of the stream served last: who has nothing waiting saves up no turns."""
         self._changed = threading.Condition()
         self._closed = False
 
@@ -138,15 +148,17 @@ class Batcher:
         """Expect frames of a stream (again, after a reconnect)."""
         with self._changed:
             if stream not in self._streams:
-                # A newcomer takes its turn among the others instead of catching up with them.
-                self._streams[stream] = _Stream(policy, turn=self._turn)
+                self._streams[stream] = _Stream(policy)
             # After a reconnect it may have another frame rate; the pause was none of its rhythm.
             self._streams[stream].last_arrival = self._streams[stream].interval = None
 
     def put(self, frame: Frame) -> None:
         """Take a frame of an open stream; never blocks."""
         with self._changed:
-            dropped = self._streams[frame.stream].add(frame, self._clock())
+            stream = self._streams[frame.stream]
+            if not stream.waiting:
+                stream.turn = max(stream.turn, self._turn)
+            dropped = stream.add(frame, self._clock())
             self._changed.notify()
         if dropped:
             self._on_drop(FramesDropped(frame.stream, SUPERSEDED, dropped))
@@ -172,7 +184,7 @@ class Batcher:
                 if not self._wait_until_due():
                     return None
                 dropped = self._drop_late()
-                batch = self._take(dropped)
+                batch = self._take()
             for drop in dropped:
                 self._on_drop(drop)
             if batch is not None:
@@ -205,34 +217,24 @@ class Batcher:
         self._forget_finished()
         return [FramesDropped(name, LATE, count) for name, count in late.items() if count]
 
-    def _take(self, dropped: list[FramesDropped]) -> FrameBatch | None:
-        """Form a batch; live frames that find no room in it because newer ones wait go to ``dropped``."""
-        waiting = {name: s for name, s in self._streams.items() if s.waiting}
+    def _take(self) -> FrameBatch | None:
+        waiting = [s for s in self._streams.values() if s.waiting]
         if not waiting:
             return None
-        oldest = min(waiting.values(), key=lambda s: s.arrivals[0])
-        group = self._group(oldest.waiting[0])
-        same = {name: s for name, s in waiting.items() if self._group(s.waiting[0]) == group}
-        if sum(len(s.waiting) for s in same.values()) > self._max_batch:
-            for name, stream in same.items():
-                if stream.live and (count := stream.keep_newest(1)):
-                    dropped.append(FramesDropped(name, SUPERSEDED, count))
-        frames = self._take_turns(list(same.values()), group)
-        self._forget_finished()
-        return FrameBatch(tuple(frames))
-
-    def _take_turns(self, streams: list[_Stream], group: Hashable) -> list[Frame]:
+        # By turns also between groups: a camera of an uncommon size gets as many frames as the others.
+        group = self._group(min(waiting, key=_Stream.rank).waiting[0])
         frames: list[Frame] = []
         while len(frames) < self._max_batch:
-            ready = [s for s in streams if s.waiting and self._group(s.waiting[0]) == group]
+            ready = [s for s in waiting if s.waiting and self._group(s.waiting[0]) == group]
             if not ready:
                 break
-            stream = min(ready, key=lambda s: s.turn)
+            stream = min(ready, key=_Stream.rank)
             frames.append(stream.waiting.popleft())
             stream.arrivals.popleft()
-            self._turn += 1
-            stream.turn = self._turn
-        return frames
+            self._turn = max(self._turn, stream.turn)
+            stream.turn += 1
+        self._forget_finished()
+        return FrameBatch(tuple(frames))
 
     def _forget_finished(self) -> None:
         for name in [n for n, s in self._streams.items() if s.ended and not s.waiting]:

@@ -106,27 +106,33 @@ def beat(bench: Bench, stream: str, *, count: int, interval: float) -> None:
         bench.clock.now -= 0.0201
 
 
-def test_frames_that_come_all_at_once_are_not_lost_if_there_is_room() -> None:
+def test_frames_that_come_all_at_once_are_not_lost_while_the_model_keeps_up() -> None:
     bench = Bench(a=LIVE)
     beat(bench, "a", count=5, interval=0.04)
-    bench.clock.now += 0.12
-    for index in (5, 6, 7):
-        bench.put("a", index, time=bench.clock.now - 100.0)
-    bench.clock.now += 0.0201
-    assert bench.take() == [("a", 5), ("a", 6), ("a", 7)]
-    assert bench.dropped == []
-
-
-def test_of_frames_that_come_all_at_once_the_newest_wins_if_there_is_no_room() -> None:
-    bench = Bench(a=LIVE, b=RECORDED)
-    beat(bench, "a", count=5, interval=0.04)
-    bench.clock.now += 0.12
+    bench.clock.now += 0.24
     for index in range(5, 11):
         bench.put("a", index, time=bench.clock.now - 100.0)
-    assert bench.dropped == [FramesDropped("a", "superseded", 1)] * 2, "no more than four wait"
-    bench.put("b", 0)
-    assert bench.take() == [("b", 0), ("a", 10)]
-    assert sum(drop.count for drop in bench.dropped) == 5
+    bench.clock.now += 0.0201
+    assert bench.take() == [("a", index) for index in (5, 6, 7, 8)]
+    assert bench.take() == [("a", 9), ("a", 10)]
+    assert bench.dropped == []
+    bench.clock.now += 2.0
+    for index in range(11, 31):
+        bench.put("a", index, time=bench.clock.now - 100.0)
+    assert sum(drop.count for drop in bench.dropped) == 8, "no more than twelve wait"
+
+
+def test_of_frames_that_come_all_at_once_the_newest_wins_if_the_model_is_too_slow() -> None:
+    bench = Bench(a=LIVE)
+    beat(bench, "a", count=5, interval=0.04)
+    bench.clock.now += 0.04
+    bench.put("a", 5, time=bench.clock.now - 100.0)
+    for index in (6, 7, 8):
+        bench.clock.now += 0.04
+        for number in (index, index + 10):
+            bench.put("a", number, time=bench.clock.now - 100.0)
+    bench.clock.now += 0.0201
+    assert bench.take() == [("a", 18)]
 
 
 def test_a_live_frame_that_has_waited_too_long_is_dropped_as_late() -> None:
@@ -217,6 +223,20 @@ def test_streams_take_turns_when_batches_are_too_small_for_all() -> None:
         for name, _ in bench.take():
             served[name] += 1
     assert set(served.values()) == {6}
+
+
+def test_a_camera_of_another_size_gets_as_much_as_the_others() -> None:
+    sizes = {"lonely": 8, **{f"s{i}": 16 for i in range(6)}}
+    bench = Bench(**dict.fromkeys(sizes, LIVE))
+    served = dict.fromkeys(sizes, 0)
+    for index in range(200):
+        bench.clock.now += 0.04
+        for name, width in sizes.items():
+            bench.put(name, index, width=width, time=bench.clock.now - 100.0)
+        for name, _ in bench.take():  # four of the seven at most
+            served[name] += 1
+    fair = sum(served.values()) / len(served)
+    assert all(abs(count - fair) <= 0.1 * fair + 1 for count in served.values()), served
 
 
 def test_frames_of_different_input_sizes_do_not_share_a_batch() -> None:
