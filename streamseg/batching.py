@@ -11,11 +11,14 @@ from streamseg.types import Frame, FrameBatch, FramePolicy, FramesDropped
 
 SUPERSEDED, LATE = "superseded", "late"
 """Why the batcher drops a live frame: a newer one came, or it has waited until it was too old."""
-_BURST = 12
-"""Live frames that may wait when they came all at once: half a second of a 25 fps camera, handed over in
-one moment after the network (or this machine) had a hiccup. There is no need to lose all but one."""
+_QUEUE = 12
+"""Live frames that may wait together: half a second of a 25 fps camera, handed over in one moment after the
+network or this machine had a hiccup. There is no need to lose all but one."""
+_QUEUE_SECONDS = 0.1
+"""If the oldest of them has waited for longer, it was no hiccup: the model is too slow for the stream."""
 _OVERLOAD_SECONDS = 1.0
-"""For so long after a frame was superseded because it waited, the newest frame alone may wait."""
+"""For so long after a frame was superseded for that, or the stream was opened (a camera hands over what
+was buffered while it was examined), the newest frame alone may wait."""
 _SMOOTHING = 0.1
 """Weight of the newest interval in the mean interval of a stream."""
 
@@ -45,39 +48,35 @@ class _Stream:
 
     def add(self, frame: Frame, now: float) -> int:
         """Let a frame wait; returns how many older ones of a live stream go for it."""
-        burst = self._note_arrival(now) and now - self.superseded_at > _OVERLOAD_SECONDS
+        self._learn_rhythm(now)
         dropped = 0
         arrival = now
-        if self.live and self.waiting and not burst:
+        if self.live and self.waiting and self._is_too_much(now):
             arrival = self.arrivals[0]
-            dropped = self._keep_newest(0)
+            dropped = len(self.waiting)
+            self.waiting.clear()
+            self.arrivals.clear()
             self.superseded_at = now
         self.waiting.append(frame)
         self.arrivals.append(arrival)
-        if self.live and len(self.waiting) > _BURST:
-            dropped += self._keep_newest(_BURST)
         return dropped
 
-    def _note_arrival(self, now: float) -> bool:
-        """Learn the stream's rhythm; returns whether the frame came on the heels of the one before."""
+    def _is_too_much(self, now: float) -> bool:
+        return (
+            now - self.superseded_at <= _OVERLOAD_SECONDS
+            or now - self.arrivals[0] > _QUEUE_SECONDS
+            or len(self.waiting) >= _QUEUE
+        )
+
+    def _learn_rhythm(self, now: float) -> None:
         last, self.last_arrival = self.last_arrival, now
         if last is None:
-            return False
+            return
         gap = now - last
-        if self.interval is None:
-            self.interval = gap
-            return False
-        burst = gap < self.interval / 2
         # A pause says little of the rhythm.
-        self.interval += _SMOOTHING * (min(gap, 4 * self.interval + 0.01) - self.interval)
-        return burst
-
-    def _keep_newest(self, count: int) -> int:
-        dropped = len(self.waiting) - count
-        for _ in range(dropped):
-            self.waiting.popleft()
-            self.arrivals.pop()  # the place in the queue, the oldest, stays
-        return dropped
+        gap = gap if self.interval is None else min(gap, 4 * self.interval + 0.01)
+        before = gap if self.interval is None else self.interval
+        self.interval = before + _SMOOTHING * (gap - before)
 
     def drop_late(self, taken_before: float) -> int:
         """Drop frames decoded before ``taken_before``, in UNIX seconds; returns how many."""
@@ -110,8 +109,8 @@ class Batcher:
 
     One batch holds frames of one ``group`` (input shape of the network), one frame of each stream
     in turn, so a slow camera delays nobody and a fast one crowds nobody out. Of a live stream the newest
-    frame waits (some, if they came all at once and the model keeps up otherwise); of a recorded one as
-    many as its decoder may run ahead. Thread-safe: any thread may put, one thread takes.
+    frame waits (some more after a hiccup, if the model keeps up otherwise); of a recorded one as many as
+    its decoder may run ahead. Thread-safe: any thread may put, one thread takes.
     """
 
     def __init__(
@@ -150,7 +149,9 @@ class Batcher:
             if stream not in self._streams:
                 self._streams[stream] = _Stream(policy)
             # After a reconnect it may have another frame rate; the pause was none of its rhythm.
-            self._streams[stream].last_arrival = self._streams[stream].interval = None
+            opened = self._streams[stream]
+            opened.last_arrival = opened.interval = None
+            opened.superseded_at = self._clock()
 
     def put(self, frame: Frame) -> None:
         """Take a frame of an open stream; never blocks."""
