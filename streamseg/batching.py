@@ -73,10 +73,10 @@ class _Stream:
         if last is None:
             return
         gap = now - last
-        # A pause says little of the rhythm.
-        gap = gap if self.interval is None else min(gap, 4 * self.interval + 0.01)
-        before = gap if self.interval is None else self.interval
-        self.interval = before + _SMOOTHING * (gap - before)
+        if self.interval is None:
+            self.interval = gap
+        else:  # a pause says little of the rhythm
+            self.interval += _SMOOTHING * (min(gap, 4 * self.interval + 0.01) - self.interval)
 
     def drop_late(self, taken_before: float) -> int:
         """Drop frames decoded before ``taken_before``, in UNIX seconds; returns how many."""

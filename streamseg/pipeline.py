@@ -80,8 +80,7 @@ class Pipeline:
             on_drop=self._on_drop,
         )
         self._pace = Pace()
-        # Two batches may wait beside the one in the network: enough that no stage starves.
-        slots = 2 * max_batch + 4
+        slots = 2 * max_batch + 4  # two batches may wait beside the one in the network: no stage starves
         self._reader = SourceReader(sources, emit=self._on_event, slots=slots, timing=timing, retry=retry)
         self._submitted: queue.Queue[tuple[FrameBatch, Any] | None] = queue.Queue(maxsize=1)
         self._threads = [
@@ -124,7 +123,7 @@ class Pipeline:
     def add(self, source: Source) -> bool:
         """Read one more source; False when the run is about to end. Any thread.
 
-        The id may be one that has ended in this run. Raises ValueError if it is in use.
+        Raises ValueError if the id is in use; it may be one that has ended in this run.
         """
         with self._lock:
             if self._all_closed:
@@ -199,8 +198,7 @@ class Pipeline:
         with self._lock:
             stream = self.summary.streams[event.stream]
             stream.state, stream.reconnects = event.state, event.reconnects
-        error = "" if event.error is None else str(event.error)
-        self._outputs.report(event.stream, reconnects=event.reconnects, error=error)
+        self._outputs.report(event.stream, reconnects=event.reconnects, error=str(event.error or ""))
         if event.over:
             self._ended(event)
         else:
@@ -240,13 +238,12 @@ class Pipeline:
                 submitted = self._segmenter.submit([frame.pixels for frame in batch.frames])
                 self._pace.submitted(len(batch.frames), time.monotonic() - began)
                 self._submitted.put((batch, submitted))
-                # Held while we wait for the next one, they could be the very slots its frames need.
-                del batch, submitted
+                del batch, submitted  # held while we wait, they could be the very slots the next one needs
         finally:
             self._submitted.put(None)
 
     def _next_batch(self) -> FrameBatch | None:
-        if self._batcher.serves_live:
+        if self._batcher.serves_live:  # results of recordings may be as old as they like
             self._pace.wait()
         return self._batcher.next()
 
@@ -260,8 +257,7 @@ class Pipeline:
             for frame, instances in zip(batch.frames, found, strict=True):
                 info = self.summary.streams[frame.stream].info
                 self._deliver(frame, self._trackers.update(frame, instances, info))
-            # The frames' ring slots go back as soon as nothing refers to them.
-            del work, batch, submitted, found, frame, instances
+            del work, batch, submitted, found, frame, instances  # the frames' ring slots go back
 
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())

@@ -37,10 +37,8 @@ class VideoReader:
     def __init__(
         self, source: Source, *, alive: Callable[[], None] = lambda: None, patience: float = PATIENCE
     ) -> None:
-        """Open. ``alive`` is called at every decoded frame, whether it is selected or not.
-
-        A camera that sends faster than it is read for ``patience`` seconds has frames passed over.
-        """
+        """Open. ``alive`` is called at every decoded frame, whether it is selected or not; of a camera that
+        sends faster than it is read for ``patience`` seconds, frames are passed over."""
         self._source = source
         self._alive = alive
         self._patience = patience

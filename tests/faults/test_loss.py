@@ -62,7 +62,7 @@ def test_four_cameras_and_what_happens_to_three(media: Path, server: RtspServer,
         ]
         with Run(sources) as run:
             run.wait_for_state(LIVE, "healthy", "restarted", "frozen")
-            run.wait_for_results("healthy", 5)
+            run.wait_for_results("healthy", 30)  # in its first second only the newest frame waits
             run.results.clear()
             assert run.stream("late").state is CONNECTING
 
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_or_stops_costs_its_own_camera_a_moment(
         run.wait_for_results("a", 5)
         (pid,) = own_workers()
         assert run.pipeline.add(camera("b", other))
-        run.wait_for_results("b", 5)
+        run.wait_for_results("b", 30)  # in its first second only the newest frame waits
         run.results.clear()
         os.kill(pid, getattr(signal, name))
         run.wait_for_results("a", 5, epoch=1)
@@ -134,8 +134,9 @@ def test_reconnecting_leaves_nothing_behind(tmp_path: Path) -> None:
         run.wait(lambda: run.stream("cam").reconnects >= 5, "reconnects")
         before = resources()
         run.wait(lambda: run.stream("cam").reconnects >= 60, "reconnects")
-        # Between two openings there may be a ring, a socket's message and a frame more or less.
-        run.wait(lambda: resources() == before, f"{before}, but {resources()}")
+        after = resources()
+    # In the midst of an opening there may be a ring and its descriptors more or less.
+    assert all(after[name] <= before[name] + 3 for name in before), (before, after)
 
 
 @pytest.mark.parametrize(
