@@ -9,7 +9,7 @@ from streamseg.cli import main
 from tests.training.test_loop import draw_data, make_config
 
 
-@pytest.mark.parametrize("command", ["run", "subscribe", "train", "eval", "models"])
+@pytest.mark.parametrize("command", ["run", "subscribe", "train", "eval", "convert", "export", "models"])
 def test_help_is_complete_and_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out

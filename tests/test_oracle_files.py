@@ -7,7 +7,7 @@ from tests.oracle import Oracle, all_names, kind, names_of
 
 @pytest.mark.parametrize("name", all_names())
 def test_oracle_file_is_of_a_known_kind(name: str) -> None:
-    assert kind(Oracle(name)) in {"head", "detector", "targets", "boundary"}
+    assert kind(Oracle(name)) is not None, f"{name}.npz: the tests do not know what to do with it"
 
 
 def test_oracle_files_are_there() -> None:

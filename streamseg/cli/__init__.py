@@ -1,4 +1,4 @@
-"""The command line: ``streamseg run``, ``subscribe``, ``train``, ``eval``, ``models``."""
+"""The command line: ``streamseg run``, ``train``, ``export`` and the others."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import data, run, subscribe
+from streamseg.cli import convert, data, export, run, subscribe
 from streamseg.errors import StreamsegError
 
 
@@ -16,7 +16,15 @@ def program() -> None:
     """Segment every object in cameras and recorded video with SOLO, and hand the masks on."""
 
 
-for _command in (run.run, subscribe.subscribe, data.train, data.evaluate, data.models):
+for _command in (
+    run.run,
+    subscribe.subscribe,
+    data.train,
+    data.evaluate,
+    convert.convert,
+    export.export,
+    data.models,
+):
     program.add_command(_command)
 
 

@@ -72,21 +72,21 @@ def _score(
 
 @click.command("models", epilog=MODELS_EXAMPLE)
 def models() -> None:
-    """List the bundled weights and the architectures."""
+    """List the bundled weights, the published models and what models are made of."""
     from typing import get_args
 
-    from streamseg.models.spec import BackboneName, ModelSpec
+    from streamseg.cli.summary import summary
+    from streamseg.models.official import count_parameters, official_models, read_model
+    from streamseg.models.spec import Architecture, BackboneName
     from streamseg.models.weights import bundled_weights, read_spec
 
     sys.stdout.write("bundled weights:\n")
     for name, path in bundled_weights().items():
-        spec = read_spec(path)
-        height, width = spec.input.canvas or (spec.input.short_side, spec.input.long_side)
-        size = path.stat().st_size / 1e6
-        sys.stdout.write(
-            f"  {name}: {spec.architecture}, {spec.backbone}, input {width}x{height}, {size:.1f} MB, "
-            f"classes {', '.join(spec.classes)}\n"
-        )
-    architectures = get_args(ModelSpec.model_fields["architecture"].annotation)
-    sys.stdout.write(f"architectures: {', '.join(architectures)}\n")
+        spec, size = read_spec(path), path.stat().st_size / 1e6
+        sys.stdout.write(f"  {name}: {summary(spec)}, {size:.1f} MB, classes {', '.join(spec.classes)}\n")
+    sys.stdout.write("published models (their checkpoints are read by streamseg convert):\n")
+    for name, path in official_models().items():
+        spec = read_model(path)
+        sys.stdout.write(f"  {name}: {summary(spec)}, {count_parameters(spec) / 1e6:.2f} M parameters\n")
+    sys.stdout.write(f"architectures: {', '.join(get_args(Architecture))}\n")
     sys.stdout.write(f"backbones: {', '.join(get_args(BackboneName))}\n")

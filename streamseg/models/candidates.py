@@ -51,23 +51,37 @@ def select_candidates(
     an image are kept, the most probable ones. ``class_ids`` restricts the choice to those classes.
     The whole batch costs one wait for the device, which finds how many pairs there are.
     """
-    scores = torch.cat([_cell_scores(logits) for logits in class_logits], dim=1)  # (B, cells, C)
-    batch, _, classes = scores.shape
-    eligible = scores > threshold
+    # Of every level only a bit per pair is kept: with 1,203 classes copies of the probabilities took more
+    # memory than the masks.
+    eligible = torch.cat([_eligible(logits, threshold) for logits in class_logits], dim=1)
+    batch, _, classes = eligible.shape
     if class_ids is not None:
-        unwanted = torch.ones(classes, dtype=torch.bool, device=scores.device)
+        unwanted = torch.ones(classes, dtype=torch.bool, device=eligible.device)
         unwanted[list(class_ids)] = False
         eligible.masked_fill_(unwanted, False)
     image, cell, class_id = eligible.nonzero(as_tuple=True)
-    grids = [logits.shape[-1] for logits in class_logits]
-    levels, rows_columns = _cell_table(grids, scores.device)
-    found = Candidates(levels[cell], rows_columns[cell], class_id, scores[image, cell, class_id], ())
-    return _split(found, image, batch=batch, levels=len(grids), limit=limit)
+    all_levels, all_cells = _cell_table([logits.shape[-1] for logits in class_logits], eligible.device)
+    levels, cells = all_levels[cell], all_cells[cell]
+    scores = _scores(class_logits, levels, image, class_id, cells)
+    found = Candidates(levels, cells, class_id, scores, ())
+    return _split(found, image, batch=batch, levels=len(class_logits), limit=limit)
 
 
-def _cell_scores(logits: Tensor) -> Tensor:
-    """(B, C, S, S) logits -> (B, S*S, C) probabilities after points NMS, float32."""
-    return points_nms(logits.float().sigmoid()).flatten(2).transpose(1, 2)
+def _eligible(logits: Tensor, threshold: float) -> Tensor:
+    """(B, C, S, S) logits -> (B, S*S, C) bool: a probability above the threshold that survives points NMS."""
+    kept = points_nms(logits.float().sigmoid()) > threshold
+    return kept.flatten(2).transpose(1, 2)
+
+
+def _scores(
+    class_logits: Sequence[Tensor], levels: Tensor, image: Tensor, class_id: Tensor, cells: Tensor
+) -> Tensor:
+    """Probabilities (N,) of N pairs; which of them lie on a level need not be known on the host."""
+    chosen = torch.zeros(len(levels), device=levels.device)
+    for level, logits in enumerate(class_logits):
+        rows, columns = cells.clamp(max=logits.shape[-1] - 1).unbind(dim=1)
+        chosen = torch.where(levels == level, logits[image, class_id, rows, columns].float(), chosen)
+    return chosen.sigmoid()
 
 
 def _split(found: Candidates, image: Tensor, *, batch: int, levels: int, limit: int) -> list[Candidates]:

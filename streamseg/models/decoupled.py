@@ -45,8 +45,8 @@ class DecoupledOutput:
         self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
     ) -> Tensor:
         """See :class:`~streamseg.models.head.HeadOutput`; the product comes after the resizing."""
-        soft_x = self.mask_x[level][image, columns].float().sigmoid()
-        soft_y = self.mask_y[level][image, rows].float().sigmoid()
+        soft_x = self.mask_x[level][image, columns].float().sigmoid_()  # in place: it is a copy already
+        soft_y = self.mask_y[level][image, rows].float().sigmoid_()
         if size is not None:
             soft_x, soft_y = resize(soft_x[None], size)[0], resize(soft_y[None], size)[0]
         return soft_x * soft_y

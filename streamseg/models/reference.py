@@ -1,13 +1,18 @@
-"""Checkpoints of the reference implementations: their tensor names, and the model these describe.
+"""The model that the tensors of a reference implementation's checkpoint describe.
 
-"mmdet" is mmdetection 2.x and 3.x, "authors" is the SOLO authors' repository (an mmdetection 1.0
-fork). Both name the same tensors differently; none needs transposing or re-ordering.
+What many tensors say is put to the vote among them, so that one wrong tensor does not pass for a
+model of another shape: it is then found when all are compared with that model.
 """
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
+from pydantic import ValidationError
+
+from streamseg.config import describe
 from streamseg.errors import WeightsError
 from streamseg.models.classes import COCO_CLASSES
 from streamseg.models.spec import (
@@ -21,169 +26,171 @@ from streamseg.models.spec import (
     ModelSpec,
 )
 
-_HEAD = {
-    # mmdet
-    "mask_convs": "mask_tower",
-    "mask_convs_x": "mask_tower_x",
-    "mask_convs_y": "mask_tower_y",
-    "kernel_convs": "kernel_tower",
-    "cls_convs": "class_tower",
-    "conv_mask_list": "mask_outputs",
-    "conv_mask_list_x": "mask_outputs_x",
-    "conv_mask_list_y": "mask_outputs_y",
-    "conv_kernel": "kernel_output",
-    "conv_cls": "class_output",
-    # authors
-    "ins_convs": "mask_tower",
-    "ins_convs_x": "mask_tower_x",
-    "ins_convs_y": "mask_tower_y",
-    "cate_convs": "class_tower",
-    "solo_ins_list": "mask_outputs",
-    "dsolo_ins_list_x": "mask_outputs_x",
-    "dsolo_ins_list_y": "mask_outputs_y",
-    "solo_kernel": "kernel_output",
-    "solo_cate": "class_output",
-    "dsolo_cate": "class_output",
-}
-_FEATURE_CONV = re.compile(r"convs_all_levels\.(\d+)\.conv(\d+)\.(.+)")
-_FEATURE_OUTPUT = re.compile(r"conv_pred\.(?:0\.)?(.+)")
-_NECK = re.compile(r"neck\.(lateral|fpn)_convs\.(\d+)\.conv\.(weight|bias)")
-
 GRIDS = (40, 36, 24, 16, 12)
 PYRAMID = (2, 3, 4, 5, 6)
 STRIDES = (8, 8, 16, 32, 32)
 SCALES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
 SCALES_512 = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
 SCALES_448 = ((1, 56), (28, 112), (56, 224), (112, 448), (224, 896))
+INPUT_512 = InputSpec(long_side=852, short_side=512)
+INPUT_448 = InputSpec(long_side=768, short_side=448)
 
-
-def head_name(key: str) -> str | None:
-    """Our name of a reference head's tensor, both without the prefix of the head; None: not one."""
-    key = key.removeprefix("mask_feature_head.")
-    if match := _FEATURE_CONV.fullmatch(key):
-        level, conv = int(match[1]), int(match[2])
-        # From the second branch on, an upsampling follows each convolution.
-        return f"mask_feature.branches.{level}.{2 * conv if level else conv}.{match[3]}"
-    if match := _FEATURE_OUTPUT.fullmatch(key):
-        return f"mask_feature.output.{match[1]}"
-    first, _, rest = key.partition(".")
-    return f"{_HEAD[first]}.{rest}" if first in _HEAD else None
-
-
-def detector_name(key: str) -> str | None:
-    """Our name of a tensor of a whole reference detector; None if it is not one."""
-    if match := _NECK.fullmatch(key):
-        kind = "lateral" if match[1] == "lateral" else "output"
-        return f"neck.{kind}_convs.{match[2]}.{match[3]}"
-    part, _, rest = key.partition(".")
-    if part in ("mask_head", "bbox_head", "mask_feat_head"):
-        name = head_name(rest)
-        return None if name is None else f"head.{name}"
-    if part == "backbone":
-        # Files of mmdetection 1.x keep the offsets' convolution beside the deformable one.
-        return key.replace(".conv2_offset.", ".conv2.conv_offset.")
-    return None
-
-
+Scales = Sequence[tuple[float, float]]
 Shapes = Mapping[str, Sequence[int]]
 """Shape of each tensor, by our names."""
 
+_RESNETS: dict[tuple[bool, int, int], BackboneName] = {
+    # (bottlenecks, blocks in layer3, groups)
+    (False, 2, 1): "resnet18",
+    (False, 6, 1): "resnet34",
+    (True, 6, 1): "resnet50",
+    (True, 23, 1): "resnet101",
+    (True, 23, 64): "resnext101_64x4d",
+}
 
-def infer_model(shapes: Shapes, *, classes: Sequence[str] | None = None) -> ModelSpec:
+
+_VERSIONS: dict[int, Literal[1, 2]] = {18: 1, 27: 2}
+"""Channels of offsets: two for each of the nine taps, in version 2 a weight besides."""
+
+
+class TensorError(WeightsError):
+    """A tensor is missing, or is not what the model needs; ``name`` is our name of it."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"tensor {name} {problem}")
+
+
+def infer_model(
+    shapes: Shapes, *, classes: Sequence[str] | None = None, stored: Sequence[str] | None = None
+) -> ModelSpec:
     """The model that the tensors of a whole detector belong to.
 
     What tensors cannot tell (input size, scale ranges, SOLOv2's grids) is that of the official model
-    of the same shape. ``classes`` defaults to COCO's names for 80 classes. Raises WeightsError if
-    tensors are missing that every model has.
+    of the same shape. The class names are ``classes``; else those ``stored`` in the file, if they are
+    as many as the model has; else COCO's for 80 classes, or ``class_0``, ``class_1``, ... Raises
+    TensorError for a tensor that every model has and this has not; WeightsError.
     """
-    try:
-        head_shapes = {k.removeprefix("head."): v for k, v in shapes.items() if k.startswith("head.")}
-        architecture, head = infer_head(head_shapes)
-        backbone = _backbone(shapes)
-        count = head_shapes["class_output.weight"][0]
-        fpn_channels = shapes["neck.output_convs.0.weight"][0]
-        width = shapes["backbone.conv1.weight"][0]
-    except KeyError as error:
-        raise WeightsError(f"tensor {error.args[0]} is missing") from error
-    light = head.shared_tower or (head.mask_feature is not None and head.channels < 512)
+    architecture, head = _whole_head(shapes)
     deformable = infer_deformable(shapes)
-    size = InputSpec()
-    if light:
-        small = head.mask_feature is not None and (deformable is None or deformable.head == "none")
-        size = InputSpec(long_side=768, short_side=448) if small else InputSpec(long_side=852, short_side=512)
-    return ModelSpec(
-        architecture=architecture,
-        backbone=backbone,
-        backbone_width=width,
-        deformable=deformable,
-        fpn_channels=fpn_channels,
-        head=head.model_copy(update={"levels": _levels([level.grid for level in head.levels], size)}),
-        classes=_class_names(count, classes),
-        input=size,
+    size, scales = _official_input(head, deformable)
+    count = _vote(
+        shapes,
+        "head.class_output.weight",
+        r"head\.class_output\.(weight|bias)",
+        prefer=len(classes or COCO_CLASSES),
     )
+    try:
+        return ModelSpec(
+            architecture=architecture,
+            backbone=_backbone(shapes),
+            backbone_width=_vote(shapes, "backbone.conv1.weight", r"backbone\.(conv1|bn1)\.\w+"),
+            deformable=deformable,
+            fpn_channels=_vote(shapes, "neck.output_convs.0.weight", r"neck\..*"),
+            head=head.model_copy(update={"levels": _levels([x.grid for x in head.levels], scales)}),
+            classes=_class_names(count, classes, stored),
+            input=size,
+        )
+    except ValidationError as error:
+        raise WeightsError(f"its tensors are of no model that can be built: {describe(error)}") from error
 
 
 def infer_head(shapes: Shapes, *, groups: int = 32) -> tuple[Architecture, HeadSpec]:
     """Architecture and head of tensors without the prefix ``head.``, with levels of 800 x 1333.
 
-    Raises KeyError for a tensor that every head has and this has not.
+    Raises TensorError for a tensor that every head has and this has not; WeightsError.
     """
-    inputs, channels = shapes["class_tower.0.conv.weight"][1], shapes["class_tower.0.gn.weight"][0]
-    architecture: Architecture = "decoupled_solo"
-    feature, branch, grids = None, "mask_tower", list(GRIDS)
-    if "kernel_output.weight" in shapes:
-        architecture, branch = "solov2", "kernel_tower"
-        feature = MaskFeatureSpec(
-            channels=shapes["mask_feature.branches.0.0.gn.weight"][0],
-            outputs=shapes["mask_feature.output.gn.weight"][0],
+    architecture = _architecture(shapes)
+    branch = _mask_branch(shapes, architecture)
+    try:
+        return architecture, HeadSpec(
+            channels=_vote(shapes, "class_tower.0.gn.weight", r"class_tower\.\d+\.(gn\.\w+|conv\.weight)"),
+            convs=_depth(shapes, branch),
+            class_convs=_depth(shapes, "class_tower"),
+            shared_tower=architecture == "decoupled_solo" and branch == "mask_tower",
+            mask_feature=_mask_feature(shapes) if architecture == "solov2" else None,
+            groups=groups,
+            coordinates=_inputs(shapes, branch) != _inputs(shapes, "class_tower"),
+            levels=_levels(_grids(shapes, architecture), SCALES),
         )
-    elif "mask_outputs.0.weight" in shapes:
-        architecture = "solo"
-        grids = [math.isqrt(n) for n in _output_channels(shapes, "mask_outputs")]
-    else:
-        grids = _output_channels(shapes, "mask_outputs_x")
-        branch = "mask_tower" if "mask_tower.0.conv.weight" in shapes else "mask_tower_x"
-    return architecture, HeadSpec(
-        channels=channels,
-        convs=_depth(shapes, branch),
-        class_convs=_depth(shapes, "class_tower"),
-        shared_tower=architecture == "decoupled_solo" and branch == "mask_tower",
-        mask_feature=feature,
-        groups=groups,
-        coordinates=shapes[f"{branch}.0.conv.weight"][1] > inputs,
-        levels=_levels(grids, InputSpec()),
-    )
+    except ValidationError as error:
+        raise WeightsError(f"its tensors are of no head that can be built: {describe(error)}") from error
 
 
 def infer_deformable(shapes: Shapes) -> DeformableSpec | None:
-    """Which convolutions are deformable; names with or without the prefix ``head.``."""
-    offsets = {name: shape[0] for name, shape in shapes.items() if name.endswith("conv_offset.weight")}
-    if not offsets:
+    """Which convolutions are deformable; names with or without the prefix ``head.``.
+
+    Raises TensorError if the number of offsets is that of no version.
+    """
+    names = [name for name in shapes if ".conv_offset." in name]
+    if not names:
         return None
-    towers = [name.removeprefix("head.") for name in offsets if "backbone." not in name]
+    towers = [name.removeprefix("head.") for name in names if not name.startswith("backbone.")]
     everywhere = any(name.startswith("class_tower.0.") for name in towers)
-    taps = {name: math.prod(shapes[name][2:]) for name in offsets}
-    versions = {offsets[name] // taps[name] - 1 for name in offsets}
-    return DeformableSpec.model_validate(
-        {
-            "version": versions.pop(),
-            "backbone": any(name.startswith("backbone.") for name in offsets),
-            "head": ("all" if everywhere else "last") if towers else "none",
-        }
+    channels = _vote(shapes, names[0], r"(backbone|(head\.)?\w+_tower)\..*\.conv_offset\.(weight|bias)")
+    if channels not in _VERSIONS:
+        raise TensorError(names[0], f"has {channels} channels, neither 18 (DCN) nor 27 (DCNv2)")
+    return DeformableSpec(
+        version=_VERSIONS[channels],
+        backbone=len(towers) < len(names),
+        head=("all" if everywhere else "last") if towers else "none",
     )
 
 
-def _output_channels(shapes: Shapes, name: str) -> list[int]:
-    levels = len([key for key in shapes if key.startswith(f"{name}.") and key.endswith(".weight")])
-    return [shapes[f"{name}.{level}.weight"][0] for level in range(levels)]
+def _whole_head(shapes: Shapes) -> tuple[Architecture, HeadSpec]:
+    try:
+        return infer_head({k.removeprefix("head."): v for k, v in shapes.items() if k.startswith("head.")})
+    except TensorError as error:
+        raise TensorError(f"head.{error.name}", error.problem) from error
 
 
-def _depth(shapes: Shapes, name: str) -> int:
-    return len([key for key in shapes if key.startswith(f"{name}.") and key.endswith(".gn.weight")])
+def _architecture(shapes: Shapes) -> Architecture:
+    if _any(shapes, "kernel_tower.") or _any(shapes, "kernel_output."):
+        return "solov2"
+    return "solo" if _any(shapes, "mask_outputs.") else "decoupled_solo"
 
 
-def _levels(grids: Sequence[int], size: InputSpec) -> tuple[LevelSpec, ...]:
-    scales = {800: SCALES, 512: SCALES_512, 448: SCALES_448}[size.short_side]
+def _mask_branch(shapes: Shapes, architecture: Architecture) -> str:
+    if architecture == "solov2":
+        return "kernel_tower"
+    return "mask_tower" if architecture == "solo" or _any(shapes, "mask_tower.") else "mask_tower_x"
+
+
+def _mask_feature(shapes: Shapes) -> MaskFeatureSpec:
+    return MaskFeatureSpec(
+        channels=_vote(shapes, "mask_feature.branches.0.0.gn.weight", r"mask_feature\.branches\..*\.gn\.\w+"),
+        outputs=_vote(
+            shapes, "mask_feature.output.gn.weight", r"mask_feature\.output\.gn\.\w+|kernel_output\.\w+"
+        ),
+    )
+
+
+def _grids(shapes: Shapes, architecture: Architecture) -> list[int]:
+    if architecture == "solov2":  # its tensors do not tell
+        return list(GRIDS)
+    if architecture == "solo":
+        return [math.isqrt(_outputs(shapes, "mask_outputs", i, prefer=s**2)) for i, s in enumerate(GRIDS)]
+    return [_outputs(shapes, "mask_outputs_[xy]", i, prefer=s) for i, s in enumerate(GRIDS)]
+
+
+def _outputs(shapes: Shapes, name: str, level: int, *, prefer: int) -> int:
+    example = f"{name.replace('[xy]', 'x')}.{level}.weight"
+    return _vote(shapes, example, rf"{name}\.{level}\.(weight|bias)", prefer=prefer)
+
+
+def _official_input(head: HeadSpec, deformable: DeformableSpec | None) -> tuple[InputSpec, Scales]:
+    """Input and scale ranges of the official model with such a head."""
+    if head.shared_tower:
+        return INPUT_512, SCALES_512
+    if head.mask_feature is None or head.channels >= 512:
+        return InputSpec(), SCALES
+    if deformable is None or deformable.head == "none":
+        return INPUT_448, SCALES_448
+    # mmdetection's model, with DCNv2, has the scale ranges of 512 but is tested at 448.
+    return INPUT_512 if deformable.version == 1 else INPUT_448, SCALES_512
+
+
+def _levels(grids: Sequence[int], scales: Scales) -> tuple[LevelSpec, ...]:
     return tuple(
         LevelSpec(pyramid=p, stride=s, grid=g, scale=r)
         for p, s, g, r in zip(PYRAMID, STRIDES, grids, scales, strict=True)
@@ -191,27 +198,59 @@ def _levels(grids: Sequence[int], size: InputSpec) -> tuple[LevelSpec, ...]:
 
 
 def _backbone(shapes: Shapes) -> BackboneName:
-    bottleneck = "backbone.layer1.0.conv3.weight" in shapes
-    blocks = len(
-        [key for key in shapes if key.startswith("backbone.layer3.") and key.endswith(".bn1.weight")]
-    )
-    middle = shapes["backbone.layer1.0.conv2.weight"]
-    if bottleneck and middle[0] // middle[1] == 64:
-        return "resnext101_64x4d"
-    names: dict[tuple[bool, int], BackboneName] = {
-        (False, 2): "resnet18",
-        (False, 6): "resnet34",
-        (True, 6): "resnet50",
-        (True, 23): "resnet101",
-    }
-    if (bottleneck, blocks) not in names:
-        raise WeightsError(f"the backbone has {blocks} blocks in layer3, which no supported ResNet has")
-    return names[bottleneck, blocks]
+    depth = _depth(shapes, "backbone.layer3", first="conv1.weight")
+    bottlenecks = any(name.startswith("backbone.layer") and ".conv3." in name for name in shapes)
+    middle = [s for n, s in shapes.items() if re.fullmatch(r"backbone\.layer1\.\d+\.conv2\.weight", n)]
+    # The second dimension is that of one group of channels.
+    grouped = [shape for shape in middle if len(shape) == 4 and shape[0] == 64 * shape[1]]
+    kind = (bottlenecks, depth, 64 if 2 * len(grouped) > len(middle) else 1)
+    if kind not in _RESNETS:
+        raise WeightsError(f"its backbone has {depth} blocks in layer3, which no supported ResNet has")
+    return _RESNETS[kind]
 
 
-def _class_names(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
+def _any(shapes: Shapes, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in shapes)
+
+
+def _vote(shapes: Shapes, name: str, pattern: str, *, prefer: int | None = None) -> int:
+    """The first dimension of most tensors that the pattern fits; ``prefer`` wins a tie.
+
+    Raises TensorError that ``name`` is missing if there is no such tensor.
+    """
+    votes = Counter(shape[0] for key, shape in shapes.items() if shape and re.fullmatch(pattern, key))
+    if not votes:
+        raise TensorError(name, "is missing")
+    return max(votes, key=lambda size: (votes[size], size == prefer))
+
+
+def _depth(shapes: Shapes, name: str, *, first: str = "conv.weight") -> int:
+    """How many entries a tower or stage has. Raises TensorError for the first that is missing."""
+    start = f"{name}."
+    numbers = [key.removeprefix(start).partition(".")[0] for key in shapes if key.startswith(start)]
+    places = {int(number) for number in numbers if number.isdecimal()}
+    gap = next(i for i in range(len(places) + 1) if i not in places)
+    if not places or gap <= max(places):
+        raise TensorError(f"{name}.{gap}.{first}", "is missing")
+    return gap
+
+
+def _inputs(shapes: Shapes, tower: str) -> int:
+    """Input channels of a tower."""
+    name = f"{tower}.0.conv.weight"
+    shape = shapes.get(name)
+    if shape is None:
+        raise TensorError(name, "is missing")
+    if len(shape) != 4:
+        raise TensorError(name, f"has shape {tuple(shape)}, not four dimensions")
+    return shape[1]
+
+
+def _class_names(count: int, given: Sequence[str] | None, stored: Sequence[str] | None) -> tuple[str, ...]:
     if given is not None:
         if len(given) != count:
             raise WeightsError(f"the model has {count} classes, {len(given)} names were given")
         return tuple(given)
+    if stored is not None and len(stored) == count:
+        return tuple(stored)
     return COCO_CLASSES if count == len(COCO_CLASSES) else tuple(f"class_{i}" for i in range(count))

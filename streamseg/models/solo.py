@@ -53,7 +53,7 @@ class SoloOutput:
         logits = F.conv2d(
             self.features[level][image : image + 1], self.weights[level][cells], self.biases[level][cells]
         )
-        soft = double(logits.float()).sigmoid()
+        soft = double(logits.float()).sigmoid_()
         return (soft if size is None else resize(soft, size))[0]
 
     def mask_tensors(self) -> list[Tensor]:

@@ -41,9 +41,10 @@ class SoloV2Output:
     ) -> Tensor:
         """See :class:`~streamseg.models.head.HeadOutput`: the dynamic 1x1 convolution."""
         kernels = self.kernels[level][image, :, rows, columns]  # (E, n)
-        feature = self.mask_feature[image]
-        logits = torch.einsum("en,ehw->nhw", kernels, feature)
-        soft = logits.float().sigmoid()
+        feature = self.mask_feature[image]  # (E, h, w)
+        # einsum would copy the feature and return the masks transposed when they are channels-last.
+        logits = (kernels.T @ feature.flatten(1)).unflatten(1, feature.shape[1:])
+        soft = logits.float().sigmoid_()
         return soft if size is None else resize(soft[None], size)[0]
 
     def mask_tensors(self) -> list[Tensor]:

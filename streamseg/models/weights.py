@@ -1,6 +1,7 @@
 """Self-describing weights files: tensors and a :class:`ModelSpec` in one safetensors file."""
 
 import json
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from streamseg.config import describe
-from streamseg.errors import WeightsError
+from streamseg.errors import OutputError, WeightsError
 from streamseg.models.detector import Detector
 from streamseg.models.spec import ModelSpec
 
@@ -35,13 +36,36 @@ def find_weights(name: str) -> Path:
 
 
 def save_weights(detector: Detector, path: Path, *, half: bool = False, notes: dict[str, str]) -> None:
-    """Write a detector; ``half`` stores fp16. ``notes`` go into the metadata beside the spec."""
+    """Write a detector; ``half`` stores fp16. ``notes`` go into the metadata beside the spec.
+
+    The file appears under its name when it is whole. Raises WeightsError for a value that fp16 cannot
+    hold, OutputError if the file cannot be written.
+    """
     state = {
-        name: (t.half() if half and t.is_floating_point() else t).contiguous().cpu()
-        for name, t in detector.state_dict().items()
+        name: (_half(path, name, tensor) if half and tensor.is_floating_point() else tensor)
+        .contiguous()
+        .cpu()
+        for name, tensor in detector.state_dict().items()
     }
     metadata = {"format": FORMAT, "spec": detector.spec.model_dump_json(), "notes": json.dumps(notes)}
-    save_file(state, path, metadata=metadata)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        save_file(state, partial, metadata=metadata)
+        partial.chmod(mode)  # safetensors leaves a file that only its owner can read
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OutputError(f"{path}: cannot be written ({error})") from error
+
+
+def _half(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    stored = tensor.half()
+    if stored.isinf().any() and not tensor.isinf().any():
+        raise WeightsError(f"{path}: tensor {name} holds {tensor.abs().max():.3g}, too large for fp16")
+    return stored
 
 
 def read_spec(path: Path) -> ModelSpec:

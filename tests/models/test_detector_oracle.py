@@ -10,11 +10,10 @@ from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
 from streamseg.masks.upsample import Geometry, enlarge
 from streamseg.models.backbones import freeze_backbone
 from streamseg.models.detector import Detector
-from streamseg.models.reference import detector_name
 from streamseg.models.spec import InputSpec, ModelSpec
 from streamseg.training.losses import Losses, solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
-from tests.oracle import Oracle, names_of
+from tests.oracle import Oracle, detector_name, names_of
 from tests.training.test_targets_oracle import pairs_per_cell
 
 Targets = list[list[LevelTargets]]

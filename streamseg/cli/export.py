@@ -1,0 +1,77 @@
+"""``streamseg export``."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from streamseg.errors import OutputError, UsageError
+
+EXAMPLE = "Example: streamseg export --weights demo demo.onnx"
+
+
+@click.command("export", epilog=EXAMPLE)
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.onnx")
+@click.option("--weights", default="demo", show_default=True, help="Bundled name or .safetensors file.")
+@click.option("--height", type=int, metavar="PIXELS", help="Fix the height of the canvas (with --width).")
+@click.option("--width", type=int, metavar="PIXELS", help="Fix the width of the canvas (with --height).")
+@click.option(
+    "--max-candidates",
+    type=int,
+    metavar="N",
+    help="Candidates that get a mask, the most probable ones; fewer are faster.  [default: the model's, 500]",
+)
+@click.option("--opset", type=int, default=20, show_default=True, help="Version of ONNX's operators.")
+def export(
+    *, out: Path, weights: str, height: int | None, width: int | None, max_candidates: int | None, opset: int
+) -> None:
+    """Write a model as an ONNX file, for ONNX Runtime and others.
+
+    The file takes the inputs images, (batch, height, width, 3) uint8 RGB, and sizes, (batch, 2) int64
+    height and width of the picture in the upper left corner of each canvas. Height and width may be any
+    multiples of 32 from 64 on, unless --height and --width fix them. It returns class_ids (batch,
+    instances), scores (batch, instances) after Matrix NMS, best first, and soft masks (batch, instances,
+    h, w). The file's metadata say the rest: class names, input size, thresholds, and what remains to be
+    done.
+    """
+    _require_packages()
+    from streamseg.models.export import export_onnx
+    from streamseg.models.weights import find_weights, load_detector
+    from streamseg.outputs.files import check_writable, keep_whole, partial_path
+
+    if out.suffix != ".onnx":
+        raise UsageError(f"{out}: the name must end in .onnx")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise UsageError(f"{out}: is a folder")
+    if (height is None) != (width is None):
+        raise UsageError("--height and --width belong together")
+    check_writable(out)
+    path = find_weights(weights)
+    model = export_onnx(
+        load_detector(path),
+        name=path.stem,
+        size=None if height is None or width is None else (height, width),
+        candidates=max_candidates,
+        opset=opset,
+    )
+    partial = partial_path(out)
+    try:
+        partial.write_bytes(model.SerializeToString())
+        keep_whole(partial, out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    shape = ", ".join(
+        d.dim_param or str(d.dim_value) for d in model.graph.input[0].type.tensor_type.shape.dim
+    )
+    size = out.stat().st_size / 1e6
+    sys.stdout.write(f"{out}: {size:.1f} MB, opset {opset}, images ({shape}) uint8 RGB\n")
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"export needs {' and '.join(missing)}: pip install 'streamseg[export]'")
