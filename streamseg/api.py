@@ -20,8 +20,8 @@ def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
 
     ``model`` are keys of the configuration's section ``model`` (``weights``, ``device``,
     ``precision``, ``score``, ``classes``, ``max_instances``). Results of several sources come
-    interleaved. Leaving the loop stops the run. Raises UsageError before the first frame, and the
-    first error of a source after the last result.
+    interleaved; cameras have no end and are waited for. Leaving the loop stops the run. Raises
+    UsageError before the first frame, and the first error of a source after the last result.
     """
     config = parse_config({"streams": [{"url": s} for s in sources], "model": model}, where="run()")
     memory = MemoryOutput()
@@ -56,7 +56,7 @@ def build_pipeline(
 ) -> Pipeline:
     """Open nothing yet but the weights. Raises UsageError for whatever in ``config`` cannot work."""
     sources = build_sources(config)
-    outputs = [_output(o, several=len(sources) > 1) for o in config.outputs]
+    outputs = [build_output(o, several=len(sources) > 1) for o in config.outputs]
     for output in outputs:
         output.check([source.id for source in sources])
     segmenter = Segmenter.load(
@@ -74,6 +74,7 @@ def build_pipeline(
         [*outputs, *extra_outputs],
         max_batch=config.batching.max_batch,
         max_wait=config.batching.max_wait_ms / 1000,
+        max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
         observe=observe,
     )
@@ -93,6 +94,8 @@ def build_sources(config: RunConfig) -> list[Source]:
             "start": stream.start,
             "end": stream.end,
             "stride": stream.stride,
+            "stalled_after": stream.stalled_after,
+            "reconnect_attempts": stream.reconnect_attempts,
         }
         if stream.id:
             sources.append(source_for(stream.url, stream_id=stream.id, **options))
@@ -103,7 +106,8 @@ def build_sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _output(config: OutputConfig, *, several: bool) -> Output:
+def build_output(config: OutputConfig, *, several: bool) -> Output:
+    """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
         case VideoConfig():
             return VideoOutput(config.path, several=several)

@@ -33,6 +33,10 @@ class StreamConfig(_Config):
     end: Annotated[float, Field(gt=0)] | None = None
     stride: Annotated[int, Field(ge=1)] = 1
     """Every Nth frame."""
+    stalled_after: Annotated[float, Field(gt=0)] | None = None
+    """Live sources only, like ``reconnect_attempts``: seconds without a frame; None for 5, HLS 30."""
+    reconnect_attempts: Annotated[int, Field(ge=0)] | None = None
+    """New attempts in a row that may fail before the stream is given up; None for any number."""
 
 
 class ModelConfig(_Config):
@@ -52,6 +56,8 @@ class BatchingConfig(_Config):
 
     max_batch: Annotated[int, Field(ge=1, le=256)] = 8
     max_wait_ms: Annotated[float, Field(ge=0)] = 20.0
+    max_age_ms: Annotated[float, Field(gt=0)] = 500.0
+    """Live frames that are older when their batch is formed are dropped and counted as ``late``."""
 
 
 class TrackingConfig(_Config):

@@ -12,107 +12,77 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from streamseg.batching import Batcher
-from streamseg.errors import OutputError, StreamsegError
-from streamseg.inference.segmenter import Segmenter, Submitted
+from streamseg.errors import StreamsegError
+from streamseg.fanout import Outputs
 from streamseg.masks.result import frame_result
-from streamseg.outputs import OutputQueue
-from streamseg.sources import Source, SourceReader
-from streamseg.tracking import Tracker
+from streamseg.pacing import Pace
+from streamseg.sources import Retry, Source, SourceReader, Timing
+from streamseg.summary import StreamSummary, Summary
+from streamseg.tracking import Trackers
 from streamseg.types import (
     Frame,
     FrameBatch,
     FrameResult,
     FramesDropped,
     Instances,
+    Model,
     Output,
     SourceEvent,
-    StreamEnded,
+    StreamChanged,
     StreamInfo,
+    StreamState,
 )
 
 logger = logging.getLogger(__name__)
 
-_STUCK_SECONDS = 12.0
-"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 10 s."""
-
-
-@dataclass(slots=True)
-class StreamSummary:
-    """What became of one stream."""
-
-    info: StreamInfo | None = None
-    """Its last opening; None if it never opened."""
-    received: int = 0
-    results: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Frames of a live stream that were not processed, by reason."""
-    error: StreamsegError | None = None
-    ended: bool = False
-    closed: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Frames on their way through the pipeline."""
-        return self.received - self.results - self.dropped["superseded"]
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did."""
-
-    streams: dict[str, StreamSummary]
-    labels: Counter[str] = field(default_factory=Counter)
-    """Instances by class name, over all frames."""
-    seconds: float = 0.0
-    output_errors: list[OutputError | StreamsegError] = field(default_factory=list)
-
-    @property
-    def frames(self) -> int:
-        """Frames with a result."""
-        return sum(s.results for s in self.streams.values())
-
-    @property
-    def errors(self) -> list[StreamsegError]:
-        """Everything that went wrong, sources first."""
-        return [s.error for s in self.streams.values() if s.error is not None] + self.output_errors
-
 
 class Pipeline:
-    """One run over some sources."""
+    """One run over some sources, which may change while it goes on."""
 
     def __init__(
         self,
         sources: Sequence[Source],
-        segmenter: Segmenter,
+        segmenter: Model,
         outputs: Sequence[Output],
         *,
         max_batch: int = 8,
         max_wait: float = 0.02,
+        max_age: float = 0.5,
         track: bool = True,
         observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
+        timing: Timing | None = None,
+        retry: Retry | None = None,
     ) -> None:
-        """``max_wait`` in seconds; ``observe`` hears of every opening and result, on our threads."""
-        self._segmenter, self._track, self._observe = segmenter, track, observe
+        """Prepare; nothing is opened yet.
+
+        ``max_wait`` and ``max_age`` are in seconds: how long a frame waits for others to share its batch,
+        how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
+        result, on our threads. ``timing`` and ``retry`` are for the sources.
+        """
+        self._segmenter, self._observe = segmenter, observe
         self._lock = threading.Lock()
         self._first_error: BaseException | None = None
+        self._all_closed = False
+        self._sources = list(sources)
         self.summary = Summary({source.id: StreamSummary() for source in sources})
-        self._trackers: dict[str, tuple[int, Tracker]] = {}
-        self._outputs = [OutputQueue(output, on_error=self._output_failed) for output in outputs]
+        self._trackers = Trackers(enabled=track)
+        self._outputs = Outputs(outputs, on_error=self._output_failed)
         self._batcher = Batcher(
             max_batch=max_batch,
             max_wait=max_wait,
+            max_age=max_age,
             group=lambda frame: segmenter.canvas(frame.height, frame.width),
             on_drop=self._on_drop,
         )
-        # Two batches may wait beside the one in the network: enough that no stage starves.
-        self._reader = SourceReader(sources, emit=self._on_event, slots=2 * max_batch + 4)
-        self._submitted: queue.Queue[tuple[FrameBatch, Submitted] | None] = queue.Queue(maxsize=1)
+        self._pace = Pace()
+        slots = 2 * max_batch + 4  # two batches may wait beside the one in the network: no stage starves
+        self._reader = SourceReader(sources, emit=self._on_event, slots=slots, timing=timing, retry=retry)
+        self._submitted: queue.Queue[tuple[FrameBatch, Any] | None] = queue.Queue(maxsize=1)
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage,), name=stage.__name__)
             for stage in (self._run_model, self._run_collector)
@@ -121,9 +91,8 @@ class Pipeline:
 
     def __enter__(self) -> Pipeline:
         self._started = time.monotonic()
-        for output in self._outputs:
-            for stream in self.summary.streams:
-                output.report(stream, state="connecting")
+        for source in self._sources:
+            self._announce(source)
         for thread in self._threads:
             thread.start()
         self._reader.start()
@@ -151,17 +120,44 @@ class Pipeline:
         """Ask the sources to end; what was decoded is still processed. Safe in any thread."""
         self._reader.stop()
 
+    def add(self, source: Source) -> bool:
+        """Read one more source; False when the run is about to end. Any thread.
+
+        Raises ValueError if the id is in use; it may be one that has ended in this run.
+        """
+        with self._lock:
+            if self._all_closed:
+                return False
+            stream = self.summary.streams.setdefault(source.id, StreamSummary(closed=True))
+            if not stream.closed:
+                raise ValueError(f"stream {source.id} is still being read")
+            stream.ended = stream.closed = False
+            stream.error = None
+        self._announce(source)
+        if self._reader.add(source):
+            return True
+        self._ended(StreamChanged(source.id, StreamState.ENDED))
+        return False
+
+    def remove(self, stream: str) -> None:
+        """End a stream; what was decoded of it is still processed, its files are finished. Any thread."""
+        self._reader.remove(stream)
+
+    def replace(self, source: Source) -> None:
+        """Go on with other settings for the camera of the same id, as after a reconnect. Any thread."""
+        self._announce(source)
+        self._reader.replace(source)
+
+    def _announce(self, source: Source) -> None:
+        self._outputs.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
+
     def _finish(self, *, abort: bool) -> None:
         for thread in self._threads:
             thread.join()
         self._reader.close()
-        for output in self._outputs:
-            if abort:
-                output.abort()
-            else:
-                output.finish(timeout=_STUCK_SECONDS)
-            for stream, count in output.dropped.items():
-                self.summary.streams[stream].dropped[f"by {output.name}"] += count
+        self._outputs.finish(abort=abort)
+        for output, stream, count in self._outputs.dropped():
+            self.summary.streams[stream].dropped[f"by {output}"] += count
         self.summary.seconds = time.monotonic() - self._started
 
     # Source events, on the reader's thread.
@@ -176,31 +172,46 @@ class Pipeline:
                 self._opened(event)
             case FramesDropped():
                 self._on_drop(event)
-            case StreamEnded():
-                self._ended(event)
+            case StreamChanged():
+                self._changed(event)
 
     def _opened(self, info: StreamInfo) -> None:
         with self._lock:
             self.summary.streams[info.stream].info = info
-        for output in self._outputs:
-            output.open(info)
+        self._outputs.open(info)
         self._observe(info)
         self._batcher.open(info.stream, info.policy)
 
     def _on_drop(self, event: FramesDropped) -> None:
+        """Count; the batcher's drops come on its threads."""
         with self._lock:
-            dropped = self.summary.streams[event.stream].dropped
-            dropped[event.reason] += event.count
-        for output in self._outputs:
-            output.report(event.stream, dropped=dropped.total())
+            self.summary.streams[event.stream].dropped[event.reason] += event.count
+        self._report_drops(event.stream)
+        self._close_if_done(event.stream)
 
-    def _ended(self, event: StreamEnded) -> None:
+    def _report_drops(self, name: str) -> None:
+        with self._lock:
+            before = self.summary.streams[name].dropped.total()
+        self._outputs.report_drops(name, before)
+
+    def _changed(self, event: StreamChanged) -> None:
         with self._lock:
             stream = self.summary.streams[event.stream]
-            stream.ended, stream.error = True, event.error
+            stream.state, stream.reconnects = event.state, event.reconnects
+        self._outputs.report(event.stream, reconnects=event.reconnects, error=str(event.error or ""))
+        if event.over:
+            self._ended(event)
+        else:
+            self._outputs.report(event.stream, state=event.state.value)
+
+    def _ended(self, event: StreamChanged) -> None:
+        with self._lock:
+            stream = self.summary.streams[event.stream]
+            stream.state, stream.ended = event.state, True
+            stream.error = event.error if event.state is StreamState.FAILED else None
             others_go_on = not all(s.ended for s in self.summary.streams.values())
-        if event.error is not None and others_go_on:  # at the end the summary says it
-            logger.error("%s", event.error)
+        if stream.error is not None and others_go_on:  # at the end the summary says it
+            logger.error("%s", stream.error)
         self._batcher.end(event.stream)
         self._close_if_done(event.stream)
 
@@ -211,12 +222,10 @@ class Pipeline:
             if stream.closed or not stream.ended or stream.waiting:
                 return
             stream.closed = True
-            all_closed = all(s.closed for s in self.summary.streams.values())
-        for output in self._outputs:
-            if stream.error is not None:
-                output.report(name, state="failed", error=str(stream.error))
-            output.close(name, complete=stream.error is None)
-        self._trackers.pop(name, None)
+            self._all_closed = all_closed = all(s.closed for s in self.summary.streams.values())
+        self._outputs.report(name, state=stream.state.value)
+        self._outputs.close(name, complete=stream.error is None)
+        self._trackers.forget(name)
         if all_closed:
             self._batcher.close()
 
@@ -224,38 +233,37 @@ class Pipeline:
 
     def _run_model(self) -> None:
         try:
-            while (batch := self._batcher.next()) is not None:
+            while (batch := self._next_batch()) is not None:
+                began = time.monotonic()
                 submitted = self._segmenter.submit([frame.pixels for frame in batch.frames])
+                self._pace.submitted(len(batch.frames), time.monotonic() - began)
                 self._submitted.put((batch, submitted))
-                # Held while we wait for the next one, they could be the very slots its frames need.
-                del batch, submitted
+                del batch, submitted  # held while we wait, they could be the very slots the next one needs
         finally:
             self._submitted.put(None)
+
+    def _next_batch(self) -> FrameBatch | None:
+        if self._batcher.serves_live:  # results of recordings may be as old as they like
+            self._pace.wait()
+        return self._batcher.next()
 
     # The collector's thread.
 
     def _run_collector(self) -> None:
         while (work := self._submitted.get()) is not None:
             batch, submitted = work
-            for frame, instances in zip(batch.frames, self._segmenter.collect(submitted), strict=True):
-                self._deliver(frame, self._tracked(frame, instances))
-            # The frames' ring slots go back as soon as nothing refers to them.
-            del work, batch, submitted, frame, instances
-
-    def _tracked(self, frame: Frame, instances: Instances) -> Instances:
-        if not self._track:
-            return instances
-        epoch, tracker = self._trackers.get(frame.stream, (-1, None))
-        if tracker is None or epoch != frame.epoch:
-            info = self.summary.streams[frame.stream].info
-            tracker = Tracker(fps=info.fps if info else None)
-            self._trackers[frame.stream] = frame.epoch, tracker
-        return tracker.update(instances, time=frame.pts)
+            found = self._segmenter.collect(submitted)
+            self._pace.finished()
+            for frame, instances in zip(batch.frames, found, strict=True):
+                info = self.summary.streams[frame.stream].info
+                self._deliver(frame, self._trackers.update(frame, instances, info))
+            del work, batch, submitted, found, frame, instances  # the frames' ring slots go back
 
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())
-        for output in self._outputs:
-            output.put(result, frame, instances)
+        self._outputs.put(result, frame, instances)
+        if self._outputs.dropped_any:
+            self._report_drops(frame.stream)
         self._observe(result)
         with self._lock:
             self.summary.streams[frame.stream].results += 1
@@ -273,6 +281,7 @@ class Pipeline:
                 self._first_error = self._first_error or error
             self._reader.stop()
             self._batcher.close()
+            self._pace.open()
             self._drain()
 
     def _drain(self) -> None:
@@ -287,6 +296,5 @@ class Pipeline:
             running = not all(s.closed for s in self.summary.streams.values())
         if running:  # at the end the summary says it
             logger.error("%s", error)
-        if all_failed:
-            # Nobody is left to take a result.
+        if all_failed:  # nobody is left to take a result
             self._reader.stop()

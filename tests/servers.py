@@ -7,6 +7,7 @@ import functools
 import http.server
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import sysconfig
@@ -69,6 +70,11 @@ class RtspServer:
         assert self._process is not None, "the server is not running"
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Go on after :meth:`freeze`."""
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(signal.SIGCONT)
+
 
 @contextlib.contextmanager
 def rtsp_server(folder: Path) -> Iterator[RtspServer]:
@@ -109,3 +115,51 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+class RefusingServer(socketserver.ThreadingTCPServer):
+    """A camera that answers every DESCRIBE with the same RTSP status line."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Refusal)
+        self.answer = answer
+        self.attempts = 0
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _Refusal(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        """Answer one client's requests."""
+        assert isinstance(self.server, RefusingServer)
+        self.server.attempts += 1
+        with contextlib.suppress(ConnectionError):
+            while lines := self._request():
+                sequence = next(line for line in lines if line.lower().startswith("cseq"))
+                status = "200 OK" if lines[0].startswith("OPTIONS") else self.server.answer
+                more = 'WWW-Authenticate: Basic realm="camera"'
+                self.wfile.write(f"RTSP/1.0 {status}\r\n{sequence}\r\n{more}\r\n\r\n".encode())
+
+    def _request(self) -> list[str]:
+        lines = []
+        while (line := self.rfile.readline().decode().strip()) != "":
+            lines.append(line)
+        return lines
+
+
+@contextlib.contextmanager
+def refusing_server(answer: str) -> Iterator[RefusingServer]:
+    """A running RTSP server that lets nobody in, ``answer`` being e.g. ``401 Unauthorized``."""
+    with RefusingServer(answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamseg.cli.logs import configure_logging
+from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.pipeline import Pipeline, Summary
+    from streamseg.pipeline import Pipeline
+    from streamseg.summary import Summary
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)
@@ -44,6 +46,12 @@ logger = logging.getLogger(__name__)
 @click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
 @click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
 @click.option("--track/--no-track", default=None, help="Stable ids through time.  [default: track]")
+@click.option(
+    "--reconnect-attempts",
+    type=int,
+    metavar="N",
+    help="Cameras: give up after so many new attempts in a row.  [default: never]",
+)
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
@@ -70,19 +78,24 @@ def run(
     Exit codes: 0 done, 1 the run failed, 2 wrong usage, config or weights, 130 and 143 interrupted.
     """
     configure_logging(log_level, as_json=log_json)
-    content = read_config(config) if config else {}
-    _apply(content, sources, flags)
-    for assignment in assignments:
-        set_key(content, assignment)
-    where = str(config) if config else "command line"
-    return _run(parse_config(content, where=where), progress=not no_progress)
+
+    def load() -> RunConfig:
+        content = read_config(config) if config else {}
+        _apply(content, sources, flags)
+        for assignment in assignments:
+            set_key(content, assignment)
+        return parse_config(content, where=str(config) if config else "command line")
+
+    watcher = ConfigWatcher(config, load) if config else None
+    return _run(load(), watcher, progress=not no_progress)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    _override_streams(content, {key: flags[key] for key in ("start", "end", "stride")})
+    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    _override_streams(content, {key: flags[key] for key in of_streams})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
     model["classes"] = None if classes is None else [name.strip() for name in classes.split(",")]
@@ -131,10 +144,13 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, *, progress: bool) -> int:
+def _run(config: RunConfig, watcher: ConfigWatcher | None, *, progress: bool) -> int:
     stop = _StopOnSignal()
+    if watcher is not None:
+        _reload_on_signal(watcher)
     from streamseg.api import build_pipeline
     from streamseg.cli.progress import Progress
+    from streamseg.reload import Reloader
 
     if not config.outputs:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
@@ -142,7 +158,11 @@ def _run(config: RunConfig, *, progress: bool) -> int:
         pipeline = build_pipeline(config, observe=bar.observe)
         with pipeline:
             stop.pipeline = pipeline
+            if watcher is not None:
+                watcher.start(Reloader(config, pipeline))
             pipeline.join()
+            if watcher is not None:
+                watcher.stop()
     pipeline.raise_first_error()
     return _report(pipeline.summary, stop)
 
@@ -161,6 +181,13 @@ def _report(summary: Summary, stop: _StopOnSignal) -> int:
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if summary.errors else 0
+
+
+def _reload_on_signal(watcher: ConfigWatcher) -> None:
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        watcher.asked = True
+
+    signal.signal(signal.SIGHUP, ask)
 
 
 class _StopOnSignal:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 from av import Packet
@@ -13,7 +15,9 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.catchup import PATIENCE, CatchUp
 from streamseg.sources.complete import MICROSECONDS, Completeness
+from streamseg.sources.faults import ReadError, explain, refusal
 from streamseg.sources.source import Source
 
 SEEK_MARGINS = (0.5, 10.0)
@@ -27,36 +31,30 @@ LIVE_OPTIONS = {"analyzeduration": "500000"}
 analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
 
 
-class ReadError(Exception):
-    """A source cannot be opened or read on; the text says why, without path or URL."""
-
-
-def explain(error: Exception, *, live: bool = False) -> str:
-    """One line on what FFmpeg or the system said, without the path or URL that they put into it."""
-    if isinstance(error, (av.error.ExitError, TimeoutError)):
-        return "no data came in time"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, av.error.InvalidDataError):
-        return f"no usable video came ({text})" if live else f"not a readable video ({text})"
-    return str(text)
-
-
 class VideoReader:
     """An open source; a context manager. Raises ReadError when the source cannot be opened or read on."""
 
-    def __init__(self, source: Source, *, alive: Callable[[], None] = lambda: None) -> None:
-        """Open. ``alive`` is called at every decoded frame, whether it is selected or not."""
+    def __init__(
+        self, source: Source, *, alive: Callable[[], None] = lambda: None, patience: float = PATIENCE
+    ) -> None:
+        """Open. ``alive`` is called at every decoded frame, whether it is selected or not; of a camera that
+        sends faster than it is read for ``patience`` seconds, frames are passed over."""
         self._source = source
         self._alive = alive
+        self._patience = patience
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
         self._open()
 
     def _open(self) -> None:
+        live, began = self._source.live, time.monotonic()
         try:
             self._container = _open_container(self._source)
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error, live=self._source.live)) from None
+            if live and time.monotonic() - began >= self._source.open_timeout:
+                # FFmpeg calls it invalid data when a camera takes the connection and says nothing.
+                raise ReadError("no answer in time") from None
+            raise ReadError(explain(error, live=live), refusal(error) if live else None) from None
         try:
             self._stream = _video_stream(self._container, self._source)
         except ReadError:
@@ -69,6 +67,7 @@ class VideoReader:
         self._complete = Completeness(self._container, self._stream, from_start=from_start)
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
+        self._passed_over = 0
         self._bad_packets = 0
         self._packet_error = ""
 
@@ -141,7 +140,7 @@ class VideoReader:
         """
         if self._source.live:
             for index, (frame, ticks) in enumerate(self._frames()):
-                yield index, frame, ticks
+                yield index + self._passed_over, frame, ticks
             raise ReadError("the stream ended")
         reached_end = yield from self._part()
         self._check(whole=reached_end)
@@ -204,19 +203,31 @@ class VideoReader:
                     continue
                 yield frame, self._timer.ticks(frame)
 
-    def _packets(self) -> Iterator[Packet[Stream]]:
-        # Of a recording all streams are looked at: a long audio track explains a long duration.
-        wanted = (self._stream,) if self._source.live else tuple(self._container.streams)
+    def _packets(self) -> Iterator[Packet[Any]]:
         try:
-            for packet in self._container.demux(*wanted):
-                self._complete.watch(packet)
-                if packet.stream.index == self._stream.index and not self._is_useless(packet):
-                    yield packet
+            yield from self._live_packets() if self._source.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
             raise ReadError(explain(error, live=self._source.live)) from None
 
-    def _is_useless(self, packet: Packet[Stream]) -> bool:
-        return not self._source.live and self._complete.is_partial(packet)
+    def _recorded_packets(self) -> Iterator[Packet[Stream]]:
+        # All streams are looked at: a long audio track explains a long duration.
+        for packet in self._container.demux(*self._container.streams):
+            self._complete.watch(packet)
+            if packet.stream.index == self._stream.index and not self._complete.is_partial(packet):
+                yield packet
+
+    def _live_packets(self) -> Iterator[Packet[VideoStream]]:
+        # HLS comes in segments, each of which may be read in one go.
+        segments = self._container.format.name == "hls"
+        catch_up = CatchUp(patience=math.inf if segments else self._patience)
+        began = time.monotonic()
+        for packet in self._container.demux(self._stream):
+            if catch_up.wants(waited=time.monotonic() - began, is_keyframe=packet.is_keyframe):
+                yield packet
+            else:
+                self._passed_over += 1
+                self._alive()
+            began = time.monotonic()
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
         try:
@@ -264,8 +275,9 @@ def _open_container(source: Source) -> InputContainer:
     options = dict(LIVE_OPTIONS) if source.live else {}
     if source.url.lower().startswith("rtsp"):
         options["rtsp_transport"] = source.transport
-    # A read time-out fires after twice the value set.
-    timeout = (source.open_timeout, source.read_timeout / 2)
+    # A read time-out fires after twice the value set. The silence of a camera is the parent's to judge,
+    # who also sees a decoder that hangs; FFmpeg's time-out stands behind it.
+    timeout = (source.open_timeout, source.read_timeout / (1 if source.live else 2))
     return av.open(source.url, "r", options=options, timeout=timeout)
 
 

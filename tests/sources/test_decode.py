@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from streamseg.sources import Source
-from streamseg.sources.decode import ReadError, VideoReader
+from streamseg.sources.decode import VideoReader
+from streamseg.sources.faults import ReadError
 from streamseg.sources.picture import PictureWriter
 from tests.media import counter_picture, cut, read_counter, write_clip, write_sound
 
