@@ -14,22 +14,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from streamseg.batching import Batcher
-from streamseg.errors import OutputError, StreamsegError
-from streamseg.inference.segmenter import Segmenter, Submitted
+from streamseg.errors import StreamsegError
 from streamseg.masks.result import frame_result
 from streamseg.outputs import OutputQueue
 from streamseg.sources import Source, SourceReader
-from streamseg.tracking import Tracker
+from streamseg.stopping import BROKER_SECONDS, StopClock
+from streamseg.summary import GIVEN_UP, StreamSummary, Summary
+from streamseg.tracking import Trackers
 from streamseg.types import (
     Frame,
     FrameBatch,
+    FramePolicy,
     FrameResult,
+    FramesDamaged,
     FramesDropped,
     Instances,
+    Model,
     Output,
     SourceEvent,
     StreamEnded,
@@ -38,49 +42,8 @@ from streamseg.types import (
 
 logger = logging.getLogger(__name__)
 
-_STUCK_SECONDS = 12.0
-"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 10 s."""
-
-
-@dataclass(slots=True)
-class StreamSummary:
-    """What became of one stream."""
-
-    info: StreamInfo | None = None
-    """Its last opening; None if it never opened."""
-    received: int = 0
-    results: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Frames of a live stream that were not processed, by reason."""
-    error: StreamsegError | None = None
-    ended: bool = False
-    closed: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Frames on their way through the pipeline."""
-        return self.received - self.results - self.dropped["superseded"]
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did."""
-
-    streams: dict[str, StreamSummary]
-    labels: Counter[str] = field(default_factory=Counter)
-    """Instances by class name, over all frames."""
-    seconds: float = 0.0
-    output_errors: list[OutputError | StreamsegError] = field(default_factory=list)
-
-    @property
-    def frames(self) -> int:
-        """Frames with a result."""
-        return sum(s.results for s in self.streams.values())
-
-    @property
-    def errors(self) -> list[StreamsegError]:
-        """Everything that went wrong, sources first."""
-        return [s.error for s in self.streams.values() if s.error is not None] + self.output_errors
+_STUCK_SECONDS = 130.0
+"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 120 s."""
 
 
 class Pipeline:
@@ -89,20 +52,26 @@ class Pipeline:
     def __init__(
         self,
         sources: Sequence[Source],
-        segmenter: Segmenter,
+        segmenter: Model,
         outputs: Sequence[Output],
         *,
         max_batch: int = 8,
         max_wait: float = 0.02,
         track: bool = True,
         observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
+        known: Callable[[Frame], Instances | None] = lambda _: None,
     ) -> None:
-        """``max_wait`` in seconds; ``observe`` hears of every opening and result, on our threads."""
-        self._segmenter, self._track, self._observe = segmenter, track, observe
+        """``max_wait`` in seconds; ``observe`` hears of every opening and result, on our threads.
+
+        ``known`` is asked for each frame, in order, and may have its instances from an earlier run.
+        """
+        self._segmenter, self._observe = segmenter, observe
+        self._known = known
+        self._clock = StopClock()
         self._lock = threading.Lock()
         self._first_error: BaseException | None = None
         self.summary = Summary({source.id: StreamSummary() for source in sources})
-        self._trackers: dict[str, tuple[int, Tracker]] = {}
+        self._trackers = Trackers() if track else None
         self._outputs = [OutputQueue(output, on_error=self._output_failed) for output in outputs]
         self._batcher = Batcher(
             max_batch=max_batch,
@@ -112,7 +81,7 @@ class Pipeline:
         )
         # Two batches may wait beside the one in the network: enough that no stage starves.
         self._reader = SourceReader(sources, emit=self._on_event, slots=2 * max_batch + 4)
-        self._submitted: queue.Queue[tuple[FrameBatch, Submitted] | None] = queue.Queue(maxsize=1)
+        self._submitted: queue.Queue[tuple[FrameBatch, Any] | None] = queue.Queue(maxsize=1)
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage,), name=stage.__name__)
             for stage in (self._run_model, self._run_collector)
@@ -127,6 +96,8 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
         self._reader.start()
+        if not self.summary.streams:
+            self._batcher.close()
         return self
 
     def __exit__(
@@ -137,9 +108,12 @@ class Pipeline:
         self._finish(abort=kind is not None or self._first_error is not None)
 
     def join(self) -> None:
-        """Block until every source has ended and its last result stands in the outputs' queues."""
+        """Block until every source has ended and its last result stands in the outputs' queues.
+
+        After :meth:`stop` for a few seconds only.
+        """
         for thread in self._threads:
-            while thread.is_alive():
+            while thread.is_alive() and self._clock.may_compute:
                 thread.join(timeout=0.2)  # a bounded wait lets Python handle signals
 
     def raise_first_error(self) -> None:
@@ -147,19 +121,33 @@ class Pipeline:
         if self._first_error is not None:
             raise self._first_error
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the model is still at work on what was given up: the process may not end by itself."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def stop(self) -> None:
-        """Ask the sources to end; what was decoded is still processed. Safe in any thread."""
+        """Ask the sources to end, and all to be over within 10 s. Safe in any thread.
+
+        What was decoded is still processed, as far as there is time for it.
+        """
+        with self._lock:
+            self._clock.stop()
+            for stream in self.summary.streams.values():
+                stream.cut_short = stream.cut_short or not stream.ended
+        for output in self._outputs:
+            output.hurry(BROKER_SECONDS)
         self._reader.stop()
 
     def _finish(self, *, abort: bool) -> None:
-        for thread in self._threads:
-            thread.join()
+        self.join()
         self._reader.close()
+        self._give_up_rest()
         for output in self._outputs:
             if abort:
                 output.abort()
             else:
-                output.finish(timeout=_STUCK_SECONDS)
+                output.finish(_STUCK_SECONDS, deadline=self._clock.outputs_end)
             for stream, count in output.dropped.items():
                 self.summary.streams[stream].dropped[f"by {output.name}"] += count
         self.summary.seconds = time.monotonic() - self._started
@@ -171,11 +159,18 @@ class Pipeline:
             case Frame():
                 with self._lock:
                     self.summary.streams[event.stream].received += 1
-                self._batcher.put(event)
+                if (known := self._known(event)) is None:
+                    self._batcher.put(event)
+                else:
+                    self._deliver(event, self._tracked(event, known))
             case StreamInfo():
                 self._opened(event)
             case FramesDropped():
                 self._on_drop(event)
+            case FramesDamaged():
+                with self._lock:
+                    stream = self.summary.streams[event.stream]
+                    stream.lost, stream.concealed = event.lost, event.concealed
             case StreamEnded():
                 self._ended(event)
 
@@ -215,8 +210,10 @@ class Pipeline:
         for output in self._outputs:
             if stream.error is not None:
                 output.report(name, state="failed", error=str(stream.error))
-            output.close(name, complete=stream.error is None)
-        self._trackers.pop(name, None)
+            recorded = stream.info is not None and stream.info.policy is FramePolicy.EVERY_FRAME
+            output.close(name, complete=stream.error is None, cut_short=stream.cut_short and recorded)
+        if self._trackers is not None:
+            self._trackers.forget(name)
         if all_closed:
             self._batcher.close()
 
@@ -225,12 +222,26 @@ class Pipeline:
     def _run_model(self) -> None:
         try:
             while (batch := self._batcher.next()) is not None:
+                if not self._clock.may_submit:
+                    self._give_up(Counter(frame.stream for frame in batch.frames))
+                    continue
                 submitted = self._segmenter.submit([frame.pixels for frame in batch.frames])
                 self._submitted.put((batch, submitted))
                 # Held while we wait for the next one, they could be the very slots its frames need.
                 del batch, submitted
         finally:
             self._submitted.put(None)
+
+    def _give_up(self, frames: Counter[str]) -> None:
+        """Count frames, by stream, that there was no time for."""
+        for stream, count in frames.items():
+            self._on_drop(FramesDropped(stream, GIVEN_UP, count))
+            self._close_if_done(stream)
+
+    def _give_up_rest(self) -> None:
+        """What the model is still busy with when all should be over."""
+        if self.stuck:
+            self._give_up(Counter({name: s.waiting for name, s in self.summary.streams.items() if s.waiting}))
 
     # The collector's thread.
 
@@ -243,14 +254,9 @@ class Pipeline:
             del work, batch, submitted, frame, instances
 
     def _tracked(self, frame: Frame, instances: Instances) -> Instances:
-        if not self._track:
+        if self._trackers is None:
             return instances
-        epoch, tracker = self._trackers.get(frame.stream, (-1, None))
-        if tracker is None or epoch != frame.epoch:
-            info = self.summary.streams[frame.stream].info
-            tracker = Tracker(fps=info.fps if info else None)
-            self._trackers[frame.stream] = frame.epoch, tracker
-        return tracker.update(instances, time=frame.pts)
+        return self._trackers.update(frame, instances, self.summary.streams[frame.stream].info)
 
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())
@@ -283,10 +289,9 @@ class Pipeline:
     def _output_failed(self, error: StreamsegError) -> None:
         with self._lock:
             self.summary.output_errors.append(error)
-            all_failed = len(self.summary.output_errors) >= len(self._outputs)
-            running = not all(s.closed for s in self.summary.streams.values())
+            running = [name for name, s in self.summary.streams.items() if not s.closed]
         if running:  # at the end the summary says it
             logger.error("%s", error)
-        if all_failed:
+        if not any(output.takes(stream) for output in self._outputs for stream in running):
             # Nobody is left to take a result.
             self._reader.stop()

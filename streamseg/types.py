@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -109,6 +109,17 @@ class FramesDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class FramesDamaged:
+    """What was wrong inside a recording that was read on nevertheless; told once, before its end."""
+
+    stream: str
+    lost: int
+    """Frames that could not be decoded: they have no number and no result."""
+    concealed: int
+    """Frames that the decoder patched up: they have a result like any other."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """No more frames will come from this stream; ``error`` says why if that is not its proper end."""
 
@@ -116,7 +127,7 @@ class StreamEnded:
     error: RunError | None = None
 
 
-SourceEvent = StreamInfo | Frame | FramesDropped | StreamEnded
+SourceEvent = StreamInfo | Frame | FramesDropped | FramesDamaged | StreamEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +215,21 @@ class FrameResult(msgspec.Struct, frozen=True):
     model: str
     instances: tuple[InstanceResult, ...]
     """Best score first."""
+
+
+class Model(Protocol):
+    """What finds instances: :class:`streamseg.Segmenter`, or anything else that does."""
+
+    name: str
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Size at which a picture enters the network: pictures of one canvas make a batch."""
+
+    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+        """Start a batch of pictures, each (H, W, 3) uint8 RGB; the answer is for :meth:`collect`."""
+
+    def collect(self, submitted: Any) -> list[Instances]:
+        """Wait for a batch, in another thread: one Instances per picture."""
 
 
 class Output(Protocol):

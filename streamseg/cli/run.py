@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,8 @@ from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.pipeline import Pipeline, Summary
+    from streamseg.pipeline import Pipeline
+    from streamseg.summary import StreamSummary, Summary
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON.")
@@ -58,6 +61,7 @@ def run(
     sources: tuple[str, ...],
     config: Path | None,
     assignments: tuple[str, ...],
+    resume: bool,
     no_progress: bool,
     log_level: str,
     log_json: bool,
@@ -75,7 +79,7 @@ def run(
     for assignment in assignments:
         set_key(content, assignment)
     where = str(config) if config else "command line"
-    return _run(parse_config(content, where=where), progress=not no_progress)
+    return _run(parse_config(content, where=where), resume=resume, progress=not no_progress)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
@@ -131,7 +135,7 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, *, progress: bool) -> int:
+def _run(config: RunConfig, *, resume: bool, progress: bool) -> int:
     stop = _StopOnSignal()
     from streamseg.api import build_pipeline
     from streamseg.cli.progress import Progress
@@ -139,12 +143,15 @@ def _run(config: RunConfig, *, progress: bool) -> int:
     if not config.outputs:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
     with Progress(show=progress and sys.stderr.isatty()) as bar:
-        pipeline = build_pipeline(config, observe=bar.observe)
+        pipeline = build_pipeline(config, observe=bar.observe, resume=resume)
         with pipeline:
             stop.pipeline = pipeline
             pipeline.join()
     pipeline.raise_first_error()
-    return _report(pipeline.summary, stop)
+    code = _report(pipeline.summary, stop)
+    if pipeline.stuck:
+        os._exit(code)  # else Python would wait for the model
+    return code
 
 
 def _report(summary: Summary, stop: _StopOnSignal) -> int:
@@ -152,15 +159,25 @@ def _report(summary: Summary, stop: _StopOnSignal) -> int:
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.most_common()) or "none"
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     _say(f"{summary.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    if summary.finished_before:
+        _say(f"{summary.finished_before} files were finished before")
     for name, stream in summary.streams.items():
-        if stream.dropped:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in stream.dropped.items())
-            _say(f"{name}: dropped {reasons}")
+        for line in _remarks(stream):
+            _say(f"{name}: {line}")
     for error in summary.errors:
         _say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if summary.errors else 0
+
+
+def _remarks(stream: StreamSummary) -> Iterator[str]:
+    if stream.kept:
+        yield f"{stream.kept} results are from before"
+    if stream.dropped.total():
+        yield "dropped " + ", ".join(f"{n} {reason}" for reason, n in stream.dropped.items() if n)
+    if stream.concealed and not stream.lost:  # else the error says it
+        yield f"{stream.concealed} frames were damaged and patched up by the decoder"
 
 
 class _StopOnSignal:
@@ -178,7 +195,8 @@ class _StopOnSignal:
             os._exit(128 + number)
         self.signal = number
         _say("stopping: finishing what was decoded; once more to abort")
-        self.pipeline.stop()
+        # Not here: the main thread may hold the very lock that stopping takes.
+        threading.Thread(target=self.pipeline.stop, name="stop", daemon=True).start()
 
 
 def _say(line: str) -> None:

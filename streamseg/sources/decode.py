@@ -69,7 +69,10 @@ class VideoReader:
         self._complete = Completeness(self._container, self._stream, from_start=from_start)
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
-        self._bad_packets = 0
+        self.lost = 0
+        """Frames after the first one that could not be decoded."""
+        self.concealed = 0
+        """Frames that the decoder patched up, so that they came but are not as they were taken."""
         self._packet_error = ""
 
     def __enter__(self) -> VideoReader:
@@ -197,6 +200,7 @@ class VideoReader:
         for packet in self._packets():
             for frame in self._decode(packet):
                 self._decoded += 1
+                self.concealed += frame.is_corrupt
                 self.last_frame = frame
                 self._alive()
                 untimed = frame.pts is None and not self._timer.started
@@ -224,7 +228,7 @@ class VideoReader:
         except (av.FFmpegError, OSError) as error:
             # A recording often begins, and a camera always does, in the middle of a group of pictures.
             if self._decoded and not self._source.live:
-                self._bad_packets += 1
+                self.lost += 1
             self._packet_error = explain(error)
             return []
 
@@ -235,8 +239,6 @@ class VideoReader:
         missing = self._complete.missing() if whole else None
         if missing:
             raise ReadError(missing)
-        if self._bad_packets:
-            raise ReadError(f"{self._bad_packets} packets could not be decoded: {self._packet_error}")
 
 
 class _Timer:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from streamseg.errors import SourceError
-from streamseg.sources.messages import Alive, Decoded, Ended, FromWorker, Open, Opened, Release, Skipped
+from streamseg.sources.messages import Alive, Decoded, Ended, FromWorker, Harm, Open, Opened, Release, Skipped
 from streamseg.sources.process import WorkerProcess
 from streamseg.sources.returns import Returns
 from streamseg.sources.ring import RingReader
 from streamseg.sources.source import Source
 from streamseg.sources.timing import Retry, Timing
-from streamseg.types import EmitEvent, Frame, FramesDropped, StreamEnded, StreamInfo
+from streamseg.types import EmitEvent, Frame, FramesDamaged, FramesDropped, StreamEnded, StreamInfo
 
 MESSAGES_PER_TURN = 32
 """Taken from one worker before the others have theirs."""
@@ -146,6 +146,8 @@ class Lane:
             case Skipped(count=count, next_index=next_index):
                 reading.next_index = max(reading.next_index, next_index)
                 self._settings.emit(FramesDropped(reading.source.id, "busy", count))
+            case Harm(lost=lost, concealed=concealed):
+                self._settings.emit(FramesDamaged(reading.source.id, lost, concealed))
             case Ended(error=error):
                 self._over(reading, error)
             case Alive() | Opened():

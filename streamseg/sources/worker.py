@@ -26,6 +26,7 @@ from streamseg.sources.messages import (
     Ended,
     FromParent,
     FromWorker,
+    Harm,
     Open,
     Opened,
     Release,
@@ -126,6 +127,8 @@ class Worker:
         finally:
             if delivery is not None:
                 delivery.report_skipped()
+            if not job.source.live and (reader.lost or reader.concealed):
+                self.send(Harm(job.job, reader.lost, reader.concealed))
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""

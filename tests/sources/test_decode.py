@@ -183,16 +183,30 @@ def test_a_long_last_picture_is_no_error(tmp_path: Path, ending: str) -> None:
     assert len(read(path)) == 4
 
 
-def test_a_damaged_file_gives_its_other_frames_and_an_error(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", frames=60, gop=10, bframes=0)
+def damage(path: Path, frame: int, *, keep: int = 0) -> None:
+    """Overwrite a frame of a clip but for its first ``keep`` bytes."""
     with av.open(str(path)) as container:
-        entry = list(container.streams.video[0].index_entries)[20]
+        entry = list(container.streams.video[0].index_entries)[frame]
     data = bytearray(path.read_bytes())
-    data[entry.pos : entry.pos + entry.size] = bytes([255]) * entry.size
+    data[entry.pos + keep : entry.pos + entry.size] = bytes([255]) * (entry.size - keep)
     path.write_bytes(data)
-    count, error = read_until_error(path)
-    assert count >= 45
-    assert "could not be decoded" in error
+
+
+def test_a_damaged_file_gives_its_other_frames_and_counts_what_is_lost(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=60, gop=10, bframes=0)
+    damage(path, 20)
+    with VideoReader(source(path)) as reader:
+        indexes = [index for index, *_ in reader.selected()]
+    assert (reader.lost, indexes) == (1, list(range(59)))
+
+
+def test_frames_that_the_decoder_patched_up_are_counted(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=60, gop=10, bframes=0)
+    damage(path, 25, keep=12)
+    with VideoReader(source(path)) as reader:
+        assert len(list(reader.selected())) == 60
+    assert reader.lost == 0
+    assert 1 <= reader.concealed < 10
 
 
 @pytest.mark.parametrize(
