@@ -5,9 +5,9 @@ import time
 
 BROKER_SECONDS = 4.0
 """For a broker that is down."""
-_SUBMIT_SECONDS = 5.0
+_SUBMIT_SECONDS = 6.0
 """For frames to go to the device; those that wait longer are given up."""
-_MODEL_SECONDS = 7.5
+_MODEL_SECONDS = 8.0
 """For the device to be done with them."""
 _OUTPUT_SECONDS = 9.0
 """For outputs to finish their files."""

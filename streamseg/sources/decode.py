@@ -14,12 +14,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamseg.sources.complete import MICROSECONDS, Completeness
+from streamseg.sources.losses import Losses
 from streamseg.sources.source import Source
 
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
 UNTIMED_AT_OPENING = 5
 """Frames of a live source passed over until the first timestamp is known (RTSP: one, before RTCP)."""
+MAX_PIXELS = 1 << 26
+"""In a picture: twice what 8K has. A damaged header can ask for any amount of memory."""
 TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
 """FFmpeg paints text files; nobody means that as a video."""
 LIVE_OPTIONS = {"analyzeduration": "500000"}
@@ -69,10 +72,7 @@ class VideoReader:
         self._complete = Completeness(self._container, self._stream, from_start=from_start)
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
-        self.lost = 0
-        """Frames after the first one that could not be decoded."""
-        self.concealed = 0
-        """Frames that the decoder patched up, so that they came but are not as they were taken."""
+        self.losses = Losses()
         self._packet_error = ""
 
     def __enter__(self) -> VideoReader:
@@ -200,7 +200,7 @@ class VideoReader:
         for packet in self._packets():
             for frame in self._decode(packet):
                 self._decoded += 1
-                self.concealed += frame.is_corrupt
+                self.losses.came(frame)
                 self.last_frame = frame
                 self._alive()
                 untimed = frame.pts is None and not self._timer.started
@@ -223,17 +223,19 @@ class VideoReader:
         return not self._source.live and self._complete.is_partial(packet)
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
+        if not self._source.live:
+            self.losses.sent(packet)
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except (av.FFmpegError, OSError) as error:
-            # A recording often begins, and a camera always does, in the middle of a group of pictures.
-            if self._decoded and not self._source.live:
-                self.lost += 1
+            self.losses.failed()
             self._packet_error = explain(error)
             return []
 
     def _check(self, *, whole: bool) -> None:
         """Raise ReadError if what was read of a recording is not all there is to it."""
+        if whole:
+            self.losses.ended()
         if not self._decoded:
             raise ReadError(f"no picture could be decoded: {self._packet_error or 'the file holds none'}")
         missing = self._complete.missing() if whole else None
@@ -279,6 +281,12 @@ def _video_stream(container: InputContainer, source: Source) -> VideoStream:
         or stream.codec_context.name in TEXT_ART
     ):
         raise ReadError("there is no video in it")
+    size = (stream.codec_context.width, stream.codec_context.height)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ReadError(
+            f"its pictures of {size[0]}x{size[1]} are too large; up to {MAX_PIXELS >> 20} Mi pixels"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     if source.live:
         for other in container.streams:
             if other.index != stream.index:

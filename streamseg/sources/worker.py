@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import select
 import signal
 import sys
@@ -45,6 +46,8 @@ MAX_ERROR = 1000
 """Characters of an unforeseen error's text that are handed on."""
 SKIPPED_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
+MAX_MEMORY = 4 << 30
+"""Bytes a worker may ask for: a file that makes FFmpeg want more shall not cost the others theirs."""
 
 
 class Worker:
@@ -127,8 +130,9 @@ class Worker:
         finally:
             if delivery is not None:
                 delivery.report_skipped()
-            if not job.source.live and (reader.lost or reader.concealed):
-                self.send(Harm(job.job, reader.lost, reader.concealed))
+            losses = reader.losses
+            if not job.source.live and (losses.lost or losses.concealed):
+                self.send(Harm(job.job, losses.lost, losses.concealed))
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
@@ -210,6 +214,7 @@ def main(socket_fd: str, parent_pid: str) -> None:
     # A Ctrl-C or a service manager's SIGTERM reaches the whole group; what to do is the parent's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     worker = Worker(worker_channel(int(socket_fd)))
     threading.Thread(target=_watch_parent, args=(int(parent_pid),), daemon=True).start()
     threading.Thread(target=worker.listen, daemon=True).start()
