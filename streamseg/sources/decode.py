@@ -284,7 +284,7 @@ def _video_stream(container: InputContainer, source: Source) -> VideoStream:
     size = (stream.codec_context.width, stream.codec_context.height)
     if size[0] * size[1] > MAX_PIXELS:
         raise ReadError(
-            f"its pictures of {size[0]}x{size[1]} are too large; up to {MAX_PIXELS >> 20} Mi pixels"
+            f"pictures of {size[0]}x{size[1]} are too large, at most {MAX_PIXELS >> 20} Mi pixels"
         )
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     if source.live:

@@ -214,7 +214,9 @@ def main(socket_fd: str, parent_pid: str) -> None:
     # A Ctrl-C or a service manager's SIGTERM reaches the whole group; what to do is the parent's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MAX_MEMORY if most == resource.RLIM_INFINITY else min(MAX_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
     worker = Worker(worker_channel(int(socket_fd)))
     threading.Thread(target=_watch_parent, args=(int(parent_pid),), daemon=True).start()
     threading.Thread(target=worker.listen, daemon=True).start()
