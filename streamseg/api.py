@@ -7,10 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from streamseg.config import (
-    ModelConfig,
     NdjsonConfig,
     OutputConfig,
     RedisConfig,
@@ -18,13 +15,13 @@ from streamseg.config import (
     VideoConfig,
     parse_config,
 )
-from streamseg.errors import RunError, UsageError
-from streamseg.inference import BatchHalver, Segmenter
+from streamseg.errors import UsageError
+from streamseg.inference import BatchHalver
 from streamseg.outputs import MemoryOutput, NdjsonOutput, RedisOutput, VideoOutput
 from streamseg.pipeline import Pipeline
 from streamseg.resume import Resumption, check_resumable, take_over
 from streamseg.sources import Source, resolve_sources, source_for
-from streamseg.types import FrameResult, Model, Output, StreamInfo
+from streamseg.types import FrameResult, Output, StreamInfo
 
 
 def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
@@ -67,9 +64,10 @@ def build_pipeline(
     observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
     resume: bool = False,
 ) -> Pipeline:
-    """Open nothing yet but the weights. Raises UsageError for whatever in ``config`` cannot work.
+    """Open nothing yet but the weights.
 
-    With ``resume`` go on where an interrupted run over the same files stopped.
+    With ``resume`` go on where an interrupted run over the same files stopped. Raises UsageError for
+    whatever in ``config`` cannot work, and RunError if the device has no room for the model.
     """
     sources = build_sources(config)
     outputs = [_output(o, several=len(sources) > 1) for o in config.outputs]
@@ -78,7 +76,7 @@ def build_pipeline(
     check_files_differ(sources, outputs)
     for output in outputs:
         output.check([source.id for source in sources])
-    model = _load_model(config.model)
+    model = BatchHalver.load(config.model.weights, **config.model.model_dump(exclude={"weights"}))
     rest = take_over(sources, outputs, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
@@ -94,17 +92,6 @@ def build_pipeline(
     for stream, kept in rest.kept.items():
         pipeline.summary.streams[stream].kept = kept.lines
     return pipeline
-
-
-def _load_model(config: ModelConfig) -> Model:
-    """Load the weights and run once. Raises UsageError, or RunError if the device has no room for them."""
-    options = config.model_dump(exclude={"weights"})
-    try:
-        segmenter = Segmenter.load(config.weights, **options)
-        segmenter.warm_up()
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"the memory of device {config.device} does not hold the model: {error}") from error
-    return BatchHalver(segmenter)
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:

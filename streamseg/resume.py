@@ -8,6 +8,7 @@ anew); the network takes over at the first frame without a result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from streamseg.outputs import NdjsonOutput, RedisOutput, VideoOutput
 from streamseg.outputs.kept import Kept, KeptInstances
 from streamseg.sources import Source
 from streamseg.types import Output
+
+_HEAD_START = 10.0
+"""Seconds by which frames of one file may have been decoded before the first of another got its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Resumption:
 
     def instances(self) -> KeptInstances:
         """What was found in the frames that have their result."""
-        return KeptInstances(self.kept)
+        return KeptInstances({stream: kept for stream, kept in self.kept.items() if kept.lines})
 
 
 def check_resumable(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
@@ -55,18 +59,25 @@ def take_over(sources: Sequence[Source], outputs: Sequence[Output], *, model: st
     """
     files = [output for output in outputs if isinstance(output, NdjsonOutput | VideoOutput)]
     left = [source for source in sources if not all(output.has_finished(source.id) for output in files)]
-    kept = {source.id: _take_over(source.id, outputs) for source in left}
-    for one in kept.values():
+    began = _began(sources, outputs)
+    kept = {source.id: _longest(source.id, outputs) for source in left}
+    for stream, one in kept.items():
         if one.lines and one.model != model:
             raise UsageError(f"--resume: {one.path} was made with the weights {one.model}, not {model}")
+        for output in outputs:
+            if isinstance(output, RedisOutput):
+                output.take_over(stream, began=began)
     return Resumption(left, kept, len(sources) - len(left))
 
 
-def _take_over(stream: str, outputs: Sequence[Output]) -> Kept:
-    """Have the outputs take over a stream; returns the longest run of results they have."""
+def _began(sources: Sequence[Source], outputs: Sequence[Output]) -> float:
+    """UNIX seconds when the first frame of the interrupted run was decoded, or a little before."""
+    results = [output for output in outputs if isinstance(output, NdjsonOutput)]
+    times = [output.began(source.id) for output in results for source in sources]
+    return min((time for time in times if time is not None), default=math.inf) - _HEAD_START
+
+
+def _longest(stream: str, outputs: Sequence[Output]) -> Kept:
+    """Have the NDJSON outputs take over a stream; returns the longest run of results they have."""
     found = [output.take_over(stream) for output in outputs if isinstance(output, NdjsonOutput)]
-    kept = max((one for one in found if one is not None), key=lambda one: one.lines)
-    for output in outputs:
-        if isinstance(output, RedisOutput) and kept.lines:
-            output.take_over(stream, began=kept.began)
-    return kept
+    return max((one for one in found if one is not None), key=lambda one: one.lines)

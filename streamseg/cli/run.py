@@ -140,7 +140,7 @@ def _run(config: RunConfig, *, resume: bool, progress: bool) -> int:
     from streamseg.api import build_pipeline
     from streamseg.cli.progress import Progress
 
-    if not config.outputs:
+    if not config.outputs and not resume:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
     with Progress(show=progress and sys.stderr.isatty()) as bar:
         pipeline = build_pipeline(config, observe=bar.observe, resume=resume)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamseg.errors import RunError
+from streamseg.inference.segmenter import Segmenter
 from streamseg.types import Instances, Model
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,20 @@ class BatchHalver:
         self._on_device = 0
         self._left = threading.Condition()
         self._one_submits = threading.Lock()
+
+    @classmethod
+    def load(cls, weights: str, **options: Any) -> BatchHalver:
+        """Load a segmenter and run it once.
+
+        Arguments and errors are those of :meth:`Segmenter.load`; also raises RunError if the device has
+        no room for it.
+        """
+        try:
+            segmenter = Segmenter.load(weights, **options)
+            segmenter.warm_up()
+        except torch.OutOfMemoryError as error:
+            raise RunError(f"the device's memory does not hold the model: {error}") from error
+        return cls(segmenter)
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Size at which a picture enters the network."""

@@ -24,8 +24,6 @@ class Kept:
     size: int = 0
     """Bytes of these lines."""
     model: str = ""
-    began: float = 0.0
-    """UNIX seconds when the first of their frames was decoded."""
     misfit: str | None = None
     """Why they cannot be of this source; found out while it is read."""
 
@@ -52,9 +50,7 @@ def find_kept(path: Path, stream: str) -> Kept:
                 result = _whole(line, stream, after=last)
                 if result is None:
                     break
-                if not kept.lines:
-                    kept.began, kept.model = result.time, result.model
-                last = result.frame
+                last, kept.model = result.frame, result.model
                 kept.lines += 1
                 kept.size += len(line)
     except FileNotFoundError:
@@ -62,6 +58,15 @@ def find_kept(path: Path, stream: str) -> Kept:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     return kept
+
+
+def first_time(path: Path) -> float | None:
+    """UNIX seconds when the first frame of a file was decoded; None if that cannot be told."""
+    try:
+        with path.open("rb") as file:
+            return _DECODER.decode(file.readline()).time
+    except (OSError, ValueError):
+        return None
 
 
 def _whole(line: bytes, stream: str, *, after: int) -> FrameResult | None:

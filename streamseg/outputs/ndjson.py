@@ -20,7 +20,7 @@ from streamseg.outputs.files import (
     unfinished_mark,
     write_failure,
 )
-from streamseg.outputs.kept import Kept, find_kept
+from streamseg.outputs.kept import Kept, find_kept, first_time
 from streamseg.types import Frame, FrameResult, Instances, StreamInfo
 
 STDOUT = "-"
@@ -79,6 +79,14 @@ class NdjsonOutput:
             return True
         unfinished = partial_path(path).exists() or unfinished_mark(path).exists()
         return path.exists() and not unfinished
+
+    def began(self, stream: str) -> float | None:
+        """UNIX seconds of the first frame that an earlier run decoded of a stream, if there was one."""
+        path = self.path(stream)
+        if path is None:
+            return None
+        partial = partial_path(path)
+        return first_time(partial if partial.exists() else path)
 
     def take_over(self, stream: str) -> Kept | None:
         """Go on behind the results that an interrupted run left of a stream, None on standard output.
