@@ -144,6 +144,8 @@ class Pipeline:
         self._reader.close()
         self._give_up_rest()
         for output in self._outputs:
+            output.end()
+        for output in self._outputs:
             if abort:
                 output.abort()
             else:

@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from streamseg.errors import UsageError
 
-_FORM = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS"
+_FORM = "redis://HOST[:PORT][/DB], rediss:// for TLS, with USER:PASSWORD@ before HOST if need be"
 _QUERY = re.compile(r"ssl_\w+|db|username|password|client_name|socket_(timeout|connect_timeout|keepalive)")
 """Options of redis-py that make sense here; it takes any other word as well, and breaks when it connects."""
 
@@ -39,7 +39,9 @@ def check_redis_url(url: str) -> None:
         UsageError: It will not, or would take something else for the database without a word.
     """
     if re.search(r"[\s\x00-\x1f]", url):
-        raise UsageError(f"Redis URL: there is a space or control character in it; write %20 or {_FORM}")
+        raise UsageError(f"Redis URL: a space or control character is in it; write %20 or {_FORM}")
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise UsageError(f"Redis URL must begin with redis:// or rediss://; write {_FORM}")
     try:
         parts = urlsplit(url)
         unknown = [key for key in parse_qs(parts.query, keep_blank_values=True) if not _QUERY.fullmatch(key)]

@@ -138,13 +138,12 @@ class OutputQueue:
         """
         if isinstance(self._output, ReaderPaced):
             timeout, deadline = None, lambda: math.inf
-        with self._changed:
-            self._finishing = True
-            self._changed.notify()
-        self.hurry()
+        self.end()
         handled, since = self._handled, time.monotonic()
-        while self._thread.is_alive() and not self._aborting:
+        while not self._aborting:
             self._thread.join(_POLL_SECONDS)
+            if not self._thread.is_alive():
+                return
             now = time.monotonic()
             if self._handled != handled:
                 handled, since = self._handled, now
@@ -152,6 +151,13 @@ class OutputQueue:
                 self._give_up(f"was stuck for {timeout:g} s")
             elif now >= deadline():
                 self._give_up("could not finish in time")
+
+    def end(self) -> None:
+        """No more entries will come: shut the output down behind the last one. Does not wait for that."""
+        with self._changed:
+            self._finishing = True
+            self._changed.notify()
+        self.hurry()
 
     def _give_up(self, why: str) -> None:
         self._fail(OutputGoneError(f"{self.name} {why}"))
