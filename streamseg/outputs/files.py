@@ -25,8 +25,10 @@ def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Pa
         several: Whether there may be more than one stream: then a plain file name will not do.
 
     Raises:
-        UsageError: A plain file for several streams, or a name that leaves the template's folder.
+        UsageError: A plain file for several streams, a URL, or a name that leaves the template's folder.
     """
+    if "://" in template:
+        raise UsageError(f"{template}: results and videos are written to files, not to URLs")
     if _PLACE in template:
         fixed = Path(template.partition(_PLACE)[0] + "x").parent
         path = Path(template.replace(_PLACE, stream))

@@ -62,7 +62,7 @@ ODD_VALUES = [
         "`",
     ),
     *("${NOT_SET}", "${", "${}", "$$", '"\\0"', '"\\ud800"', '"a\\nb"', "1:20:30", "yes", "off", "<<", "? "),
-    *("- -", "[" * 2000, "{a: " * 500, "- " * 3000, "x" * 20_000, "a: b: c", "\t", "# nothing"),
+    *("- -", "[" * 500, "{a: " * 300, "- " * 500, "x" * 5000, "a: b: c", "\t", "# nothing"),
     *("../../etc", "/dev/null"),
 ]
 
@@ -162,15 +162,15 @@ def test_a_broken_configuration_is_refused_in_one_line_or_understood(seed: int, 
 def test_some_are_understood_and_most_are_not(tmp_path: Path) -> None:
     """The mutations are neither all harmless nor all the same."""
     path, errors, good = tmp_path / "run.yaml", set(), 0
-    for seed in range(200):
+    for seed in range(0, 200, 4):
         write_mutation(path, seed)
         try:
             parse_config(read_config(path), where=path.name)
             good += 1
         except ConfigError as error:
             errors.add(str(error))
-    assert good > 10
-    assert len(errors) > 60
+    assert good > 3
+    assert len(errors) > 15
 
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=range(len(ODD_VALUES)))
