@@ -264,13 +264,13 @@ def _open_container(source: Source) -> InputContainer:
         if source.live:
             return av.open(source.url, "r", format="v4l2")
         # Without the scheme FFmpeg takes "10:30.mp4" for a URL.
-        return av.open(f"file:{source.url}", "r")
+        return av.open(f"file:{source.url}", "r", metadata_errors="replace")
     options = dict(LIVE_OPTIONS) if source.live else {}
     if source.url.lower().startswith("rtsp"):
         options["rtsp_transport"] = source.transport
     # A read time-out fires after twice the value set.
     timeout = (source.open_timeout, source.read_timeout / 2)
-    return av.open(source.url, "r", options=options, timeout=timeout)
+    return av.open(source.url, "r", options=options, timeout=timeout, metadata_errors="replace")
 
 
 def _video_stream(container: InputContainer, source: Source) -> VideoStream:

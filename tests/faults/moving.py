@@ -60,4 +60,7 @@ class Moving:
 
     def collect(self, submitted: list[NDArray[np.uint8]]) -> list[Instances]:
         time.sleep(self.seconds * len(submitted))
-        return [objects_in(read_counter(image), *image.shape[:2]) for image in submitted]
+        numbers = [read_counter(image) if min(image.shape[:2]) >= SIZE else 0 for image in submitted]
+        return [
+            objects_in(number, *image.shape[:2]) for number, image in zip(numbers, submitted, strict=True)
+        ]

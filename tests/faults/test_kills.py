@@ -14,7 +14,8 @@ import pytest
 
 from tests.broker import RunningBroker, running_broker, wait_for
 from tests.faults.helpers import lines_in, run_here, run_program, started, without_clock, write_clips
-from tests.program import read_results, read_video
+from tests.program import STREET, read_results, read_video, running_program
+from tests.program import run_program as run_real_program
 from tests.sources.helpers import worker_pids
 
 FRAMES = (60, 90, 30)
@@ -111,6 +112,23 @@ def test_ten_kills(clips: Path, undisturbed: Path, tmp_path: Path) -> None:
         strike(clips, tmp_path / "out", goal=goal)
     finish(clips, tmp_path / "out")
     check_outputs(tmp_path / "out", undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_ten_kills_with_the_bundled_weights(tmp_path: Path) -> None:
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    part = ("--end", "20", "--resume")
+    assert run_real_program(STREET, "--results", f"{alone}/", *part).returncode == 0
+    expected = without_clock(alone / "street.ndjson")
+    for goal in sorted(random.Random(1).sample(range(1, len(expected)), 10)):
+        with running_program(STREET, "--results", f"{killed}/", "-o", f"{killed}/", *part) as program:
+            wait_for(lambda goal=goal: lines_in(killed) >= goal or program.poll() is not None, seconds=600)
+            time.sleep(random.Random(goal).random())
+    done = run_real_program(STREET, "--results", f"{killed}/", "-o", f"{killed}/", *part)
+    assert done.returncode == 0, done.stderr
+    assert without_clock(killed / "street.ndjson") == expected
+    assert len(read_video(killed / "street.mp4").seconds) == len(expected)
 
 
 @pytest.mark.timeout(200)

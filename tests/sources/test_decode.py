@@ -137,6 +137,12 @@ def test_reading_gives_signs_of_life_for_frames_left_out(tmp_path: Path) -> None
     assert len(signs) == 30
 
 
+def test_a_title_in_another_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", frames=10, title="Stra\u00dfe")
+    path.write_bytes(path.read_bytes().replace("Stra\u00dfe".encode(), b"Stra\xdf\xdfe"))
+    assert len(read(path)) == 10
+
+
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
 INDEX_FIRST = {"movflags": "faststart"}
 
