@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -
         pipeline.join()
     assert {path.name for path in out.iterdir() if path.is_file()} == {"a.ndjson", "b.mp4"}
     assert len(read_results(out / "a.ndjson")) == len(read_video(out / "b.mp4").seconds) == 5
-    assert sorted(str(error) for error in pipeline.summary.errors) == [
+    assert sorted(str(error).partition(";")[0] for error in pipeline.summary.errors) == [
         f"cannot write {out}/a.mp4: is a folder",
         f"cannot write {out}/b.ndjson: is a folder",
     ]

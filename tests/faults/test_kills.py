@@ -118,7 +118,7 @@ def test_ten_kills(clips: Path, undisturbed: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_ten_kills_with_the_bundled_weights(tmp_path: Path) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    part = ("--end", "20", "--resume")
+    part = ("--end", "8", "--resume")
     assert run_real_program(STREET, "--results", f"{alone}/", *part).returncode == 0
     expected = without_clock(alone / "street.ndjson")
     for goal in sorted(random.Random(1).sample(range(1, len(expected)), 10)):

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ from tests.media import write_clip
 from tests.program import ROOT
 from tests.servers import free_port, rtsp_server
 from tests.sources.helpers import worker_pids
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command line sends log lines to its own stderr, which ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
 
 SECRET = "pa55"
 """Every password below has it in it."""

@@ -54,7 +54,7 @@ def stop_with_a_dead_broker(
     with running_broker(tmp_path / "redis") as broker:
         outputs = ("-o", f"{out}/", "--results", f"{out}/", "--redis", broker.url)
         with started(clip, *outputs, *options, seconds=seconds) as program:
-            wait_for(lambda: lines_in(out) >= 4, seconds=90, what="results")
+            wait_for(lambda: lines_in(out) >= 2, seconds=90, what="results")
             broker.kill()
             began = time.monotonic()
             program.send_signal(number)
@@ -64,7 +64,7 @@ def stop_with_a_dead_broker(
     assert took < LIMIT, stderr
     results = read_results(out / "a.ndjson")
     assert [r["frame"] for r in results] == list(range(len(results)))
-    assert len(read_video(out / "a.mp4").seconds) == len(results) >= 4
+    assert len(read_video(out / "a.mp4").seconds) == len(results) >= 2
     assert (out / "a.ndjson.unfinished").exists()
     return stderr, results
 
@@ -79,28 +79,12 @@ def test_what_was_decoded_is_finished(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(200)
 def test_what_a_slow_model_cannot_finish_is_given_up_and_counted(tmp_path: Path) -> None:
-    """A batch takes 12 s."""
+    """A batch takes 9 s."""
     stderr, results = stop_with_a_dead_broker(
-        tmp_path, signal.SIGINT, "--set", "batching.max_batch=4", seconds=3
+        tmp_path, signal.SIGINT, "--set", "batching.max_batch=2", seconds=4.5
     )
-    assert len(results) == 4
+    assert len(results) == 2
     assert re.search(r"a: dropped \d+ given up", stderr)
-
-
-@pytest.mark.timeout(200)
-def test_a_second_signal_aborts(tmp_path: Path) -> None:
-    clip, out = write_clip(tmp_path / "a.mp4", frames=200, width=96, height=64), tmp_path / "out"
-    with started(clip, "--results", f"{out}/", seconds=0.6) as program:
-        wait_for(lambda: lines_in(out) >= 8, seconds=90, what="results")
-        program.send_signal(signal.SIGTERM)
-        assert program.stderr is not None
-        while "once more to abort" not in program.stderr.readline():
-            assert program.poll() is None, "it ended before the second signal"
-        began = time.monotonic()
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(timeout=20) == 143
-    assert time.monotonic() - began < 2
-    assert not (out / "a.ndjson").exists()
 
 
 def stopped(pipeline: Pipeline, when: Callable[[], object]) -> float:
