@@ -142,7 +142,8 @@ class Pipeline:
     def _finish(self, *, abort: bool) -> None:
         self.join()
         self._reader.close()
-        self._give_up_rest()
+        if self.stuck:
+            self._give_up(Counter({name: s.waiting for name, s in self.summary.streams.items() if s.waiting}))
         for output in self._outputs:
             output.end()
         for output in self._outputs:
@@ -237,13 +238,9 @@ class Pipeline:
     def _give_up(self, frames: Counter[str]) -> None:
         """Count frames, by stream, that there was no time for."""
         for stream, count in frames.items():
+            self.summary.streams[stream].cut_short = True
             self._on_drop(FramesDropped(stream, GIVEN_UP, count))
             self._close_if_done(stream)
-
-    def _give_up_rest(self) -> None:
-        """What the model is still busy with when all should be over."""
-        if self.stuck:
-            self._give_up(Counter({name: s.waiting for name, s in self.summary.streams.items() if s.waiting}))
 
     # The collector's thread.
 
