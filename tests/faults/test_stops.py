@@ -109,9 +109,9 @@ def test_a_stuck_output_is_given_up_and_the_others_are_finished(tmp_path: Path) 
 
 
 def test_a_file_that_was_read_to_its_end_but_not_segmented_is_unfinished(tmp_path: Path) -> None:
-    """All 6 frames are decoded at once; the model takes 15 s for each two of them."""
+    """All 6 frames are decoded at once; the model takes 9 s for each two of them."""
     clip, results = write_clip(tmp_path / "a.mp4", frames=6, width=96, height=64), tmp_path / "a.ndjson"
-    model = Moving(seconds=7.5)
+    model = Moving(seconds=4.5)
     pipeline = Pipeline(resolve_sources([str(clip)]), model, [NdjsonOutput(str(results))], max_batch=2)
     assert stopped(pipeline, lambda: pipeline.summary.streams["a"].ended) < LIMIT
     assert pipeline.summary.streams["a"].dropped["given up"] == 6
