@@ -7,10 +7,8 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from streamseg.types import Frame, FrameBatch, FramePolicy, FramesDropped
+from streamseg.types import LATE, SUPERSEDED, Frame, FrameBatch, FramePolicy, FramesDropped
 
-SUPERSEDED, LATE = "superseded", "late"
-"""Why the batcher drops a live frame: a newer one came, or it has waited until it was too old."""
 _QUEUE = 12
 """Live frames that may wait together: half a second of a 25 fps camera, handed over in one moment after the
 network or this machine had a hiccup. There is no need to lose all but one."""

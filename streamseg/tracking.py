@@ -9,6 +9,7 @@ import numpy as np
 import supervision
 from trackers import ByteTrackTracker
 
+from streamseg.masks.result import published_score
 from streamseg.types import Frame, Instances, StreamInfo
 
 _MEMORY_SECONDS = 2.0
@@ -46,7 +47,8 @@ class Tracker:
         tracked = self._tracker.update(
             supervision.Detections(
                 xyxy=instances.boxes.astype(np.float32).reshape(-1, 4),
-                confidence=instances.scores.astype(np.float32),
+                # As published, so that an interrupted run is continued from its results with the same ids.
+                confidence=np.array([published_score(s) for s in instances.scores], np.float32),
                 class_id=instances.class_ids,
                 # The library may return the detections in another order.
                 data={"row": np.arange(len(instances))},

@@ -99,14 +99,23 @@ class Frame:
         return int(self.pixels.shape[1])
 
 
+BUSY = "busy"
+"""Why a live frame is dropped: no room for it in the frame ring, or no time to decode it."""
+SUPERSEDED = "superseded"
+"""Why a live frame is dropped: a newer one came while it waited for the model."""
+LATE = "late"
+"""Why a live frame is dropped: it had become too old when its turn came."""
+GIVEN_UP = "given up"
+"""Why any frame is dropped: the run was stopped and had to end before the model got to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FramesDropped:
-    """``count`` frames of a live stream that will never be processed."""
+    """``count`` frames that will never be processed."""
 
     stream: str
     reason: str
-    """``busy``: no room in the frame ring, or no time to decode it. ``superseded``: a newer one came.
-    ``late``: it had got too old."""
+    """One of :data:`BUSY`, :data:`SUPERSEDED`, :data:`LATE` and :data:`GIVEN_UP`."""
     count: int
 
 
@@ -126,6 +135,17 @@ class StreamState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class FramesDamaged:
+    """What was wrong inside a recording that was read on nevertheless; told once, before its end."""
+
+    stream: str
+    lost: int
+    """Frames that could not be decoded: they have no number and no result."""
+    concealed: int
+    """Frames that the decoder patched up: they have a result like any other."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamChanged:
     """A stream is in another state now, or an attempt to open it has failed once more."""
 
@@ -142,7 +162,7 @@ class StreamChanged:
         return self.state in {StreamState.ENDED, StreamState.FAILED}
 
 
-SourceEvent = StreamInfo | Frame | FramesDropped | StreamChanged
+SourceEvent = StreamInfo | Frame | FramesDropped | FramesDamaged | StreamChanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -21,7 +22,7 @@ from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
     from streamseg.pipeline import Pipeline
-    from streamseg.summary import Summary
+    from streamseg.summary import StreamSummary, Summary
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON.")
@@ -66,6 +68,7 @@ def run(
     sources: tuple[str, ...],
     config: Path | None,
     assignments: tuple[str, ...],
+    resume: bool,
     no_progress: bool,
     log_level: str,
     log_json: bool,
@@ -87,7 +90,7 @@ def run(
         return parse_config(content, where=str(config) if config else "command line")
 
     watcher = ConfigWatcher(config, load) if config else None
-    return _run(load(), watcher, progress=not no_progress)
+    return _run(load(), watcher, resume=resume, progress=not no_progress)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
@@ -144,7 +147,7 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, watcher: ConfigWatcher | None, *, progress: bool) -> int:
+def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, progress: bool) -> int:
     stop = _StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
@@ -152,10 +155,10 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, progress: bool) ->
     from streamseg.cli.progress import Progress
     from streamseg.reload import Reloader
 
-    if not config.outputs:
+    if not config.outputs and not resume:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
     with Progress(show=progress and sys.stderr.isatty()) as bar:
-        pipeline = build_pipeline(config, observe=bar.observe)
+        pipeline = build_pipeline(config, observe=bar.observe, resume=resume)
         with pipeline:
             stop.pipeline = pipeline
             if watcher is not None:
@@ -164,7 +167,10 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, progress: bool) ->
             if watcher is not None:
                 watcher.stop()
     pipeline.raise_first_error()
-    return _report(pipeline.summary, stop)
+    code = _report(pipeline.summary, stop)
+    if pipeline.stuck:
+        os._exit(code)  # else Python would wait for the model
+    return code
 
 
 def _report(summary: Summary, stop: _StopOnSignal) -> int:
@@ -172,15 +178,25 @@ def _report(summary: Summary, stop: _StopOnSignal) -> int:
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.most_common()) or "none"
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     _say(f"{summary.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    if summary.finished_before:
+        _say(f"{summary.finished_before} files were finished before")
     for name, stream in summary.streams.items():
-        if stream.dropped:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in stream.dropped.items())
-            _say(f"{name}: dropped {reasons}")
+        for line in _remarks(stream):
+            _say(f"{name}: {line}")
     for error in summary.errors:
         _say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if summary.errors else 0
+
+
+def _remarks(stream: StreamSummary) -> Iterator[str]:
+    if stream.kept:
+        yield f"{stream.kept} results are from before"
+    if stream.dropped.total():
+        yield "dropped " + ", ".join(f"{n} {reason}" for reason, n in stream.dropped.items() if n)
+    if stream.concealed and not stream.lost:  # else the error says it
+        yield f"{stream.concealed} frames were damaged and patched up by the decoder"
 
 
 def _reload_on_signal(watcher: ConfigWatcher) -> None:
@@ -205,7 +221,8 @@ class _StopOnSignal:
             os._exit(128 + number)
         self.signal = number
         _say("stopping: finishing what was decoded; once more to abort")
-        self.pipeline.stop()
+        # Not here: the main thread may hold the very lock that stopping takes.
+        threading.Thread(target=self.pipeline.stop, name="stop", daemon=True).start()
 
 
 def _say(line: str) -> None:

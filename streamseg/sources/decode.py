@@ -18,12 +18,15 @@ from av.video.stream import VideoStream
 from streamseg.sources.catchup import PATIENCE, CatchUp
 from streamseg.sources.complete import MICROSECONDS, Completeness
 from streamseg.sources.faults import ReadError, explain, refusal
+from streamseg.sources.losses import Losses
 from streamseg.sources.source import Source
 
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
 UNTIMED_AT_OPENING = 5
 """Frames of a live source passed over until the first timestamp is known (RTSP: one, before RTCP)."""
+MAX_PIXELS = 1 << 26
+"""In a picture: twice what 8K has. A damaged header can ask for any amount of memory."""
 TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
 """FFmpeg paints text files; nobody means that as a video."""
 LIVE_OPTIONS = {"analyzeduration": "500000"}
@@ -68,7 +71,7 @@ class VideoReader:
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
         self._passed_over = 0
-        self._bad_packets = 0
+        self.losses = Losses()
         self._packet_error = ""
 
     def __enter__(self) -> VideoReader:
@@ -196,6 +199,7 @@ class VideoReader:
         for packet in self._packets():
             for frame in self._decode(packet):
                 self._decoded += 1
+                self.losses.came(frame)
                 self.last_frame = frame
                 self._alive()
                 untimed = frame.pts is None and not self._timer.started
@@ -230,24 +234,24 @@ class VideoReader:
             began = time.monotonic()
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
+        if not self._source.live:
+            self.losses.sent(packet)
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except (av.FFmpegError, OSError) as error:
-            # A recording often begins, and a camera always does, in the middle of a group of pictures.
-            if self._decoded and not self._source.live:
-                self._bad_packets += 1
+            self.losses.failed()
             self._packet_error = explain(error)
             return []
 
     def _check(self, *, whole: bool) -> None:
         """Raise ReadError if what was read of a recording is not all there is to it."""
+        if whole:
+            self.losses.ended()
         if not self._decoded:
             raise ReadError(f"no picture could be decoded: {self._packet_error or 'the file holds none'}")
         missing = self._complete.missing() if whole else None
         if missing:
             raise ReadError(missing)
-        if self._bad_packets:
-            raise ReadError(f"{self._bad_packets} packets could not be decoded: {self._packet_error}")
 
 
 class _Timer:
@@ -271,14 +275,14 @@ def _open_container(source: Source) -> InputContainer:
         if source.live:
             return av.open(source.url, "r", format="v4l2")
         # Without the scheme FFmpeg takes "10:30.mp4" for a URL.
-        return av.open(f"file:{source.url}", "r")
+        return av.open(f"file:{source.url}", "r", metadata_errors="replace")
     options = dict(LIVE_OPTIONS) if source.live else {}
     if source.url.lower().startswith("rtsp"):
         options["rtsp_transport"] = source.transport
     # A read time-out fires after twice the value set. The silence of a camera is the parent's to judge,
     # who also sees a decoder that hangs; FFmpeg's time-out stands behind it.
     timeout = (source.open_timeout, source.read_timeout / (1 if source.live else 2))
-    return av.open(source.url, "r", options=options, timeout=timeout)
+    return av.open(source.url, "r", options=options, timeout=timeout, metadata_errors="replace")
 
 
 def _video_stream(container: InputContainer, source: Source) -> VideoStream:
@@ -289,6 +293,12 @@ def _video_stream(container: InputContainer, source: Source) -> VideoStream:
         or stream.codec_context.name in TEXT_ART
     ):
         raise ReadError("there is no video in it")
+    size = (stream.codec_context.width, stream.codec_context.height)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ReadError(
+            f"pictures of {size[0]}x{size[1]} are too large, at most {MAX_PIXELS >> 20} Mi pixels"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     if source.live:
         for other in container.streams:
             if other.index != stream.index:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from streamseg.errors import SourceError
-from streamseg.sources.messages import Alive, Decoded, Ended, FromWorker, Open, Opened, Release, Skipped
+from streamseg.sources.messages import Alive, Decoded, Ended, FromWorker, Harm, Open, Opened, Release, Skipped
 from streamseg.sources.process import WorkerProcess
 from streamseg.sources.reading import Reading
 from streamseg.sources.returns import Returns
 from streamseg.sources.ring import RingReader
 from streamseg.sources.source import Source
 from streamseg.sources.timing import Retry, Timing
-from streamseg.types import EmitEvent, Frame
+from streamseg.types import EmitEvent, Frame, FramesDamaged
 
 MESSAGES_PER_TURN = 32
 """Taken from one worker before the others have theirs."""
@@ -138,6 +138,8 @@ class Lane:
                 self._decoded(reading, message)
             case Skipped(next_index=next_index):
                 reading.count_to(next_index)
+            case Harm(lost=lost, concealed=concealed):
+                self._settings.emit(FramesDamaged(reading.source.id, lost, concealed))
             case Ended():
                 self._lost(reading, message.error, message)
             case Alive() | Opened():

@@ -1,7 +1,7 @@
 """What parent and decode worker say to each other, and the socket that carries it.
 
     parent -> worker    Open, Release, Stop
-    worker -> parent    Opened (with the ring's file descriptor), Decoded, Skipped, Alive, Ended
+    worker -> parent    Opened (with the ring's file descriptor), Decoded, Skipped, Alive, Harm, Ended
 
 The socket keeps message boundaries (SOCK_SEQPACKET), so a message is one msgpack map, without a
 length in front. Pixels never travel here.
@@ -103,6 +103,16 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
     job: int
 
 
+class Harm(msgspec.Struct, frozen=True, tag=True):
+    """A recording was damaged in places; sent once, before Ended."""
+
+    job: int
+    lost: int
+    """Frames that could not be decoded."""
+    concealed: int
+    """Frames that the decoder patched up."""
+
+
 Refused = Literal["user", "path"]
 """What a server said no to: the user (401, 403), or the path (404)."""
 
@@ -118,7 +128,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 
 
 FromParent = Open | Release | Stop
-FromWorker = Opened | Decoded | Skipped | Alive | Ended
+FromWorker = Opened | Decoded | Skipped | Alive | Harm | Ended
 Incoming = TypeVar("Incoming")
 
 

@@ -13,7 +13,7 @@ from streamseg.errors import SourceError
 from streamseg.sources.messages import Opened, Refused
 from streamseg.sources.source import Source
 from streamseg.sources.timing import Retry
-from streamseg.types import EmitEvent, FramesDropped, StreamChanged, StreamInfo, StreamState
+from streamseg.types import BUSY, EmitEvent, FramesDropped, StreamChanged, StreamInfo, StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Reading:
         missing = next_index - self.next_index
         self.next_index = max(self.next_index, next_index)
         if missing > 0 and self.source.live:
-            self._emit(FramesDropped(self.source.id, "busy", missing))
+            self._emit(FramesDropped(self.source.id, BUSY, missing))
 
     def stalled(self) -> None:
         """A live source that was live gives no frame any more."""

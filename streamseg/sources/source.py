@@ -142,6 +142,7 @@ def source_for(
     ``stalled_after`` is :attr:`Source.read_timeout` in seconds, None for the protocol's usual one.
     Raises UsageError for an unsupported scheme and for values out of range.
     """
+    _check_text(url)
     live = is_live(url)
     segments = live and _public_words(url).lower().endswith(".m3u8")
     return Source(
@@ -155,6 +156,14 @@ def source_for(
         read_timeout=stalled_after or (PLAYLIST_READ_TIMEOUT if segments else READ_TIMEOUT),
         reconnect_attempts=reconnect_attempts,
     )
+
+
+def _check_text(url: str) -> None:
+    """Refuse what neither FFmpeg nor our masking of passwords could cope with. Raises UsageError."""
+    if "\0" in url or url != url.encode(errors="replace").decode():
+        raise UsageError(f"{url!a}: the name is not valid UTF-8; give the file another one")
+    if _scheme(url) not in {None, "file"} and re.search(r"[\s\x00-\x1f]", url):
+        raise UsageError("a URL has a space or line break in it: write %20 for a space")
 
 
 def resolve_sources(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
+import resource
 import select
 import signal
 import sys
@@ -29,6 +30,7 @@ from streamseg.sources.messages import (
     Ended,
     FromParent,
     FromWorker,
+    Harm,
     Open,
     Opened,
     Release,
@@ -49,6 +51,8 @@ SKIPPED_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
+MAX_MEMORY = 4 << 30
+"""Bytes a worker may ask for: a file that makes FFmpeg want more shall not cost the others theirs."""
 
 
 class Worker:
@@ -131,6 +135,9 @@ class Worker:
         finally:
             if delivery is not None:
                 delivery.report_skipped()
+            losses = reader.losses
+            if not job.source.live and (losses.lost or losses.concealed):
+                self.send(Harm(job.job, losses.lost, losses.concealed))
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
@@ -202,6 +209,12 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def _limit_memory() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MAX_MEMORY if most == resource.RLIM_INFINITY else min(MAX_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
 def _watch_parent(pid: int) -> None:
     """End this process with its parent, even while a fork of the parent keeps the socket open."""
     try:
@@ -220,6 +233,7 @@ def main(socket_fd: str, parent_pid: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
+    _limit_memory()
     worker = Worker(worker_channel(int(socket_fd)))
     threading.Thread(target=_watch_parent, args=(int(parent_pid),), daemon=True).start()
     threading.Thread(target=worker.listen, daemon=True).start()
