@@ -21,7 +21,7 @@ from streamseg.outputs import MemoryOutput, NdjsonOutput, RedisOutput, VideoOutp
 from streamseg.pipeline import Pipeline
 from streamseg.resume import Resumption, check_resumable, take_over
 from streamseg.sources import Source, resolve_sources, source_for
-from streamseg.types import FrameResult, Output, StreamInfo
+from streamseg.types import FrameResult, Meter, Output, StreamInfo
 
 
 def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
@@ -63,6 +63,7 @@ def build_pipeline(
     extra_outputs: Sequence[Output] = (),
     observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
     resume: bool = False,
+    meter: Meter | None = None,
 ) -> Pipeline:
     """Open nothing yet but the weights.
 
@@ -76,7 +77,9 @@ def build_pipeline(
     check_files_differ(sources, outputs)
     for output in outputs:
         output.check([source.id for source in sources])
-    model = BatchHalver.load(config.model.weights, **config.model.model_dump(exclude={"weights"}))
+    model = BatchHalver.load(
+        config.model.weights, **config.model.model_dump(exclude={"weights"}), meter=meter
+    )
     rest = take_over(sources, outputs, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
@@ -88,6 +91,7 @@ def build_pipeline(
         track=config.tracking.enabled,
         observe=observe,
         known=rest.instances(),
+        meter=meter,
     )
     pipeline.summary.finished_before = rest.finished
     for stream, kept in rest.kept.items():

@@ -141,6 +141,11 @@ class Batcher:
         with self._changed:
             return any(s.live for s in self._streams.values())
 
+    def __len__(self) -> int:
+        """Frames that wait."""
+        with self._changed:
+            return sum(len(stream.waiting) for stream in self._streams.values())
+
     def open(self, stream: str, policy: FramePolicy) -> None:
         """Expect frames of a stream (again, after a reconnect)."""
         with self._changed:

@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    field_validator,
 )
 
 from streamseg.errors import ConfigError, mask_password
@@ -111,26 +110,24 @@ OutputConfig = Annotated[VideoConfig | NdjsonConfig | RedisConfig, Field(discrim
 
 class _Server(_Config):
     enabled: bool = False
-    host: str = "127.0.0.1"
-
-    @field_validator("enabled")
-    @classmethod
-    def _not_there_yet(cls, enabled: bool) -> bool:
-        if enabled:
-            raise ValueError("this version has no such server; only false is allowed")
-        return enabled
+    host: Annotated[str, Field(pattern=r"^[0-9A-Za-z.:_-]+$")] = "127.0.0.1"
+    """Address to listen on; one that other machines reach needs a token."""
+    token: Annotated[Text, Field(repr=False)] | None = None
+    """What a visitor has to give, at least 16 characters; better as ``${NAME}`` than in the file."""
 
 
 class ViewConfig(_Server):
     """Live page."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """0 is any free one."""
 
 
 class MetricsConfig(_Server):
     """Metrics and health."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] = 9090
+    port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """0 is any free one."""
 
 
 class RunConfig(_Config):

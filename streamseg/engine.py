@@ -11,7 +11,7 @@ from typing import Any
 from streamseg.batching import Batcher
 from streamseg.pacing import Pace
 from streamseg.stopping import StopClock
-from streamseg.types import Frame, FrameBatch, Instances, Model
+from streamseg.types import Frame, FrameBatch, Instances, Meter, Model
 
 
 class Engine:
@@ -26,6 +26,7 @@ class Engine:
         deliver: Callable[[Frame, Instances], None],
         give_up: Callable[[FrameBatch], None],
         on_breakdown: Callable[[], None],
+        meter: Meter | None = None,
     ) -> None:
         """Prepare; :meth:`start` starts the threads.
 
@@ -34,6 +35,7 @@ class Engine:
         """
         self._model, self._batcher, self._clock = model, batcher, clock
         self._deliver, self._give_up, self._on_breakdown = deliver, give_up, on_breakdown
+        self._meter = meter
         self.first_error: BaseException | None = None
         """What a thread broke down with, if one did."""
         self._pace = Pace()
@@ -65,6 +67,8 @@ class Engine:
                 if not self._clock.may_submit:
                     self._give_up(batch)
                     continue
+                if self._meter is not None:
+                    self._meter.batch(len(batch.frames))
                 began = time.monotonic()
                 submitted = self._model.submit([frame.pixels for frame in batch.frames])
                 self._pace.submitted(len(batch.frames), time.monotonic() - began)

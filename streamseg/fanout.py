@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from streamseg.errors import StreamsegError
 from streamseg.outputs import OutputQueue
-from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo
+from streamseg.types import Frame, FrameResult, Instances, Meter, Output, StreamInfo
 
 _STUCK_SECONDS = 130.0
 """An output that writes nothing for this long at the end is given up; Redis alone may wait for 120 s."""
@@ -15,9 +16,15 @@ _STUCK_SECONDS = 130.0
 class Outputs:
     """The queues of all outputs; no method but :meth:`finish` waits for any of them."""
 
-    def __init__(self, outputs: Sequence[Output], *, on_error: Callable[[StreamsegError], None]) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        *,
+        on_error: Callable[[StreamsegError], None],
+        meter: Meter | None = None,
+    ) -> None:
         """``on_error`` hears of the first error of each stream and output, in the output's thread."""
-        self._queues = [OutputQueue(output, on_error=on_error) for output in outputs]
+        self._queues = [OutputQueue(output, on_error=on_error, meter=meter) for output in outputs]
 
     def open(self, info: StreamInfo) -> None:
         """Announce a stream, or its next epoch."""
@@ -43,6 +50,13 @@ class Outputs:
         """Tell of ``before`` frames that were dropped on their way here; each output adds its own."""
         for queue in self._queues:
             queue.report(stream, dropped=before + queue.dropped.get(stream, 0))
+
+    def lengths(self) -> dict[str, int]:
+        """Results that wait, by the name of the output; those of one name together."""
+        lengths: Counter[str] = Counter()
+        for queue in self._queues:
+            lengths[queue.name] += len(queue)
+        return dict(lengths)
 
     @property
     def dropped_any(self) -> bool:

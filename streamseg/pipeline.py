@@ -32,6 +32,7 @@ from streamseg.types import (
     FramesDamaged,
     FramesDropped,
     Instances,
+    Meter,
     Model,
     Output,
     SourceEvent,
@@ -60,20 +61,21 @@ class Pipeline:
         known: Callable[[Frame], Instances | None] = lambda _: None,
         timing: Timing | None = None,
         retry: Retry | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
         ``max_wait`` and ``max_age`` are in seconds: how long a frame waits for others to share its batch,
         how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
         result, on our threads. ``known`` is asked for each frame, in order, and may have its instances
-        from an earlier run. ``timing`` and ``retry`` are for the sources.
+        from an earlier run. ``timing`` and ``retry`` are for the sources, ``meter`` is told of all work.
         """
         self._segmenter, self._observe, self._known = segmenter, observe, known
         self._sources = list(sources)
         self._ledger = Ledger(source.id for source in sources)
         self._clock = StopClock()
         self._trackers = Trackers(enabled=track)
-        self._outputs = Outputs(outputs, on_error=self._output_failed)
+        self._outputs = Outputs(outputs, on_error=self._output_failed, meter=meter)
         self._batcher = Batcher(
             max_batch=max_batch,
             max_wait=max_wait,
@@ -90,6 +92,7 @@ class Pipeline:
             deliver=self._deliver,
             give_up=lambda batch: self._give_up(Counter(frame.stream for frame in batch.frames)),
             on_breakdown=self._reader.stop,
+            meter=meter,
         )
         self._started = time.monotonic()
 
@@ -121,6 +124,10 @@ class Pipeline:
         After :meth:`stop` for a few seconds only.
         """
         self._engine.join()
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Frames that wait for the network, results that wait for each output."""
+        return {"batcher": len(self._batcher)} | self._outputs.lengths()
 
     def raise_first_error(self) -> None:
         """Raise what a stage broke down with, if one did."""

@@ -267,6 +267,16 @@ class Model(Protocol):
         """Wait for a batch, in another thread: one Instances per picture."""
 
 
+class Meter(Protocol):
+    """What measures a run while it goes on. All methods in any thread."""
+
+    def batch(self, size: int) -> None:
+        """A batch of ``size`` frames goes to the network."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A piece of work took so long; ``name`` is that of the stage."""
+
+
 class Output(Protocol):
     """Where results go. Each output lives in one thread of its own behind a bounded queue."""
 

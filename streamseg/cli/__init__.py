@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import convert, data, export, run, subscribe
+from streamseg.cli import convert, data, export, run, subscribe, view
 from streamseg.errors import StreamsegError, mask_password
 
 
@@ -20,6 +20,7 @@ def program() -> None:
 for _command in (
     run.run,
     subscribe.subscribe,
+    view.view,
     data.train,
     data.evaluate,
     convert.convert,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config, set_key
@@ -23,12 +24,13 @@ from streamseg.errors import UsageError
 if TYPE_CHECKING:
     from streamseg.pipeline import Pipeline
     from streamseg.summary import StreamSummary, Summary
+    from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)
 
 
-@click.command("run", epilog=EXAMPLE)
+@click.command("run", cls=ViewCommand, epilog=EXAMPLE)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
@@ -56,6 +58,13 @@ logger = logging.getLogger(__name__)
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
+@click.option(
+    "--view",
+    is_flag=False,
+    flag_value=DEFAULT_ADDRESS,
+    metavar="[HOST:PORT]",
+    help=f"Live page in the browser.  [default: {DEFAULT_ADDRESS}]",
+)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
@@ -104,6 +113,9 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     model["classes"] = None if classes is None else [name.strip() for name in classes.split(",")]
     _override(content, "model", model)
     _override(content, "tracking", {"enabled": flags["track"]})
+    if flags["view"] is not None:
+        host, port = parse_address(flags["view"], option="--view")
+        _override(content, "view", {"enabled": True, "host": host, "port": port})
     _add_outputs(
         content,
         video=flags["output"],
@@ -154,11 +166,22 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
     from streamseg.api import build_pipeline
     from streamseg.cli.progress import Progress
     from streamseg.reload import Reloader
+    from streamseg.services import Services
 
-    if not config.outputs and not resume:
+    if not config.outputs and not resume and not config.view.enabled:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
-    with Progress(show=progress and sys.stderr.isatty()) as bar:
-        pipeline = build_pipeline(config, observe=bar.observe, resume=resume)
+    with Services(config) as services, Progress(show=progress and sys.stderr.isatty()) as bar:
+        for url in services.urls:
+            _say(url)
+
+        def observe(event: StreamInfo | FrameResult) -> None:
+            services.observe(event)
+            bar.observe(event)
+
+        pipeline = build_pipeline(
+            config, extra_outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
+        )
+        services.attach(pipeline)
         with pipeline:
             stop.pipeline = pipeline
             if watcher is not None:

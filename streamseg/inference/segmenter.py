@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from streamseg.models.detector import Detector
 from streamseg.models.head import HeadOutput
 from streamseg.models.postprocess import Detections
 from streamseg.models.weights import find_weights, load_detector
-from streamseg.types import Instances
+from streamseg.types import Instances, Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class Submitted:
     output: HeadOutput
     geometries: tuple[Geometry, ...]
     canvas: tuple[int, int]
+    begun: torch.cuda.Event | None
+    """When the network began; None on a CPU."""
     ready: torch.cuda.Event | None
+    """When its output was there."""
 
 
 class Segmenter:
@@ -50,9 +54,14 @@ class Segmenter:
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
+        meter: Meter | None = None,
     ) -> None:
-        """Raises ConfigError for an unknown device, precision or class name."""
+        """``meter`` is told how long a batch takes.
+
+        Raises ConfigError for an unknown device, precision or class name.
+        """
         self.name = name
+        self._meter = meter
         self.spec = detector.spec
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
@@ -82,6 +91,7 @@ class Segmenter:
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
+        meter: Meter | None = None,
     ) -> Segmenter:
         """Load bundled weights by name, or a ``.safetensors`` file by path.
 
@@ -97,6 +107,7 @@ class Segmenter:
             score=score,
             classes=classes,
             max_instances=max_instances,
+            meter=meter,
         )
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
@@ -117,25 +128,42 @@ class Segmenter:
 
         Smaller canvases are padded to the largest of the batch, as in the published code.
         """
+        started = time.monotonic()
         geometries = tuple(geometry(image.shape[0], image.shape[1], self.spec.input) for image in images)
         canvas = (max(g.canvas[0] for g in geometries), max(g.canvas[1] for g in geometries))
         resized = [resize(image, g.resized) for image, g in zip(images, geometries, strict=True)]
         pictures = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))
+        prepared = time.monotonic()
         with self._streams.computing(pictures):
+            begun = self._streams.mark()
             output = self._detector(self._normalise(pictures, [g.resized for g in geometries], canvas))
             ready = self._streams.mark()
-        return Submitted(output, geometries, canvas, ready)
+        self._tell("preprocess", prepared - started)
+        if ready is None:
+            self._tell("forward", time.monotonic() - prepared)
+        return Submitted(output, geometries, canvas, begun, ready)
 
     @torch.inference_mode()
     def collect(self, submitted: Submitted) -> list[Instances]:
         """Wait for a batch and finish it: one Instances per picture."""
+        if submitted.ready is not None:
+            submitted.ready.synchronize()  # what follows on the host needs the output; so its time is its own
+        started = time.monotonic()
         with self._streams.finishing(submitted.ready, _tensors(submitted.output)):
             detections = self._detector.detect(submitted.output, test=self._test, class_ids=self._class_ids)
             on_host = [_to_host(d, self._score) for d in detections]
-        return [
+        found = [
             self._instances(d, Geometry(g.source, g.resized, submitted.canvas))
             for d, g in zip(on_host, submitted.geometries, strict=True)
         ]
+        self._tell("postprocess", time.monotonic() - started)
+        if submitted.begun is not None and submitted.ready is not None:
+            self._tell("forward", submitted.begun.elapsed_time(submitted.ready) / 1000)
+        return found
+
+    def _tell(self, stage: str, seconds: float) -> None:
+        if self._meter is not None:
+            self._meter.stage(stage, seconds)
 
     def _instances(self, found: _HostDetections, sizes: Geometry) -> Instances:
         boxes, crops = enlarge(found.soft_masks, sizes, threshold=self.spec.test.mask_threshold)

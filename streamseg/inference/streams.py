@@ -45,7 +45,7 @@ class DeviceStreams:
 
     def mark(self) -> torch.cuda.Event | None:
         """An event after all that the network's stream was given so far; None on a CPU."""
-        return self._compute.record_event() if self._cuda else None
+        return self._compute.record_event(torch.cuda.Event(enable_timing=True)) if self._cuda else None
 
     @contextmanager
     def finishing(self, ready: torch.cuda.Event | None, inputs: Sequence[Tensor]) -> Iterator[None]:

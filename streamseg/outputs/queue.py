@@ -16,7 +16,7 @@ from functools import partial
 from streamseg.errors import OutputError, OutputGoneError, StreamsegError
 from streamseg.outputs.backlog import Close, Entry, Lane, Put
 from streamseg.outputs.optional import CutShort, Patient, PixelsOptional, ReaderPaced, Reporting
-from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamInfo
+from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Meter, Output, StreamInfo
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class OutputQueue:
         on_error: Callable[[StreamsegError], None],
         name: str | None = None,
         backlog: int | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """``backlog``: results kept per live stream, default by whether the output needs pixels."""
         self.name = name or type(output).__name__
@@ -53,6 +54,7 @@ class OutputQueue:
         self._gone = False
         self._output = output
         self._on_error = on_error
+        self._meter = meter
         self._optional = isinstance(output, PixelsOptional) and output.pixels_optional
         pictures = output.needs_pixels and not self._optional
         self._backlog = backlog or (PICTURE_BACKLOG if pictures else RESULT_BACKLOG)
@@ -224,8 +226,10 @@ class OutputQueue:
     def _handle(self, stream: str, entry: Entry) -> None:
         match entry:
             case Put(result, frame, instances):
-                pixels = self._output.needs_pixels
+                pixels, began = self._output.needs_pixels, time.monotonic()
                 self._output.write(result, frame if pixels else None, instances)
+                if self._meter is not None:
+                    self._meter.stage("publish", time.monotonic() - began)
             case Close():
                 self._close(stream, entry)
             case StreamInfo():

@@ -1,0 +1,89 @@
+"""The live page of streams that other processes publish: from Redis into a Hub."""
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import redis
+import redis.asyncio
+from numpy.typing import NDArray
+
+from streamseg.client import asubscribe
+from streamseg.client.reading import KNOWN_STREAMS, client_options
+from streamseg.masks.result import instances_of
+from streamseg.types import FrameResult, StreamState
+from streamseg.web.hub import Hub, Picture
+from streamseg.web.thumbnail import painted_jpeg
+
+logger = logging.getLogger(__name__)
+
+_STATUS_SECONDS = 1.0
+_OVERLAY_SECONDS = 0.08
+_RECENT = 64
+"""Results kept per stream: an overlay is published right behind its result, but read later."""
+_BACKDROP = 40
+"""Grey value that masks are painted on where no pictures are published."""
+
+
+class RedisFeed:
+    """Keeps a hub up to date with what is published to a Redis; survives its restarts."""
+
+    def __init__(self, hub: Hub, url: str) -> None:
+        """Connects to nothing yet. Raises UsageError if the URL is not valid."""
+        self._hub, self._url = hub, url
+        self._client = redis.asyncio.Redis.from_url(url, **client_options(url))
+        self._recent: dict[str, deque[FrameResult]] = defaultdict(lambda: deque(maxlen=_RECENT))
+        self._shown: dict[str, bytes] = {}
+        """Entry id of the last overlay, by stream."""
+
+    async def run(self) -> None:
+        """Feed the hub until cancelled. Raises UsageError if the broker refuses us."""
+        await asyncio.gather(
+            self._results(),
+            self._again(self._statuses, _STATUS_SECONDS),
+            self._again(self._pictures, _OVERLAY_SECONDS),
+        )
+
+    async def _results(self) -> None:
+        async for result in asubscribe(self._url):
+            self._recent[result.stream].append(result)
+            self._hub.result(result)
+
+    async def _again(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            with suppress(redis.RedisError):  # the subscription tells of it, and of what will not pass
+                await step()
+            await asyncio.sleep(seconds)
+
+    async def _statuses(self) -> None:
+        known: Any = await self._client.smembers(KNOWN_STREAMS)
+        for stream in sorted(name.decode() for name in known):
+            found: Any = await self._client.hgetall(f"streamseg:{{{stream}}}:status")
+            fields = {key.decode(): value.decode() for key, value in found.items()}
+            # The status lives for seconds: without one, the process that wrote it is gone.
+            shown = {k: fields[k] for k in ("state", "source", "error") if k in fields}
+            numbers = {k: int(fields[k]) for k in ("width", "height", "dropped", "reconnects") if k in fields}
+            self._hub.report(stream, **{"state": StreamState.STALLED.value, **shown, **numbers})
+
+    async def _pictures(self) -> None:
+        for stream in self._hub.watched & self._recent.keys():
+            recent = self._recent[stream]
+            found: Any = await self._client.xrevrange(f"streamseg:{{{stream}}}:overlays", count=1)
+            if found and found[0][0] != self._shown.get(stream):
+                self._shown[stream] = found[0][0]
+                number = int(found[0][1][b"frame"])
+                result = next((r for r in reversed(recent) if r.frame == number), recent[-1])
+                self._hub.show(Picture(result, found[0][1][b"jpeg"]))
+            elif not found and (width := self._hub.wanted_width(stream)) is not None:
+                jpeg = await asyncio.to_thread(_without_picture, recent[-1], width)
+                self._hub.show(Picture(recent[-1], jpeg))
+
+
+def _without_picture(result: FrameResult, width: int) -> bytes:
+    """The masks alone, on grey."""
+    grey: NDArray[np.uint8] = np.full((result.height, result.width, 3), _BACKDROP, dtype=np.uint8)
+    return painted_jpeg(grey, instances_of(result), width=width)

@@ -1,0 +1,157 @@
+"""What the live page knows: written by the run's threads (or from Redis), read by the web server's.
+
+    FrameResult, picture -> Hub -> viewers
+
+Nothing here waits: a stream keeps its newest picture only, and pictures are made only while
+somebody looks, at the size that is looked at.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from streamseg.types import FrameResult, StreamInfo, StreamState
+from streamseg.web.history import CountHistory
+
+TILE, LARGE = 640, 1280
+"""Width in pixels that pictures are made for: many streams side by side, one on the whole page."""
+PICTURE_SECONDS = 1 / 12
+"""Time between two pictures of a stream: the eye sees motion, and a page of 16 cameras stays light."""
+_IDLE_SECONDS = 2.0
+"""Time between two when nobody looks: who comes finds a picture, also of a stream that has ended."""
+_RATE_SECONDS = 5.0
+"""Rates and latencies are those of the last so many seconds."""
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A frame with the masks painted in."""
+
+    result: FrameResult
+    jpeg: bytes
+
+
+@dataclass(slots=True)
+class _Channel:
+    """What is known of one stream."""
+
+    fields: dict[str, Value] = field(default_factory=lambda: {"state": StreamState.CONNECTING.value})
+    picture: Picture | None = None
+    painted: float = 0.0
+    """Monotonic seconds of the last picture that was made."""
+    history: CountHistory = field(default_factory=CountHistory)
+    recent: deque[tuple[float, float]] = field(default_factory=deque)
+    """Arrival in monotonic seconds and latency in milliseconds of each result of the last seconds."""
+
+    def forget_old(self, now: float) -> None:
+        while self.recent and self.recent[0][0] < now - _RATE_SECONDS:
+            self.recent.popleft()
+
+
+class Hub:
+    """The newest state of all streams. All methods in any thread."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, _Channel] = {}
+        self._viewers: dict[object, Mapping[str, int]] = {}
+        self._lock = threading.Lock()
+
+    # Written by the run.
+
+    def opened(self, info: StreamInfo) -> None:
+        """A stream opened, or opened again."""
+        self.report(info.stream, width=info.width, height=info.height, reconnects=info.epoch)
+
+    def report(self, stream: str, **fields: Value) -> None:
+        """Set what is told of a stream: ``state``, ``dropped``, ``reconnects``, ``error``, ``source``."""
+        with self._lock:
+            self._channel(stream).fields.update(fields)
+
+    def result(self, result: FrameResult) -> None:
+        """A frame has its result."""
+        now = time.monotonic()
+        with self._lock:
+            channel = self._channel(result.stream)
+            channel.fields |= {"width": result.width, "height": result.height}
+            channel.history.add((i.label for i in result.instances), time=time.time())
+            channel.recent.append((now, result.latency_ms))
+            channel.forget_old(now)
+
+    def wanted_width(self, stream: str) -> int | None:
+        """Width of the picture that is due; None: none is to be made now. Who is given one makes it."""
+        now = time.monotonic()
+        with self._lock:
+            width = max((watched.get(stream, 0) for watched in self._viewers.values()), default=0)
+            channel = self._channel(stream)
+            if now < channel.painted + (PICTURE_SECONDS if width else _IDLE_SECONDS):
+                return None
+            channel.painted = now
+            return width or TILE
+
+    def show(self, picture: Picture) -> None:
+        """Put up the newest picture of a stream."""
+        with self._lock:
+            self._channel(picture.result.stream).picture = picture
+
+    def forget(self, stream: str) -> None:
+        """The stream is not part of the run any more."""
+        with self._lock:
+            self._channels.pop(stream, None)
+
+    # Read by the server.
+
+    def watch(self, viewer: object, streams: Mapping[str, int]) -> None:
+        """A viewer looks at these streams, each at this width in pixels; none: it is gone."""
+        with self._lock:
+            if streams:
+                self._viewers[viewer] = dict(streams)
+            else:
+                self._viewers.pop(viewer, None)
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """Streams that somebody looks at."""
+        with self._lock:
+            return frozenset(stream for watched in self._viewers.values() for stream in watched)
+
+    def picture(self, stream: str) -> Picture | None:
+        """The newest picture of a stream."""
+        with self._lock:
+            channel = self._channels.get(stream)
+            return None if channel is None else channel.picture
+
+    def status(self, *, since: int = 0) -> list[dict[str, Any]]:
+        """All streams by id, with rates and the counts of the seconds after ``since`` (UNIX)."""
+        now, clock = time.monotonic(), time.time()
+        with self._lock:
+            return [
+                _status(stream, channel, now) | {"history": channel.history.since(since, now=clock)}
+                for stream, channel in sorted(self._channels.items())
+            ]
+
+    def _channel(self, stream: str) -> _Channel:
+        return self._channels.setdefault(stream, _Channel())
+
+
+def _status(stream: str, channel: _Channel, now: float) -> dict[str, Any]:
+    channel.forget_old(now)
+    count = len(channel.recent)
+    latency = sum(ms for _, ms in channel.recent) / count if count else None
+    return {
+        "id": stream,
+        **channel.fields,
+        "fps": round(count / _RATE_SECONDS, 1),
+        "latency_ms": None if latency is None else round(latency, 1),
+    }
+
+
+def encode_result(result: FrameResult) -> bytes:
+    """A result as JSON, as it stands in NDJSON and Redis."""
+    return msgspec.json.encode(result)

@@ -1,0 +1,166 @@
+"""Metrics in the format of Prometheus, and whether the program lives and is ready."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streamseg.types import FrameResult, StreamInfo, StreamState
+from streamseg.web.access import Access
+
+_LATENCY = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_STAGE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_STUCK_SECONDS = 60.0
+"""Frames wait and none is finished for so long: no progress. A large batch on a slow CPU takes ten."""
+
+
+class StreamCounts(Protocol):
+    """What a run counts of a stream."""
+
+    @property
+    def results(self) -> int:
+        """Frames with a result."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Frames without one, by reason."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often it was opened again."""
+
+    @property
+    def state(self) -> StreamState:
+        """Where it stands."""
+
+    @property
+    def waiting(self) -> int:
+        """Frames on their way through the pipeline."""
+
+
+class Meter:
+    """Measures a run while it goes on. All methods in any thread."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.progress = time.monotonic()
+        """When the last result came, in monotonic seconds."""
+        self._latency = Histogram(
+            "streamseg_latency_seconds",
+            "From decoding a frame to its result.",
+            ["stream"],
+            buckets=_LATENCY,
+            registry=self.registry,
+        )
+        self._batch = Histogram(
+            "streamseg_batch_size",
+            "Frames that the network took together.",
+            buckets=_BATCH,
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "streamseg_stage_seconds",
+            "Time of one piece of work: a frame in decode and publish, a batch in the others.",
+            ["stage"],
+            buckets=_STAGE,
+            registry=self.registry,
+        )
+
+    def observe(self, event: StreamInfo | FrameResult) -> None:
+        """Hear of a result."""
+        if isinstance(event, FrameResult):
+            self.progress = time.monotonic()
+            self._latency.labels(event.stream).observe(event.latency_ms / 1000)
+
+    def batch(self, size: int) -> None:
+        """A batch of ``size`` frames goes to the network."""
+        self._batch.observe(size)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A stage took so long: decode, preprocess, forward, postprocess or publish."""
+        self._stages.labels(name).observe(seconds)
+
+
+class RunCollector(Collector):
+    """Reads the run's own counts whenever somebody asks: they are exact, and kept once."""
+
+    def __init__(
+        self, streams: Callable[[], Mapping[str, StreamCounts]], queues: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._streams, self._queues = streams, queues
+
+    def collect(self) -> Iterable[Metric]:
+        """All counts as they are now."""
+        frames = CounterMetricFamily("streamseg_frames", "Frames with a result.", labels=["stream"])
+        dropped = CounterMetricFamily(
+            "streamseg_dropped_frames", "Frames without a result, by reason.", labels=["stream", "reason"]
+        )
+        reconnects = CounterMetricFamily(
+            "streamseg_reconnects", "How often a source was opened again.", labels=["stream"]
+        )
+        up = GaugeMetricFamily("streamseg_stream_up", "1 while frames come, else 0.", labels=["stream"])
+        for name, stream in sorted(self._streams().items()):
+            frames.add_metric([name], stream.results)
+            for reason, count in sorted(stream.dropped.items()):
+                dropped.add_metric([name, reason], count)
+            reconnects.add_metric([name], stream.reconnects)
+            up.add_metric([name], stream.state is StreamState.LIVE)
+        yield from (frames, dropped, reconnects, up, self._lengths())
+
+    def _lengths(self) -> Metric:
+        lengths = GaugeMetricFamily(
+            "streamseg_queue_length", "Frames or results that wait, by queue.", labels=["queue"]
+        )
+        for name, length in sorted(self._queues().items()):
+            lengths.add_metric([name], length)
+        return lengths
+
+
+class Health:
+    """Whether a run makes progress, and whether it is ready."""
+
+    def __init__(self, meter: Meter, streams: Callable[[], Mapping[str, StreamCounts]]) -> None:
+        self._meter, self._streams = meter, streams
+
+    def stuck(self) -> str | None:
+        """What is wrong, if frames wait and nothing happens."""
+        idle = time.monotonic() - self._meter.progress
+        waiting = sum(stream.waiting for stream in self._streams().values())
+        if waiting and idle > _STUCK_SECONDS:
+            return f"{waiting} frames wait, the last result came {idle:.0f} s ago"
+        return None
+
+    def unready(self) -> str | None:
+        """What is missing, if no source delivers."""
+        if any(s.state is StreamState.LIVE or s.results for s in self._streams().values()):
+            return None
+        return "no source delivers frames yet"
+
+
+def make_metrics(meter: Meter, health: Health, access: Access) -> web.Application:
+    """The application that serves ``/metrics``, ``/healthz`` and ``/readyz``."""
+    app = web.Application(middlewares=[access.middleware()])
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(meter.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/healthz", _probe(health.stuck))
+    app.router.add_get("/readyz", _probe(health.unready))
+    return app
+
+
+def _probe(wrong: Callable[[], str | None]) -> Handler:
+    async def probe(_: web.Request) -> web.Response:
+        text = wrong()
+        return web.Response(text=f"{text or 'ok'}\n", status=503 if text else 200)
+
+    return probe
