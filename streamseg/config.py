@@ -112,7 +112,7 @@ class _Server(_Config):
     enabled: bool = False
     host: Annotated[str, Field(pattern=r"^[0-9A-Za-z.:_-]+$")] = "127.0.0.1"
     """Address to listen on; one that other machines reach needs a token."""
-    token: Annotated[Text, Field(repr=False)] | None = None
+    token: Annotated[Text | None, Field(repr=False)] = None
     """What a visitor has to give, at least 16 characters; better as ``${NAME}`` than in the file."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -42,14 +42,23 @@ class RedisFeed:
 
     async def run(self) -> None:
         """Feed the hub until cancelled. Raises UsageError if the broker refuses us."""
-        await asyncio.gather(
-            self._results(),
-            self._again(self._statuses, _STATUS_SECONDS),
-            self._again(self._pictures, _OVERLAY_SECONDS),
-        )
+        results = asubscribe(self._url)
+        parts = [
+            asyncio.ensure_future(self._follow(results)),
+            asyncio.ensure_future(self._again(self._statuses, _STATUS_SECONDS)),
+            asyncio.ensure_future(self._again(self._pictures, _OVERLAY_SECONDS)),
+        ]
+        try:
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            await results.aclose()
+            await self._client.aclose()
 
-    async def _results(self) -> None:
-        async for result in asubscribe(self._url):
+    async def _follow(self, results: AsyncIterator[FrameResult]) -> None:
+        async for result in results:
             self._recent[result.stream].append(result)
             self._hub.result(result)
 

@@ -25,7 +25,7 @@ _STATUS_SECONDS = 1.0
 _IN_FLIGHT = 2
 """Pictures of a stream that a viewer may have been sent but not drawn."""
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; connect-src 'self'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",

@@ -1,0 +1,115 @@
+"""Metrics and health of a run."""
+
+import threading
+from pathlib import Path
+from unittest.mock import patch
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamseg import api
+from streamseg.api import build_pipeline
+from streamseg.config import parse_config
+from streamseg.services import Services
+from streamseg.web import metrics
+from tests.broker import wait_for
+from tests.faults.moving import Moving
+from tests.media import write_clip
+from tests.program import read_results
+from tests.servers import rtsp_server
+from tests.web.helpers import get
+
+NAMES = {
+    "streamseg_frames",
+    "streamseg_dropped_frames",
+    "streamseg_reconnects",
+    "streamseg_stream_up",
+    "streamseg_latency_seconds",
+    "streamseg_batch_size",
+    "streamseg_stage_seconds",
+    "streamseg_queue_length",
+}
+LABELS = ("stream", "stage", "queue", "reason", "le")
+
+
+def scrape(url: str) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and the values of its labels."""
+    status, text = get(url + "metrics")
+    assert status == 200
+    families = list(text_string_to_metric_families(text.decode()))
+    assert {family.name for family in families} == NAMES
+    samples = [sample for family in families for sample in family.samples]
+    return {(s.name, *(s.labels[k] for k in LABELS if k in s.labels)): s.value for s in samples}
+
+
+def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
+    write_clip(tmp_path / "camera.mp4", frames=50)
+    write_clip(tmp_path / "clip.mp4", frames=40)
+    with rtsp_server(tmp_path) as camera:
+        content = {
+            "streams": [
+                {"id": "camera", "url": camera.url("camera.mp4")},
+                {"id": "clip", "url": str(tmp_path / "clip.mp4")},
+            ],
+            "model": {"weights": "0.06"},  # seconds a picture: the camera is faster
+            "outputs": [{"type": "ndjson", "path": str(tmp_path / "{stream}.ndjson")}],
+            "metrics": {"enabled": True, "port": 0},
+        }
+        config = parse_config(content, where="test")
+        with patch.object(api, "BatchHalver", Moving), Services(config) as services:
+            (url,) = services.urls
+            assert get(url + "healthz")[0] == 200
+            assert get(url + "readyz") == (503, b"no source delivers frames yet\n")
+            pipeline = build_pipeline(config, observe=services.observe, meter=services.meter)
+            services.attach(pipeline)
+            with pipeline:
+                wait_for(lambda: get(url + "readyz")[0] == 200)
+                wait_for(lambda: scrape(url).get(("streamseg_stream_up", "camera")) == 1)
+                wait_for(lambda: pipeline.summary.streams["clip"].closed, seconds=60)
+                wait_for(lambda: pipeline.summary.streams["camera"].dropped.total() > 5, seconds=60)
+                pipeline.stop()
+                pipeline.join()
+            samples = scrape(url)
+            summary = pipeline.summary.streams
+    for stream in ("camera", "clip"):
+        published = len(read_results(tmp_path / f"{stream}.ndjson"))
+        assert samples["streamseg_frames_total", stream] == published
+        assert samples["streamseg_latency_seconds_count", stream] == published
+        assert samples["streamseg_stream_up", stream] == 0
+        assert samples["streamseg_reconnects_total", stream] == 0
+        for reason, count in summary[stream].dropped.items():
+            assert samples["streamseg_dropped_frames_total", stream, reason] == count
+    frames = samples["streamseg_frames_total", "camera"] + samples["streamseg_frames_total", "clip"]
+    assert samples[("streamseg_batch_size_sum",)] >= frames
+    assert samples["streamseg_stage_seconds_count", "publish"] == frames
+    assert samples["streamseg_queue_length", "batcher"] == 0
+
+
+def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", frames=5)
+    go_on = threading.Event()
+
+    class Hanging(Moving):
+        def collect(self, submitted: object) -> object:  # type: ignore[override]
+            go_on.wait(60)
+            return super().collect(submitted)  # type: ignore[arg-type]
+
+    content = {
+        "streams": [{"url": str(tmp_path / "clip.mp4")}],
+        "model": {"weights": "0"},
+        "metrics": {"enabled": True, "port": 0},
+    }
+    config = parse_config(content, where="test")
+    with (
+        patch.object(api, "BatchHalver", Hanging),
+        patch.object(metrics, "_STUCK_SECONDS", 0.2),
+        Services(config) as services,
+    ):
+        (url,) = services.urls
+        pipeline = build_pipeline(config, observe=services.observe, meter=services.meter)
+        services.attach(pipeline)
+        with pipeline:
+            wait_for(lambda: get(url + "healthz")[0] == 503)
+            assert b"frames wait, the last result came" in get(url + "healthz")[1]
+            go_on.set()
+            pipeline.join()
+        wait_for(lambda: get(url + "healthz") == (200, b"ok\n"))
