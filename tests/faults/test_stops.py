@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,9 @@ import pytest
 from streamseg.outputs import MemoryOutput, NdjsonOutput
 from streamseg.pipeline import Pipeline
 from streamseg.sources import resolve_sources
-from streamseg.types import Frame, FrameResult, Instances, StreamInfo
+from streamseg.types import Frame, FrameResult, Instances
 from tests.broker import running_broker, wait_for
-from tests.faults.helpers import lines_in, started
+from tests.faults.helpers import SilentOutput, lines_in, started
 from tests.faults.moving import Moving
 from tests.media import write_clip
 from tests.program import read_results, read_video
@@ -25,25 +25,15 @@ LIMIT = 11.0
 """Ten seconds, and one for a busy machine."""
 
 
-class StuckOutput:
+class StuckOutput(SilentOutput):
     """Does not come back from its first result."""
-
-    needs_pixels = False
 
     def __init__(self) -> None:
         self.entered, self.let_go = threading.Event(), threading.Event()
 
-    def check(self, streams: Sequence[str]) -> None: ...
-
-    def open(self, info: StreamInfo) -> None: ...
-
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
         self.entered.set()
         self.let_go.wait(60)
-
-    def close(self, stream: str, *, complete: bool) -> None: ...
-
-    def shutdown(self) -> None: ...
 
 
 def stop_with_a_dead_broker(
