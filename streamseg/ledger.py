@@ -85,11 +85,17 @@ class Ledger:
             return entry
 
     def cut_short(self, streams: Iterable[str] | None = None) -> None:
-        """These streams, or all, are told to end, or have been given up."""
+        """These streams, or all, are told to end: those that have not ended by themselves."""
         with self._lock:
             for name in self.summary.streams if streams is None else streams:
-                if (entry := self.summary.streams.get(name)) is not None:
-                    entry.cut_short = entry.cut_short or not entry.closed
+                if (entry := self.summary.streams.get(name)) is not None and not entry.ended:
+                    entry.cut_short = True
+
+    def given_up(self, streams: Iterable[str]) -> None:
+        """There is no time for frames of these streams."""
+        with self._lock:
+            for name in streams:
+                self[name].cut_short = True
 
     def close_if_done(self, stream: str) -> StreamSummary | None:
         """The stream, once: when its source has ended and its last frame has its result."""
@@ -107,10 +113,11 @@ class Ledger:
             self.summary.output_errors.append(error)
             return [name for name, s in self.summary.streams.items() if not s.closed]
 
-    def running(self) -> list[str]:
-        """Streams whose source has not ended."""
+    @property
+    def reading(self) -> bool:
+        """Whether the source of any stream goes on."""
         with self._lock:
-            return [name for name, s in self.summary.streams.items() if not s.ended]
+            return not all(s.ended for s in self.summary.streams.values())
 
     def waiting(self) -> Counter[str]:
         """Frames on their way through the pipeline, by stream."""

@@ -145,7 +145,7 @@ class Pipeline:
         What was decoded is still processed, as far as there is time for it.
         """
         self._clock.stop()
-        self._ledger.cut_short(self._ledger.running())
+        self._ledger.cut_short()
         self._outputs.hurry(BROKER_SECONDS)
         self._reader.stop()
 
@@ -164,8 +164,7 @@ class Pipeline:
 
     def remove(self, stream: str) -> None:
         """End a stream; what was decoded of it is still processed, its files are finished. Any thread."""
-        if stream in self._ledger.running():
-            self._ledger.cut_short([stream])
+        self._ledger.cut_short([stream])
         self._reader.remove(stream)
 
     def replace(self, source: Source) -> None:
@@ -230,7 +229,7 @@ class Pipeline:
 
     def _ended(self, event: StreamChanged) -> None:
         stream = self._ledger.changed(event)
-        if stream.error is not None and self._ledger.running():  # at the end the summary says it
+        if stream.error is not None and self._ledger.reading:  # at the end the summary says it
             logger.error("%s", stream.error)
         self._batcher.end(event.stream)
         self._close_if_done(event.stream)
@@ -250,7 +249,7 @@ class Pipeline:
 
     def _give_up(self, frames: Counter[str]) -> None:
         """Count frames, by stream, that there was no time for."""
-        self._ledger.cut_short(frames)
+        self._ledger.given_up(frames)
         for stream, count in frames.items():
             self._on_drop(FramesDropped(stream, GIVEN_UP, count))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import re
 import signal
 import socket
 import socketserver
@@ -118,7 +119,10 @@ def _listens(port: int) -> bool:
 
 
 class RefusingServer(socketserver.ThreadingTCPServer):
-    """A camera that answers every DESCRIBE with the same RTSP status line."""
+    """A camera or web server that answers every request with the same status line.
+
+    RTSP clients hear it from DESCRIBE on. The answer quotes the request, as some cameras do.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -133,28 +137,33 @@ class RefusingServer(socketserver.ThreadingTCPServer):
         return int(self.server_address[1])
 
 
-class _Refusal(socketserver.StreamRequestHandler):
+class _Refusal(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Answer one client's requests."""
         assert isinstance(self.server, RefusingServer)
         self.server.attempts += 1
-        with contextlib.suppress(ConnectionError):
-            while lines := self._request():
-                sequence = next(line for line in lines if line.lower().startswith("cseq"))
-                status = "200 OK" if lines[0].startswith("OPTIONS") else self.server.answer
-                more = 'WWW-Authenticate: Basic realm="camera"'
-                self.wfile.write(f"RTSP/1.0 {status}\r\n{sequence}\r\n{more}\r\n\r\n".encode())
+        self.request.settimeout(5)
+        with contextlib.suppress(OSError):
+            while request := self.request.recv(65536).decode("latin-1"):
+                self.request.sendall(self._answer(request, self.server.answer).encode())
 
-    def _request(self) -> list[str]:
-        lines = []
-        while (line := self.rfile.readline().decode().strip()) != "":
-            lines.append(line)
-        return lines
+    def _answer(self, request: str, answer: str) -> str:
+        protocol = "RTSP/1.0" if "RTSP/1.0" in request else "HTTP/1.1"
+        status = "200 OK" if request.startswith("OPTIONS") else answer
+        number = re.search(r"CSeq: *(\d+)", request)
+        body = f"not for you: {request.splitlines()[0]}"
+        lines = [
+            f"{protocol} {status}",
+            f"CSeq: {number[1] if number else 0}",
+            'WWW-Authenticate: Digest realm="camera", nonce="4b9f5b"',
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join(lines) + f"\r\n\r\n{body}"
 
 
 @contextlib.contextmanager
 def refusing_server(answer: str) -> Iterator[RefusingServer]:
-    """A running RTSP server that lets nobody in, ``answer`` being e.g. ``401 Unauthorized``."""
+    """A running server that lets nobody in, ``answer`` being e.g. ``401 Unauthorized``."""
     with RefusingServer(answer) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -12,14 +12,16 @@ from types import TracebackType
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 from streamseg import api
 from streamseg.api import build_pipeline
 from streamseg.config import parse_config
 from streamseg.pipeline import Pipeline
 from streamseg.sources import Retry, Source, Timing
 from streamseg.summary import StreamSummary
-from streamseg.types import FrameResult, Output, StreamInfo, StreamState
-from tests.broker import wait_for
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState
+from tests.broker import RunningBroker, wait_for
 from tests.faults.moving import Moving
 from tests.media import write_clip
 from tests.program import ROOT, read_results
@@ -193,3 +195,30 @@ def run_here(
         pipeline.join()
     pipeline.raise_first_error()
     return pipeline
+
+
+def published(broker: RunningBroker, stream: str) -> list[FrameResult]:
+    """All results of a stream that a broker has, oldest first."""
+    with broker.client() as client:
+        entries = client.xrange(f"streamseg:{{{stream}}}:results")
+    return [msgspec.json.decode(fields[b"result"], type=FrameResult) for _, fields in entries]
+
+
+def published_frames(broker: RunningBroker, stream: str) -> list[int]:
+    return [result.frame for result in published(broker, stream)]
+
+
+class SilentOutput:
+    """An output that does nothing, for tests to fill in what matters to them."""
+
+    needs_pixels = False
+
+    def check(self, streams: Sequence[str]) -> None: ...
+
+    def open(self, info: StreamInfo) -> None: ...
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
+
+    def close(self, stream: str, *, complete: bool) -> None: ...
+
+    def shutdown(self) -> None: ...

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from streamseg.client import subscribe
 from streamseg.errors import OutputError, UsageError
 from streamseg.outputs import RedisOutput
 from tests.broker import RunningBroker, running_broker, wait_for
+from tests.faults.helpers import published_frames
 from tests.faults.tls import tls_in_front_of
 from tests.outputs.clips import frame, info, instances, result_of
 from tests.servers import free_port
@@ -31,12 +31,6 @@ def publish(output: RedisOutput, indexes: range, stream: str = "cam") -> None:
         output.write(result_of(frame(i, stream=stream), instances(boxes=[(5, 5, 20, 20)])), None, None)
 
 
-def frames_in(broker: RunningBroker, stream: str = "cam") -> list[int]:
-    with broker.client() as client:
-        entries = client.xrange(f"streamseg:{{{stream}}}:results")
-    return [msgspec.json.decode(fields[b"result"])["frame"] for _, fields in entries]
-
-
 def test_a_broker_that_forgot_its_last_seconds_gets_them_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -48,10 +42,10 @@ def test_a_broker_that_forgot_its_last_seconds_gets_them_again(
             publish(output, range(30), stream)
         broker.kill()
         broker.start()
-        assert frames_in(broker) == []
+        assert published_frames(broker, "cam") == []
         publish(output, range(30, 40))
         publish(output, range(30, 40), "door")
-        assert frames_in(broker) == frames_in(broker, "door") == list(range(40))
+        assert published_frames(broker, "cam") == published_frames(broker, "door") == list(range(40))
         output.shutdown()
     assert "had lost 30 results of stream cam" in caplog.text
 
@@ -102,7 +96,7 @@ def test_a_full_broker_is_waited_for(broker: RunningBroker, caplog: pytest.LogCa
         wait_for(lambda: "cannot be reached" in caplog.text)
         client.config_set("maxmemory", 0)
     writer.join(20)
-    assert frames_in(broker) == list(range(6))
+    assert published_frames(broker, "cam") == list(range(6))
     output.shutdown()
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -124,22 +122,3 @@ def test_a_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -
         f"cannot write {out}/a.mp4: is a folder",
         f"cannot write {out}/b.ndjson: is a folder",
     ]
-
-
-@pytest.mark.timeout(200)
-def test_the_video_of_a_killed_run_plays(tmp_path: Path) -> None:
-    """See tests/outputs for the video alone; here the whole program is killed."""
-    from tests.broker import wait_for
-    from tests.faults.helpers import started
-
-    clip, video = write_clip(tmp_path / "a.mp4", frames=400, width=96, height=64), tmp_path / "out.mp4"
-    results, partial = tmp_path / "a.ndjson", tmp_path / "out.mp4.partial"
-    with started(clip, "-o", video, "--results", results, seconds=0.01) as program:
-        wait_for(lambda: partial.exists() and partial.stat().st_size > 30_000, seconds=90, what="a video")
-        program.kill()
-    frames = 0
-    with av.open(str(partial)) as container, contextlib.suppress(av.InvalidDataError):
-        for frames, _ in enumerate(container.decode(video=0), 1):  # noqa: B007
-            pass
-    written = len(read_results(results.with_name("a.ndjson.partial")))
-    assert written - 3 * 25 <= frames <= written + 20

@@ -6,14 +6,21 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from tests.broker import RunningBroker, running_broker, wait_for
-from tests.faults.helpers import lines_in, run_here, run_program, started, without_clock, write_clips
+from tests.broker import running_broker, wait_for
+from tests.faults.helpers import (
+    lines_in,
+    published_frames,
+    run_here,
+    run_program,
+    started,
+    without_clock,
+    write_clips,
+)
 from tests.program import STREET, read_results, read_video, running_program
 from tests.program import run_program as run_real_program
 from tests.sources.helpers import worker_pids
@@ -40,19 +47,25 @@ def kill_program(pid: int) -> None:
 
 
 def kill_worker(pid: int) -> None:
-    os.kill(worker_pids(pid)[0], signal.SIGKILL)
+    if workers := worker_pids(pid):  # none when all has been decoded
+        os.kill(workers[0], signal.SIGKILL)
 
 
 def strike(
-    clips: Path, out: Path, *options: str, goal: int, kill: Callable[[int], None] = kill_program
+    clips: Path, out: Path, *options: str, goals: Sequence[int], kill: Callable[[int], None] = kill_program
 ) -> None:
-    """Let a run go on until its files have ``goal`` lines, and a moment longer; then strike."""
+    """Let a run go on until its files have so many lines, and a moment longer; then strike."""
     to = ("--results", f"{out}/", "-o", f"{out}/", "--resume")
     with started(clips, *to, *options, seconds=0.02) as program:
-        wait_for(lambda: lines_in(out) >= goal or program.poll() is not None, seconds=90, what="results")
-        time.sleep(random.Random(goal).random() * 0.2)
-        if program.poll() is None:
-            kill(program.pid)
+        for goal in goals:
+            wait_for(
+                lambda goal=goal: lines_in(out) >= goal or program.poll() is not None,
+                seconds=90,
+                what="results",
+            )
+            time.sleep(random.Random(goal).random() * 0.2)
+            if program.poll() is None:
+                kill(program.pid)
         _, stderr = program.communicate(timeout=60)
     assert "Traceback" not in stderr
 
@@ -74,12 +87,6 @@ def check_outputs(out: Path, undisturbed: Path) -> None:
         assert video.audio_packets == expected.audio_packets
 
 
-def published(broker: RunningBroker, stream: str) -> list[int]:
-    with broker.client() as client:
-        entries = client.xrange(f"streamseg:{{{stream}}}:results")
-    return [msgspec.json.decode(fields[b"result"])["frame"] for _, fields in entries]
-
-
 @pytest.mark.timeout(400)
 def test_program_worker_and_broker_are_killed_and_nothing_is_lost_or_twice(
     clips: Path, undisturbed: Path, tmp_path: Path
@@ -95,23 +102,40 @@ def test_program_worker_and_broker_are_killed_and_nothing_is_lost_or_twice(
             broker.start()
 
         for goal, kill in ((20, kill_program), (55, kill_broker_and_program), (100, kill_worker)):
-            strike(clips, out, *redis, goal=goal, kill=kill)
+            strike(clips, out, *redis, goals=[goal], kill=kill)
         assert list(out.glob("*.partial")), "the file whose worker died is not finished"
         finish(clips, out, *redis)
         check_outputs(out, undisturbed)
         for number, count in enumerate(FRAMES):
-            assert published(broker, f"c{number}") == list(range(count))
+            assert published_frames(broker, f"c{number}") == list(range(count))
     ids = [i["id"] for r in read_results(out / "c1.ndjson") for i in r["instances"]]
     assert len({i for i in ids if i is not None}) >= 4, "there were tracks to be continued"
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_ten_kills(clips: Path, undisturbed: Path, tmp_path: Path) -> None:
-    for goal in sorted(random.Random(10).sample(range(1, sum(FRAMES)), 10)):
-        strike(clips, tmp_path / "out", goal=goal)
-    finish(clips, tmp_path / "out")
-    check_outputs(tmp_path / "out", undisturbed)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("victim", ["program", "worker", "broker"])
+def test_ten_kills(clips: Path, undisturbed: Path, tmp_path: Path, victim: str) -> None:
+    """The broker comes back after a moment; the run waits for it and has only to be resumed at the end."""
+    out = tmp_path / "out"
+    with running_broker(tmp_path / "redis") as broker:
+
+        def kill_broker(_: int) -> None:
+            broker.kill()
+            time.sleep(0.3)
+            broker.start()
+
+        kill = {"program": kill_program, "worker": kill_worker, "broker": kill_broker}[victim]
+        goals = sorted(random.Random(victim).sample(range(1, sum(FRAMES)), 10))
+        if victim == "broker":
+            strike(clips, out, "--redis", broker.url, goals=goals, kill=kill)
+        else:
+            for goal in goals:
+                strike(clips, out, "--redis", broker.url, goals=[goal], kill=kill)
+        finish(clips, out, "--redis", broker.url)
+        check_outputs(out, undisturbed)
+        for number, count in enumerate(FRAMES):
+            assert published_frames(broker, f"c{number}") == list(range(count))
 
 
 @pytest.mark.soak
@@ -135,7 +159,7 @@ def test_ten_kills_with_the_bundled_weights(tmp_path: Path) -> None:
 def test_a_stopped_run_goes_on(clips: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Ctrl-C gives the files their names although they are not whole; a mark beside them says so."""
     out = tmp_path / "out"
-    strike(clips, out, goal=30, kill=lambda pid: os.kill(pid, signal.SIGINT))
+    strike(clips, out, goals=[30], kill=lambda pid: os.kill(pid, signal.SIGINT))
     marks = [path.name for path in out.glob("*.unfinished")]
     assert marks
     assert not list(out.glob("*.partial"))

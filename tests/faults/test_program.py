@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tests.broker import wait_for
+from tests.faults.helpers import started
 from tests.media import write_clip
-from tests.program import running_program
 from tests.servers import RtspServer, free_port, rtsp_server
 
 
@@ -45,7 +45,7 @@ def test_the_program_takes_over_the_file_and_listens_to_sighup(server: RtspServe
     away = {"id": "away", "url": f"rtsp://me:secret@127.0.0.1:{free_port()}/a"}
     first, second = ({"id": name, "url": server.url("clip.mp4")} for name in ("first", "second"))
     write(away, first)
-    with running_program("-c", path) as program:
+    with started("-c", path) as program:
         begun = out / "first.ndjson.partial"
         wait_for(
             lambda: results("one") and begun.exists() and begun.stat().st_size, seconds=60, what="results"

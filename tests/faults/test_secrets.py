@@ -15,14 +15,13 @@ import streamseg.cli
 from streamseg.errors import UsageError, mask_password
 from streamseg.outputs import RedisOutput
 from streamseg.pipeline import Pipeline
-from streamseg.sources import resolve_sources
+from streamseg.sources import Retry, resolve_sources
 from tests.broker import running_broker, wait_for
 from tests.faults.helpers import command
-from tests.faults.locked import locked_server
 from tests.faults.moving import Moving
 from tests.media import write_clip
 from tests.program import ROOT
-from tests.servers import free_port, rtsp_server
+from tests.servers import free_port, refusing_server, rtsp_server
 from tests.sources.helpers import worker_pids
 
 
@@ -67,14 +66,15 @@ def urls(closed: int, locked: int) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(200)
 def test_sources_that_cannot_be_opened(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Live ones are given up after a second attempt."""
     caplog.set_level(logging.DEBUG)
-    with locked_server() as locked, running_broker(tmp_path / "redis") as broker:
-        sources = resolve_sources(urls(free_port(), locked))
-        pipeline = Pipeline(sources, Moving(), [RedisOutput(broker.url)])
+    with refusing_server("401 Unauthorized") as locked, running_broker(tmp_path / "redis") as broker:
+        sources = resolve_sources(urls(free_port(), locked.port), reconnect_attempts=1)
+        retry = Retry(first=0.05, longest=0.05, refused=0.05)
+        pipeline = Pipeline(sources, Moving(), [RedisOutput(broker.url)], retry=retry)
         with pipeline:
             pipeline.join()
         with broker.client(decode_responses=True) as client:

@@ -6,17 +6,18 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from streamseg import stopping
 from streamseg.outputs import MemoryOutput, NdjsonOutput
 from streamseg.pipeline import Pipeline
 from streamseg.sources import resolve_sources
-from streamseg.types import Frame, FrameResult, Instances, StreamInfo
+from streamseg.types import Frame, FrameResult, Instances
 from tests.broker import running_broker, wait_for
-from tests.faults.helpers import lines_in, started
+from tests.faults.helpers import SilentOutput, lines_in, started
 from tests.faults.moving import Moving
 from tests.media import write_clip
 from tests.program import read_results, read_video
@@ -25,25 +26,15 @@ LIMIT = 11.0
 """Ten seconds, and one for a busy machine."""
 
 
-class StuckOutput:
+class StuckOutput(SilentOutput):
     """Does not come back from its first result."""
-
-    needs_pixels = False
 
     def __init__(self) -> None:
         self.entered, self.let_go = threading.Event(), threading.Event()
 
-    def check(self, streams: Sequence[str]) -> None: ...
-
-    def open(self, info: StreamInfo) -> None: ...
-
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
         self.entered.set()
         self.let_go.wait(60)
-
-    def close(self, stream: str, *, complete: bool) -> None: ...
-
-    def shutdown(self) -> None: ...
 
 
 def stop_with_a_dead_broker(
@@ -97,6 +88,14 @@ def stopped(pipeline: Pipeline, when: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All limits are as far apart as they are, but a fifth as long: the program has the real ones, above."""
+    for name in ("_SUBMIT_SECONDS", "_MODEL_SECONDS", "_OUTPUT_SECONDS"):
+        monkeypatch.setattr(stopping, name, getattr(stopping, name) / 5)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_stuck_output_is_given_up_and_the_others_are_finished(tmp_path: Path) -> None:
     clip, stuck = write_clip(tmp_path / "a.mp4", frames=100, width=96, height=64), StuckOutput()
     results = NdjsonOutput(str(tmp_path / "a.ndjson"))
@@ -108,10 +107,11 @@ def test_a_stuck_output_is_given_up_and_the_others_are_finished(tmp_path: Path) 
     assert len(read_results(tmp_path / "a.ndjson")) == pipeline.summary.frames > 0
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_file_that_was_read_to_its_end_but_not_segmented_is_unfinished(tmp_path: Path) -> None:
-    """All 6 frames are decoded at once; the model takes 9 s for each two of them."""
+    """All 6 frames are decoded at once; the model takes 2 s for each two of them."""
     clip, results = write_clip(tmp_path / "a.mp4", frames=6, width=96, height=64), tmp_path / "a.ndjson"
-    model = Moving(seconds=4.5)
+    model = Moving(seconds=1.0)
     pipeline = Pipeline(resolve_sources([str(clip)]), model, [NdjsonOutput(str(results))], max_batch=2)
     assert stopped(pipeline, lambda: pipeline.summary.streams["a"].ended) < LIMIT
     assert pipeline.summary.streams["a"].dropped["given up"] == 6

@@ -110,3 +110,9 @@ def test_imagenet_weights_come_in_a_package(tmp_path: Path) -> None:
     backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights="imagenet")).backbone
     features = backbone(torch.randn(1, 3, 64, 64))
     assert [f.shape[1] for f in features] == [24, 32, 96, 320]
+
+
+def test_biases_of_the_folded_network_survive_half_precision(tmp_path: Path) -> None:
+    backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights="imagenet")).backbone
+    biases = [parameter for name, parameter in backbone.named_parameters() if name.endswith("bias")]
+    assert max(float(bias.abs().max()) for bias in biases) < 64

@@ -60,14 +60,14 @@ def test_a_few_pictures_are_learned_by_heart(tmp_path: Path) -> None:
     assert min(scores.values()) > 90, outcome.table
 
 
-@pytest.mark.timeout(300)  # five programs start one after the other
+@pytest.mark.timeout(300)  # six programs start one after the other
 def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
     content = content_of_config(tmp_path, steps=24, checkpoint_minutes=1e-9)
     content |= {"evaluation": {"every_steps": 8}, "augment": {}, "workers": 1}
     undisturbed = write_config(tmp_path, content)
     train(undisturbed, progress=False, make_segment=make_segment)
     halted = write_config(tmp_path, content | {"output": str(tmp_path / "halted")})
-    for _ in range(3):
+    for _ in range(5):
         process = start(tmp_path, "--resume")
         wait_for_a_row(halted, process)
         time.sleep(random.uniform(0, 0.3))
