@@ -70,7 +70,7 @@ class Pipeline:
         result, on our threads. ``known`` is asked for each frame, in order, and may have its instances
         from an earlier run. ``timing`` and ``retry`` are for the sources, ``meter`` is told of all work.
         """
-        self._segmenter, self._observe, self._known = segmenter, observe, known
+        self._segmenter, self._observe, self._known, self._meter = segmenter, observe, known, meter
         self._sources = list(sources)
         self._ledger = Ledger(source.id for source in sources)
         self._clock = StopClock()
@@ -202,6 +202,8 @@ class Pipeline:
 
     def _take(self, frame: Frame) -> None:
         self._ledger.received(frame.stream)
+        if self._meter is not None:
+            self._meter.stage("decode", frame.decoding)
         if (instances := self._known(frame)) is None:
             self._batcher.put(frame)
         else:

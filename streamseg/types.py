@@ -76,6 +76,8 @@ class Frame:
     """UNIX seconds when the frame was decoded."""
     pixels: NDArray[np.uint8]
     """(height, width, 3) uint8 RGB, read-only."""
+    decoding: float = 0.0
+    """Seconds that decoding took."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8:

@@ -52,6 +52,7 @@ class VideoReader:
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
         self._passed_over = 0
+        self._seconds = 0.0
         self.losses = Losses()
         self._packet_error = ""
 
@@ -217,12 +218,20 @@ class VideoReader:
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
         if not self._source.live:
             self.losses.sent(packet)
+        began = time.monotonic()
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except (av.FFmpegError, OSError) as error:
             self.losses.failed()
             self._packet_error = explain(error)
             return []
+        finally:
+            self._seconds += time.monotonic() - began
+
+    def take_seconds(self) -> float:
+        """Seconds spent on decoding since this was asked last."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
     def _check(self, *, whole: bool) -> None:
         """Raise ReadError if what was read of a recording is not all there is to it."""

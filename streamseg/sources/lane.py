@@ -170,6 +170,7 @@ class Lane:
             time_base=reading.info.time_base,
             time=decoded.time,
             pixels=self._ring.lend(decoded.slot, returned),
+            decoding=decoded.seconds,
         )
         self._settings.emit(frame)
 

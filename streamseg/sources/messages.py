@@ -88,6 +88,8 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     ticks: int
     time: float
     """UNIX seconds."""
+    seconds: float
+    """Spent on decoding it, and on frames before it that were not selected."""
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):

@@ -129,7 +129,7 @@ class Worker:
                 if self._stopping:
                     return
                 delivery = delivery or self._announce(job, reader, frame)
-                delivery.take(job.first_index + index, frame, ticks)
+                delivery.take(job.first_index + index, frame, ticks, seconds=reader.take_seconds())
             if delivery is None and reader.last_frame is not None:
                 self._announce(job, reader, reader.last_frame)  # open and in order, but nothing was selected
         finally:
@@ -179,8 +179,11 @@ class _Delivery:
         self._next_index = job.first_index
         self._last_report = 0.0
 
-    def take(self, index: int, frame: VideoFrame, ticks: int) -> None:
-        """Hand a frame over; a live one is dropped, and counted, if there is no room for it."""
+    def take(self, index: int, frame: VideoFrame, ticks: int, *, seconds: float) -> None:
+        """Hand a frame over that took ``seconds`` to decode.
+
+        A live one is dropped, and counted, if there is no room for it.
+        """
         now = time.time()
         live = self._job.source.live
         self._next_index = index + 1
@@ -190,7 +193,7 @@ class _Delivery:
         slot = self._ring.acquire(wait=not live)
         if slot is not None:
             self._writer.write(frame, self._ring.picture(slot))
-            self._worker.send(Decoded(self._job.job, slot, index, ticks, now))
+            self._worker.send(Decoded(self._job.job, slot, index, ticks, now, seconds))
         self._skipped = slot is None and live
         if time.monotonic() - self._last_report > SKIPPED_EVERY:
             self.report_skipped()

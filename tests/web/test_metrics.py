@@ -1,9 +1,12 @@
 """Metrics and health of a run."""
 
+import json
+import re
 import threading
 from pathlib import Path
 from unittest.mock import patch
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg import api
@@ -14,7 +17,7 @@ from streamseg.web import metrics
 from tests.broker import wait_for
 from tests.faults.moving import Moving
 from tests.media import write_clip
-from tests.program import read_results
+from tests.program import ROOT, read_results
 from tests.servers import rtsp_server
 from tests.web.helpers import get
 
@@ -81,6 +84,8 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
     frames = samples["streamseg_frames_total", "camera"] + samples["streamseg_frames_total", "clip"]
     assert samples[("streamseg_batch_size_sum",)] >= frames
     assert samples["streamseg_stage_seconds_count", "publish"] == frames
+    assert samples["streamseg_stage_seconds_count", "decode"] >= frames
+    assert samples["streamseg_stage_seconds_sum", "decode"] > 0
     assert samples["streamseg_queue_length", "batcher"] == 0
 
 
@@ -113,3 +118,14 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
             go_on.set()
             pipeline.join()
         wait_for(lambda: get(url + "healthz") == (200, b"ok\n"))
+
+
+def test_what_is_deployed_asks_for_metrics_that_there_are() -> None:
+    known = NAMES | {f"{name}_{end}" for name in NAMES for end in ("total", "bucket", "sum", "count")}
+    for name in ("grafana.json", "prometheus.rules.yml"):
+        asked = set(re.findall(r"\bstreamseg_\w+", (ROOT / "deploy" / name).read_text()))
+        assert asked <= known, name
+        assert len(asked) > 2
+    json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    yaml.safe_load((ROOT / "deploy" / "prometheus.rules.yml").read_text())
+    yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
