@@ -194,12 +194,15 @@ def _expand(value: Any, *, where: str) -> Any:
 
 
 def set_key(content: dict[str, Any], assignment: str) -> None:
-    """Apply ``dotted.path=value`` (the value is YAML) to plain values. Raises ConfigError."""
+    """Apply ``dotted.path=value`` to plain values; the value is YAML and may hold ``${NAME}``.
+
+    Raises ConfigError.
+    """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set {assignment!r}: write KEY=VALUE, e.g. batching.max_batch=4")
     try:
-        value = _load_yaml(text)
+        value = _expand(_load_yaml(text), where=f"--set {path}")
     except ValueError as error:
         raise ConfigError(f"--set {path}=...: the value is not valid YAML ({error})") from None
     *parents, last = path.split(".")

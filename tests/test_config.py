@@ -1,6 +1,7 @@
 """Configuration files: what is accepted, and what a mistake gets."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,15 @@ def test_environment_variables_are_put_in(tmp_path: Path, monkeypatch: pytest.Mo
     config = parse("streams: [{url: 'rtsp://me:${LOBBY_PASSWORD}@host/1'}]", tmp_path)
     assert config.streams[0].url == "rtsp://me:pa55@host/1"
     assert "pa55" not in repr(config)
+
+
+def test_set_takes_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    content: dict[str, Any] = {}
+    monkeypatch.setenv("SECRET_OF_MINE", "abc")
+    set_key(content, "view={token: '${SECRET_OF_MINE}'}")
+    assert content == {"view": {"token": "abc"}}
+    with pytest.raises(ConfigError, match=r"--set view: token: the environment variable NOT_SET_ANYWHERE"):
+        set_key(content, "view={token: '${NOT_SET_ANYWHERE}'}")
 
 
 def test_set_reaches_nested_keys_and_lists() -> None:
