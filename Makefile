@@ -38,7 +38,8 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Cameras that fail once a minute, for half an hour; writes benchmarks/results/soak.json.
+# The long tests; then cameras and a broker that fail once a minute, for half an hour: writes
+# benchmarks/results/soak.json.
 MINUTES ?= 30
 soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak

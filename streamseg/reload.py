@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
-from streamseg.api import build_output, build_sources
+from streamseg.api import build_output, build_sources, check_files_differ
 from streamseg.config import RunConfig
 from streamseg.errors import UsageError
 from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.outputs.files import partial_path
 from streamseg.pipeline import Pipeline
 from streamseg.sources import Source
 
@@ -18,9 +20,9 @@ logger = logging.getLogger(__name__)
 class Reloader:
     """Brings a running pipeline in line with a new configuration. One thread at a time."""
 
-    def __init__(self, config: RunConfig, pipeline: Pipeline) -> None:
-        """``config`` is what the pipeline was built from."""
-        self._config = config
+    def __init__(self, config: RunConfig, pipeline: Pipeline, *, resume: bool = False) -> None:
+        """``config`` is what the pipeline was built from; ``resume``: to go on with an interrupted run."""
+        self._config, self._resume = config, resume
         self._pipeline = pipeline
         self._sources = {source.id: source for source in build_sources(config)}
         several = len(self._sources) > 1
@@ -95,10 +97,20 @@ class Reloader:
                         f"stream {source.id} has ended in this run and its files would be overwritten; "
                         "give it another id or restart"
                     )
+                if self._resume and (path := output.path(source.id)) is not None and _has_begun(path):
+                    raise UsageError(
+                        f"stream {source.id} has results in {path} that would be overwritten; restart "
+                        "with --resume to go on with them"
+                    )
             output.check([source.id for source in new])
+        check_files_differ(wanted, self._files)
 
     def _say_what_stays(self, config: RunConfig) -> None:
         before, after = self._config.model_dump(), config.model_dump()
         keys = [key for key in before if key != "streams" and before[key] != after[key]]
         if keys:
             logger.warning("only streams can change while it runs; %s: needs a restart", ", ".join(keys))
+
+
+def _has_begun(path: Path) -> bool:
+    return path.exists() or partial_path(path).exists()

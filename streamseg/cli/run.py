@@ -185,7 +185,7 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
         with pipeline:
             stop.pipeline = pipeline
             if watcher is not None:
-                watcher.start(Reloader(config, pipeline))
+                watcher.start(Reloader(config, pipeline, resume=resume))
             pipeline.join()
             if watcher is not None:
                 watcher.stop()

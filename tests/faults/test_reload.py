@@ -11,6 +11,7 @@ import yaml
 from streamseg.api import build_output, build_sources
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config
+from streamseg.errors import UsageError
 from streamseg.reload import Reloader
 from streamseg.types import StreamState
 from tests.broker import wait_for
@@ -199,7 +200,29 @@ def test_several_streams_do_not_fit_into_one_file(
 
     outputs = [build_output(output, several=False) for output in config("a").outputs]
     with Run(build_sources(config("a")), outputs=outputs) as run:
-        with pytest.raises(Exception, match=r"one\.ndjson: several streams would be written to it"):
+        with pytest.raises(UsageError, match=r"one\.ndjson: several streams would be written to it"):
             Reloader(config("a"), run.pipeline).apply(config("ab"))
         run.wait_for_results("a", 3)
     assert len(read_results(path)) == len(run.results["a"])
+
+
+def test_nothing_is_overwritten_by_what_is_added(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{name}.mp4", frames=10) for name in "abc"]
+    (tmp_path / "b.ndjson").write_text("from an interrupted run")
+
+    def config(*files: Path, **more: object) -> RunConfig:
+        outputs = [{"type": "ndjson", "path": f"{tmp_path}/{{stream}}.ndjson"}, more]
+        streams = [{"url": str(path)} for path in files]
+        return parse_config({"streams": streams, "outputs": [o for o in outputs if o]}, where="")
+
+    with Run(build_sources(config(clips[0]))) as run:
+        resumed = Reloader(config(clips[0]), run.pipeline, resume=True)
+        with pytest.raises(
+            UsageError, match=r"b has results in .*b\.ndjson that would be overwritten"
+        ):
+            resumed.apply(config(*clips[:2]))
+        video = {"type": "video", "path": f"{tmp_path}/{{stream}}.mp4"}
+        overwriting = Reloader(config(clips[0], **video), run.pipeline)
+        with pytest.raises(UsageError, match=r"mp4 is a source itself"):
+            overwriting.apply(config(clips[0], clips[2], **video))
+        assert set(run.pipeline.summary.streams) == {"a"}
