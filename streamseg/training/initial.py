@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,7 +22,9 @@ from streamseg.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 _NAMED = 4
-"""So many of the tensors that do not fit are named."""
+"""So many of the tensors and classes that are new are named."""
+_OF_CLASSES = "head.class_output."
+"""Tensors with one row per class."""
 
 
 def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
@@ -37,12 +40,21 @@ def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
 
 
 def _load_fitting(detector: Detector, path: Path) -> None:
-    """Take over every tensor of the same name and shape: of other classes only the last layer is new."""
-    trained, own = load_detector(path).state_dict(), detector.state_dict()
-    fitting = {k: v for k, v in trained.items() if k in own and own[k].shape == v.shape}
-    new = [key for key in own if key not in fitting]
+    """Take over every tensor of the same name and shape, and of the last layer the classes by name."""
+    source = load_detector(path)
+    trained, own = source.state_dict(), detector.state_dict()
+    wanted, known = detector.spec.classes, source.spec.classes
+    fitting = {}
+    for key, tensor in own.items():
+        given = trained.get(key)
+        if given is not None and _OF_CLASSES in key and given.shape[1:] == tensor.shape[1:]:
+            rows = [given[known.index(name)] if name in known else tensor[i] for i, name in enumerate(wanted)]
+            fitting[key] = torch.stack(rows)
+        elif given is not None and given.shape == tensor.shape:
+            fitting[key] = given
     if not fitting:
         raise UsageError(f"initial_weights {path}: no tensor fits the model")
+    new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
     names = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
     logger.info(
         "%d of %d tensors taken from %s%s", len(fitting), len(own), path, f"; new: {names}" * bool(new)
