@@ -9,6 +9,7 @@ from typing import Any
 from streamseg.config import NdjsonConfig, OutputConfig, RedisConfig, RunConfig, VideoConfig, parse_config
 from streamseg.errors import UsageError
 from streamseg.inference import Segmenter
+from streamseg.masks.paint import OverlayOptions
 from streamseg.outputs import MemoryOutput, NdjsonOutput, RedisOutput, VideoOutput
 from streamseg.pipeline import Pipeline
 from streamseg.sources import Source, resolve_sources, source_for
@@ -56,7 +57,8 @@ def build_pipeline(
 ) -> Pipeline:
     """Open nothing yet but the weights. Raises UsageError for whatever in ``config`` cannot work."""
     sources = build_sources(config)
-    outputs = [_output(o, several=len(sources) > 1) for o in config.outputs]
+    overlay = OverlayOptions(**config.overlay.model_dump())
+    outputs = [_output(o, several=len(sources) > 1, overlay=overlay) for o in config.outputs]
     for output in outputs:
         output.check([source.id for source in sources])
     segmenter = Segmenter.load(
@@ -67,6 +69,7 @@ def build_pipeline(
         classes=config.model.classes,
         max_instances=config.model.max_instances,
     )
+    check_blur(config, segmenter.spec.classes)
     segmenter.warm_up()
     return Pipeline(
         sources,
@@ -103,11 +106,19 @@ def build_sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _output(config: OutputConfig, *, several: bool) -> Output:
+def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
+    """Make sure that the model finds all that is to be blurred; ``classes``: its own. Raises UsageError."""
+    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
+    for name in config.overlay.blur:
+        if name not in kept:
+            raise UsageError(f"overlay.blur: {name!r} is not looked for; allowed: {', '.join(kept)}")
+
+
+def _output(config: OutputConfig, *, several: bool, overlay: OverlayOptions) -> Output:
     match config:
         case VideoConfig():
-            return VideoOutput(config.path, several=several)
+            return VideoOutput(config.path, several=several, overlay=overlay)
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
         case RedisConfig():
-            return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen)
+            return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)

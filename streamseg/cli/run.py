@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streamseg.pipeline import Pipeline, Summary
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
+_PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
 logger = logging.getLogger(__name__)
 
 
@@ -44,6 +45,13 @@ logger = logging.getLogger(__name__)
 @click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
 @click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
 @click.option("--track/--no-track", default=None, help="Stable ids through time.  [default: track]")
+@click.option(
+    "--overlay",
+    metavar="PARTS",
+    help="What is painted: any of masks,outlines,boxes,labels,ids,trails, or none."
+    "  [default: masks,outlines,labels,ids]",
+)
+@click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
@@ -85,9 +93,10 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     _override_streams(content, {key: flags[key] for key in ("start", "end", "stride")})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
-    model["classes"] = None if classes is None else [name.strip() for name in classes.split(",")]
+    model["classes"] = None if classes is None else _names(classes)
     _override(content, "model", model)
     _override(content, "tracking", {"enabled": flags["track"]})
+    _override(content, "overlay", _overlay(flags["overlay"], flags["blur"]))
     _add_outputs(
         content,
         video=flags["output"],
@@ -95,6 +104,21 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         redis=flags["redis"],
         overlays=flags["redis_overlays"],
     )
+
+
+def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
+    """The keys of the section ``overlay`` that ``--overlay`` and ``--blur`` set."""
+    values: dict[str, Any] = {} if blur is None else {"blur": _names(blur)}
+    if parts is not None:
+        chosen = [] if parts.strip() == "none" else _names(parts)
+        for bad in (part for part in chosen if part not in _PARTS):
+            raise UsageError(f"--overlay: {bad!r} cannot be painted; allowed: {', '.join(_PARTS)}, or none")
+        values |= {part: part in chosen for part in _PARTS}
+    return values
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _override(content: dict[str, Any], section: str, values: dict[str, Any]) -> None:
