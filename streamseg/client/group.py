@@ -8,7 +8,6 @@ it had been told last.
 
 import os
 import re
-import secrets
 import socket
 import time
 from collections import deque
@@ -94,7 +93,7 @@ class GroupReader:
         self._start = start
         self._group = group
         self._named = consumer is not None
-        self._consumer = consumer or f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._consumer = consumer or f"{socket.gethostname()[:64]}-{os.getpid()}-{os.urandom(4).hex()}"
         self._takeover_after = takeover_after
         self._look_again = 0.0
         """When to look for entries of dead subscribers next, on the monotonic clock."""

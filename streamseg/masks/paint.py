@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamseg.masks.blur import blur_classes
 from streamseg.masks.labels import draw_labels, texts_of
 from streamseg.masks.palette import PALETTE, Colour, colour_of, colours_of
+from streamseg.masks.parts import largest
 from streamseg.masks.trails import Point, Trails
 from streamseg.types import Frame, Instances
 
@@ -125,9 +126,7 @@ def _paint_mask(
         # look smoother.
         smooth = [cv2.approxPolyDP(outline, 0.9, True) for outline in outlines]
         cv2.polylines(picture, smooth, True, colour, line, cv2.LINE_AA)
-    parts = [cv2.boundingRect(outline) for outline in outlines]
-    x, y, width, height = max(parts, key=lambda part: part[2] * part[3], default=(x1, y1, x2 - x1, y2 - y1))
-    return x, y, x + width, y + height
+    return largest(outlines, box)
 
 
 @lru_cache(maxsize=len(PALETTE))

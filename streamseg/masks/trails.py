@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from streamseg.masks.parts import main_boxes
 from streamseg.types import Frame, Instances
 
 Point = tuple[float, float]
@@ -32,7 +33,7 @@ class Trails:
             self._epoch, self._ways = frame.epoch, {}
         here = {
             id_: ((x1 + x2) / 2, float(y2))
-            for id_, (x1, _, x2, y2) in zip(instances.ids, instances.boxes.tolist(), strict=False)
+            for id_, (x1, _, x2, y2) in zip(instances.ids, main_boxes(instances).tolist(), strict=False)
             if id_ is not None
         }
         for id_, point in here.items():

@@ -11,6 +11,7 @@ from streamseg.config import OverlayConfig
 from streamseg.masks import labels as labels_module
 from streamseg.masks.paint import PALETTE, OverlayOptions, Painter, paint
 from streamseg.masks.palette import colours_of
+from streamseg.masks.parts import main_boxes
 from streamseg.masks.trails import Trails
 from streamseg.types import Instances
 from tests.outputs.clips import frame, instances
@@ -110,6 +111,16 @@ def test_one_place_for_many_labels_shortens_them(monkeypatch: pytest.MonkeyPatch
     widths = [x2 - x1 for x1, _, x2, _ in drawn]
     assert widths[0] == max(widths) > 2 * min(widths)
     assert all(0 <= x1 < x2 <= 320 and 0 <= y1 < y2 <= 240 for x1, y1, x2, y2 in drawn)
+
+
+def test_the_main_part_of_a_mask() -> None:
+    found = instances(SIZE, [(100, 100, 500, 400), (0, 0, 20, 20), (5, 5, 6, 6)])
+    crop = np.zeros((300, 400), np.bool_)
+    crop[200:, 300:350] = True
+    crop[:3, :3] = True
+    found = replace(found, crops=(crop, *found.crops[1:]))
+    assert main_boxes(found).tolist() == [[400, 300, 450, 400], [0, 0, 20, 20], [5, 5, 6, 6]]
+    assert main_boxes(instances(SIZE)).shape == (0, 4)
 
 
 def test_colours() -> None:
