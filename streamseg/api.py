@@ -17,6 +17,7 @@ from streamseg.config import (
 )
 from streamseg.errors import UsageError
 from streamseg.inference import BatchHalver
+from streamseg.masks.paint import OverlayOptions
 from streamseg.outputs import MemoryOutput, NdjsonOutput, RedisOutput, VideoOutput
 from streamseg.pipeline import Pipeline
 from streamseg.resume import Resumption, check_resumable, take_over
@@ -71,7 +72,8 @@ def build_pipeline(
     whatever in ``config`` cannot work, and RunError if the device has no room for the model.
     """
     sources = build_sources(config)
-    outputs = [build_output(o, several=len(sources) > 1) for o in config.outputs]
+    overlay = OverlayOptions(**config.overlay.model_dump())
+    outputs = [build_output(o, several=len(sources) > 1, overlay=overlay) for o in config.outputs]
     if resume:
         check_resumable(sources, outputs)
     check_files_differ(sources, outputs)
@@ -80,6 +82,7 @@ def build_pipeline(
     model = BatchHalver.load(
         config.model.weights, **config.model.model_dump(exclude={"weights"}), meter=meter
     )
+    check_blur(config, model.classes)
     rest = take_over(sources, outputs, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
@@ -141,12 +144,20 @@ def build_sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def build_output(config: OutputConfig, *, several: bool) -> Output:
+def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
+    """Make sure that the model finds all that is to be blurred; ``classes``: its own. Raises UsageError."""
+    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
+    for name in config.overlay.blur:
+        if name not in kept:
+            raise UsageError(f"overlay.blur: {name!r} is not looked for; allowed: {', '.join(kept)}")
+
+
+def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:
     """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
         case VideoConfig():
-            return VideoOutput(config.path, several=several)
+            return VideoOutput(config.path, several=several, overlay=overlay)
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
         case RedisConfig():
-            return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen)
+            return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)

@@ -82,6 +82,21 @@ class TrackingConfig(_Config):
     enabled: bool = True
 
 
+class OverlayConfig(_Config):
+    """What is painted over the pictures, in the video and in Redis alike."""
+
+    masks: bool = True
+    outlines: bool = True
+    boxes: bool = False
+    labels: bool = True
+    """Class and score."""
+    ids: bool = True
+    trails: bool = False
+    """Where tracked objects were during the last 3 seconds."""
+    blur: tuple[str, ...] = ()
+    """Class names whose objects are made unrecognisable."""
+
+
 class VideoConfig(_Config):
     """Overlay video."""
 
@@ -137,6 +152,7 @@ class RunConfig(_Config):
     model: ModelConfig = ModelConfig()
     batching: BatchingConfig = BatchingConfig()
     tracking: TrackingConfig = TrackingConfig()
+    overlay: OverlayConfig = OverlayConfig()
     outputs: tuple[OutputConfig, ...] = ()
     view: ViewConfig = ViewConfig()
     metrics: MetricsConfig = MetricsConfig()

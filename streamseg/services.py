@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from streamseg.config import MetricsConfig, RunConfig, ViewConfig
+from streamseg.masks.paint import OverlayOptions
 from streamseg.pipeline import Pipeline
 from streamseg.types import FrameResult, Output, StreamInfo
 from streamseg.web.access import Access
@@ -32,7 +33,7 @@ class Services:
         self._stack = ExitStack()
         self._pipeline: Pipeline | None = None
         if config.view.enabled:
-            self._add_page(config.view)
+            self._add_page(config.view, OverlayOptions(**config.overlay.model_dump()))
         if config.metrics.enabled:
             self._add_metrics(config.metrics)
 
@@ -59,11 +60,11 @@ class Services:
         if self.meter is not None:
             self.meter.observe(event)
 
-    def _add_page(self, config: ViewConfig) -> None:
+    def _add_page(self, config: ViewConfig, overlay: OverlayOptions) -> None:
         access = Access(config.host, config.token)
         access.check(host="view.host", token="view.token")
         hub = Hub()
-        self.outputs.append(ViewOutput(hub))
+        self.outputs.append(ViewOutput(hub, overlay))
         self._servers.append(
             WebServer(lambda: make_page(hub, access), host=config.host, port=config.port, name="view")
         )

@@ -258,6 +258,8 @@ class Model(Protocol):
     """What finds instances: :class:`streamseg.Segmenter`, or anything else that does."""
 
     name: str
+    classes: tuple[str, ...]
+    """Names of all it knows."""
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Size at which a picture enters the network: pictures of one canvas make a batch."""

@@ -19,6 +19,7 @@ class SyntheticModel:
     """
 
     name = "synthetic"
+    classes = ("person",)
 
     def __init__(
         self,

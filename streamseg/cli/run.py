@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
+_PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
 logger = logging.getLogger(__name__)
 
 
@@ -55,6 +56,13 @@ logger = logging.getLogger(__name__)
     metavar="N",
     help="Cameras: give up after so many new attempts in a row.  [default: never]",
 )
+@click.option(
+    "--overlay",
+    metavar="PARTS",
+    help="What is painted: any of masks,outlines,boxes,labels,ids,trails, or none."
+    "  [default: masks,outlines,labels,ids]",
+)
+@click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
@@ -110,12 +118,13 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     _override_streams(content, {key: flags[key] for key in of_streams})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
-    model["classes"] = None if classes is None else [name.strip() for name in classes.split(",")]
+    model["classes"] = None if classes is None else _names(classes)
     _override(content, "model", model)
     _override(content, "tracking", {"enabled": flags["track"]})
     if flags["view"] is not None:
         host, port = parse_address(flags["view"], option="--view")
         _override(content, "view", {"enabled": True, "host": host, "port": port})
+    _override(content, "overlay", _overlay(flags["overlay"], flags["blur"]))
     _add_outputs(
         content,
         video=flags["output"],
@@ -123,6 +132,21 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         redis=flags["redis"],
         overlays=flags["redis_overlays"],
     )
+
+
+def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
+    """The keys of the section ``overlay`` that ``--overlay`` and ``--blur`` set."""
+    values: dict[str, Any] = {} if blur is None else {"blur": _names(blur)}
+    if parts is not None:
+        chosen = [] if parts.strip() == "none" else _names(parts)
+        for bad in (part for part in chosen if part not in _PARTS):
+            raise UsageError(f"--overlay: {bad!r} cannot be painted; allowed: {', '.join(_PARTS)}, or none")
+        values |= {part: part in chosen for part in _PARTS}
+    return values
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _override(content: dict[str, Any], section: str, values: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -18,19 +19,32 @@ EXAMPLE = "Example: streamseg subscribe redis://localhost:6379/0 lobby | head -n
     show_default=True,
     help="now, start (all that is retained) or an entry id.",
 )
-def subscribe(*, url: str, streams: tuple[str, ...], start: str) -> int:
+@click.option("--timeout", type=float, metavar="S", help="End after so many seconds without a result.")
+@click.option("--group", metavar="NAME", help="Share the results with all subscribers of that group.")
+@click.option("--consumer", metavar="NAME", help="Name in the group, kept over restarts.  [default: made up]")
+@click.option(
+    "--takeover-after",
+    type=float,
+    metavar="S",
+    default=30.0,
+    show_default=True,
+    help="Seconds after which the others of the group do the work of one that has crashed.",
+)
+def subscribe(*, url: str, streams: tuple[str, ...], **options: Any) -> int:
     """Print the results that other processes publish to the Redis at URL, one JSON object per line.
 
-    Without STREAM ids all streams are followed.
+    Without STREAM ids all streams are followed. Subscribers of one --group share the results: each is
+    printed by one of them, and by another one if that one ends before it is written.
     """
     import msgspec
 
     from streamseg.client import subscribe as read_results
 
     try:
-        for result in read_results(url, streams or None, start=start):
-            sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
-            sys.stdout.buffer.flush()
+        with read_results(url, streams or None, **options) as results:
+            for result in results:
+                sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+                sys.stdout.buffer.flush()
     except BrokenPipeError:
         # Whoever read our output has had enough, as `head` has. Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,25 +1,28 @@
 """Subscribing with asyncio."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import redis
 import redis.asyncio
 
+from streamseg.client.group import TAKEOVER_AFTER, make_reader
 from streamseg.client.reading import (
-    BATCH,
     DISCOVER_EVERY,
     FIRST_PAUSE,
-    KNOWN_STREAMS,
     LONGEST_PAUSE,
-    Reader,
+    Command,
+    Reading,
     Start,
+    Steps,
+    Wait,
     check_passing,
     client_options,
-    results_key,
 )
 from streamseg.types import FrameResult
 
@@ -29,7 +32,7 @@ logger = logging.getLogger(__name__)
 class AsyncSubscription(AsyncIterator[FrameResult]):
     """An endless asynchronous iterator over published results, see :class:`Subscription`."""
 
-    def __init__(self, client: redis.asyncio.Redis, reader: Reader, timeout: float | None) -> None:
+    def __init__(self, client: redis.asyncio.Redis, reader: Reading, timeout: float | None) -> None:
         self._client = client
         self._reader = reader
         self._timeout = timeout
@@ -50,52 +53,68 @@ class AsyncSubscription(AsyncIterator[FrameResult]):
             await self._read(min(left, DISCOVER_EVERY))
         return result
 
-    async def aclose(self) -> None:
-        """Disconnect."""
+    async def __aenter__(self) -> "AsyncSubscription":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose(handled=kind is None)
+
+    async def aclose(self, *, handled: bool = True) -> None:
+        """Disconnect. In a group, the last result is done with if it was ``handled``, else another's task."""
+        with contextlib.suppress(redis.RedisError):  # a broker that is gone hears it from nobody
+            await self._run(self._reader.end(handled=handled))
         await self._client.aclose()
 
     async def _read(self, block: float) -> None:
         if self._pause:
             await asyncio.sleep(min(self._pause, block))
         try:
-            await self._locate()
-            await self._xread(block)
+            await self._run(self._reader.read(block))
         except redis.RedisError as error:
             check_passing(error)
             if not self._pause:
                 logger.warning("Redis cannot be reached, trying on")
             self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
+            self._reader.interrupted()
         else:
             self._pause = 0.0
 
-    async def _locate(self) -> None:
-        if self._reader.discovers:
-            known: Any = await self._client.smembers(KNOWN_STREAMS)
-            self._reader.learn(known)
-        for stream in self._reader.unplaced():
-            newest: Any = await self._client.xrevrange(results_key(stream), count=1)
-            self._reader.place(stream, newest)
-        self._reader.begun()
+    async def _run(self, steps: Steps) -> None:
+        with contextlib.suppress(StopIteration):
+            step = next(steps)
+            while True:
+                try:
+                    answer = await self._ask(step)
+                except redis.ResponseError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
 
-    async def _xread(self, block: float) -> None:
-        milliseconds = max(1, int(1000 * block))  # 0 would block for ever
-        if positions := self._reader.xread():
-            answer: Any = await self._client.xread(positions, count=BATCH, block=milliseconds)  # type: ignore[arg-type]
-            self._reader.take(answer)
-        else:
-            await asyncio.sleep(block)
+    async def _ask(self, step: Command | Wait) -> Any:
+        if isinstance(step, Wait):
+            return await asyncio.sleep(step.seconds)
+        return await self._client.execute_command(*step)  # type: ignore[no-untyped-call]
 
 
 def asubscribe(
-    url: str, streams: Sequence[str] | None = None, *, start: Start = "now", timeout: float | None = None
+    url: str,
+    streams: Sequence[str] | None = None,
+    *,
+    start: Start = "now",
+    timeout: float | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    takeover_after: float = TAKEOVER_AFTER,
 ) -> AsyncSubscription:
     """Iterate over frame results with ``async for``; arguments as for :func:`subscribe`.
 
     ``"now"`` is when the iteration begins: nothing is asked of the broker before.
 
     Raises:
-        UsageError: URL, stream ids or start are wrong.
+        UsageError: URL, stream ids, start, group or consumer are wrong.
     """
-    reader = Reader(streams, start)
+    reader = make_reader(streams, start, group, consumer, takeover_after)
     client = redis.asyncio.Redis.from_url(url, **client_options(url))
     return AsyncSubscription(client, reader, timeout)

@@ -1,5 +1,6 @@
 """Subscribing in a plain loop."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,17 +9,18 @@ from typing import Any
 
 import redis
 
+from streamseg.client.group import TAKEOVER_AFTER, make_reader
 from streamseg.client.reading import (
-    BATCH,
     DISCOVER_EVERY,
     FIRST_PAUSE,
-    KNOWN_STREAMS,
     LONGEST_PAUSE,
-    Reader,
+    Command,
+    Reading,
     Start,
+    Steps,
+    Wait,
     check_passing,
     client_options,
-    results_key,
 )
 from streamseg.types import FrameResult
 
@@ -31,7 +33,7 @@ class Subscription(Iterator[FrameResult]):
     Iterating raises UsageError if the broker refuses us and RunError if it refuses what we ask for.
     """
 
-    def __init__(self, client: redis.Redis, reader: Reader, timeout: float | None) -> None:
+    def __init__(self, client: redis.Redis, reader: Reading, timeout: float | None) -> None:
         self._client = client
         self._reader = reader
         self._timeout = timeout
@@ -58,55 +60,67 @@ class Subscription(Iterator[FrameResult]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(handled=kind is None)
 
-    def close(self) -> None:
-        """Disconnect."""
+    def close(self, *, handled: bool = True) -> None:
+        """Disconnect. In a group, the last result is done with if it was ``handled``, else another's task."""
+        with contextlib.suppress(redis.RedisError):  # a broker that is gone hears it from nobody
+            self._run(self._reader.end(handled=handled))
         self._client.close()
 
     def begin(self) -> None:
         """Log in and look up where "now" is; put off if the broker is down."""
-        self._guarded(self._client.ping)
+        self._guarded(_ping())
         if not self._pause:
-            self._guarded(self._locate)
+            self._guarded(self._reader.begin())
 
     def _read(self, block: float) -> None:
         if self._pause:
             time.sleep(min(self._pause, block))
-        self._guarded(self._locate_and_read, block)
+        self._guarded(self._reader.read(block))
 
-    def _guarded(self, step: Any, *args: float) -> None:
+    def _guarded(self, steps: Steps) -> None:
         try:
-            step(*args)
+            self._run(steps)
         except redis.RedisError as error:
             check_passing(error)
             if not self._pause:
                 logger.warning("Redis cannot be reached, trying on")
             self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
+            self._reader.interrupted()
         else:
             self._pause = 0.0
 
-    def _locate(self) -> None:
-        if self._reader.discovers:
-            known: Any = self._client.smembers(KNOWN_STREAMS)
-            self._reader.learn(known)
-        for stream in self._reader.unplaced():
-            newest: Any = self._client.xrevrange(results_key(stream), count=1)
-            self._reader.place(stream, newest)
-        self._reader.begun()
+    def _run(self, steps: Steps) -> None:
+        with contextlib.suppress(StopIteration):
+            step = next(steps)
+            while True:
+                try:
+                    answer = self._ask(step)
+                except redis.ResponseError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
 
-    def _locate_and_read(self, block: float) -> None:
-        self._locate()
-        milliseconds = max(1, int(1000 * block))  # 0 would block for ever
-        if positions := self._reader.xread():
-            answer: Any = self._client.xread(positions, count=BATCH, block=milliseconds)  # type: ignore[arg-type]
-            self._reader.take(answer)
-        else:
-            time.sleep(block)
+    def _ask(self, step: Command | Wait) -> Any:
+        if isinstance(step, Wait):
+            return time.sleep(step.seconds)
+        return self._client.execute_command(*step)  # type: ignore[no-untyped-call]
+
+
+def _ping() -> Steps:
+    yield ("PING",)
 
 
 def subscribe(
-    url: str, streams: Sequence[str] | None = None, *, start: Start = "now", timeout: float | None = None
+    url: str,
+    streams: Sequence[str] | None = None,
+    *,
+    start: Start = "now",
+    timeout: float | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    takeover_after: float = TAKEOVER_AFTER,
 ) -> Subscription:
     """Iterate over frame results as they are published.
 
@@ -117,11 +131,18 @@ def subscribe(
         start: ``"now"``: what is published after this call. ``"start"``: all that the broker still
             has. An entry id, or a mapping of one for each stream: what comes after it.
         timeout: End after so many seconds without a result; None never ends.
+        group: Share the work with all subscribers of that group: each result goes to one of them, and is
+            acknowledged when that one asks for the next. A group goes on where it stands, ``start`` counts
+            for streams that are new to it. None: all results come here.
+        consumer: Name in the group; one that comes back under its name gets first what it had not
+            acknowledged. None makes one up.
+        takeover_after: Seconds without an acknowledgement after which the others of the group take over
+            what a subscriber was given: longer than handling one result ever takes.
 
     Raises:
-        UsageError: URL, stream ids, start, user or password are wrong.
+        UsageError: URL, stream ids, start, group, consumer, user or password are wrong.
     """
-    reader = Reader(streams, start)
+    reader = make_reader(streams, start, group, consumer, takeover_after)
     client = redis.Redis.from_url(url, **client_options(url))
     subscription = Subscription(client, reader, timeout)
     subscription.begin()

@@ -41,7 +41,7 @@ class BatchHalver:
     """
 
     def __init__(self, model: Model) -> None:
-        self.name = model.name
+        self.name, self.classes = model.name, model.classes
         self._model = model
         self._limit = 1 << 30
         """Pictures that may go to the device together."""

@@ -63,6 +63,7 @@ class Segmenter:
         self.name = name
         self._meter = meter
         self.spec = detector.spec
+        self.classes = detector.spec.classes
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self._class_ids = _class_ids(classes, self.spec.classes)

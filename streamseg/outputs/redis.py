@@ -8,10 +8,12 @@ from typing import Any
 
 import cv2
 import msgspec
+import numpy as np
 import redis
+from numpy.typing import NDArray
 
 from streamseg.errors import OutputError
-from streamseg.masks.paint import paint
+from streamseg.masks.paint import OverlayOptions, Painter
 from streamseg.outputs.broker import Broker, BrokerGoneError
 from streamseg.outputs.recent import Recent, entry_id
 from streamseg.outputs.status import StatusBoard
@@ -86,6 +88,7 @@ class RedisOutput:
         maxlen: int = 1000,
         overlays_maxlen: int = 50,
         patience: float = PATIENCE,
+        overlay: OverlayOptions | None = None,
     ) -> None:
         """Set up; connects to nothing yet.
 
@@ -97,11 +100,13 @@ class RedisOutput:
             overlays_maxlen: Overlays kept per stream, about.
             patience: Seconds to wait for a broker that is down once all sources have ended by themselves;
                 a user who stops the run sets his own limit.
+            overlay: What the painted pictures show.
 
         Raises:
             UsageError: The URL is not valid.
         """
         self.needs_pixels = overlays
+        self._painter = Painter(overlay)
         self._broker = Broker(url, patience=patience, connected=self._restore)
         self._status = StatusBoard(Broker(url, patience=0))
         self._maxlen, self._overlays_maxlen = maxlen, overlays_maxlen
@@ -160,7 +165,7 @@ class RedisOutput:
         encoded = self._encoder.encode(result)
         entries = [_Entry(stream.recent.key, {"result": encoded}, self._maxlen)]
         if self.needs_pixels and frame is not None and instances is not None:
-            jpeg = _jpeg(frame, instances)
+            jpeg = _jpeg(self._painter.paint(frame, instances))
             fields: Fields = {"jpeg": jpeg, "frame": result.frame, "pts": result.pts}
             entries.append(_Entry(_key(result.stream, "overlays"), fields, self._overlays_maxlen))
         try:
@@ -175,6 +180,7 @@ class RedisOutput:
 
     def close(self, stream: str, *, complete: bool) -> None:
         """Say in the status that the stream has ended, or failed."""
+        self._painter.forget(stream)
         if (closed := self._streams.pop(stream, None)) is None:
             return
         self._status.closed(stream, complete=complete)
@@ -249,7 +255,8 @@ def _key(stream: str, kind: str) -> str:
     return f"streamseg:{{{stream}}}:{kind}"
 
 
-def _jpeg(frame: Frame, instances: Instances) -> bytes:
-    picture = cv2.cvtColor(paint(frame.pixels, instances), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    _, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
     return data.tobytes()

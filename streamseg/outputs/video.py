@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from streamseg.errors import UsageError
-from streamseg.masks.paint import paint
+from streamseg.masks.paint import OverlayOptions, Painter
 from streamseg.outputs.audio import AudioCopy
 from streamseg.outputs.files import (
     check_writable,
@@ -58,8 +58,16 @@ class VideoOutput:
 
     needs_pixels = True
 
-    def __init__(self, path_template: str, *, several: bool = False, audio: bool = True) -> None:
+    def __init__(
+        self,
+        path_template: str,
+        *,
+        several: bool = False,
+        audio: bool = True,
+        overlay: OverlayOptions | None = None,
+    ) -> None:
         """``path_template``: see :func:`output_path`; ``audio``: copy the sound of recorded files."""
+        self._painter = Painter(overlay)
         self._template = path_template
         self._several = several
         self._audio = audio
@@ -109,7 +117,7 @@ class VideoOutput:
         if pts <= writer.last_pts and not recording.bumped:
             recording.bumped = True
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
-        writer.write(paint(frame.pixels, instances), pts)
+        writer.write(self._painter.paint(frame, instances), pts)
         recording.last_time = frame.time
 
     def cut_short(self, stream: str) -> None:
@@ -119,6 +127,7 @@ class VideoOutput:
 
     def close(self, stream: str, *, complete: bool) -> None:
         """Finish the stream's file. Raises OutputError."""
+        self._painter.forget(stream)
         if (recording := self._recordings.pop(stream, None)) is None:
             return
         if recording.writer is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from streamseg.masks.paint import OverlayOptions
 from streamseg.types import Frame, FrameResult, Instances, StreamInfo, StreamState
 from streamseg.web.hub import Hub, Picture
 from streamseg.web.thumbnail import painted_jpeg
@@ -13,8 +14,9 @@ class ViewOutput:
     needs_pixels = True
     pixels_optional = True
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, hub: Hub, overlay: OverlayOptions | None = None) -> None:
+        """``overlay``: what the pictures show, but for trails."""
+        self._hub, self._overlay = hub, overlay
 
     def check(self, streams: Sequence[str]) -> None:
         """Make all streams known to the page: one that is still connecting is seen, too."""
@@ -35,7 +37,8 @@ class ViewOutput:
         if frame is None or instances is None:
             return
         if (width := self._hub.wanted_width(result.stream)) is not None:
-            self._hub.show(Picture(result, painted_jpeg(frame.pixels, instances, width=width)))
+            jpeg = painted_jpeg(frame.pixels, instances, width=width, options=self._overlay)
+            self._hub.show(Picture(result, jpeg))
 
     def close(self, stream: str, *, complete: bool) -> None:
         """Say that the stream has ended, or failed; its last picture stays."""

@@ -43,6 +43,7 @@ class Moving:
     """Finds :func:`objects_in` every picture, in a given time."""
 
     name = "moving"
+    classes = ("person", "car")
 
     def __init__(self, seconds: float = 0.0) -> None:
         """``seconds`` a picture."""

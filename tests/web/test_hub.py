@@ -2,9 +2,11 @@
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
+from streamseg.masks.paint import OverlayOptions
 from streamseg.types import FramePolicy, StreamInfo
 from streamseg.web.history import SECONDS, CountHistory
 from streamseg.web.hub import LARGE, TILE, Hub
@@ -85,3 +87,18 @@ def test_shrunken_instances_fit_their_picture(size: tuple[int, int]) -> None:
         assert 0 <= y1 < y2 <= size[1]
         assert crop.shape == (y2 - y1, x2 - x1)
     assert is_jpeg(painted_jpeg(np.zeros((size[1], size[0], 3), np.uint8), found, width=4000), width=size[0])
+
+
+def test_what_is_blurred_in_the_video_is_blurred_on_the_page() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    found = objects_in(60, 240, 320)
+    nothing = {"masks": False, "outlines": False, "labels": False, "ids": False}
+
+    def picture(*blur: str) -> np.ndarray:
+        jpeg = painted_jpeg(pixels, found, width=320, options=OverlayOptions(**nothing, blur=blur))
+        return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+
+    plain, blurred = picture(), picture("person")
+    for label, (x1, y1, x2, y2) in zip(found.labels, found.boxes.tolist(), strict=True):
+        noise = [p[y1 + 3 : y2 - 3, x1 + 3 : x2 - 3].std() for p in (plain, blurred)]
+        assert (noise[1] < noise[0] / 2) == (label == "person")

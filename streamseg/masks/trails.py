@@ -1,0 +1,59 @@
+"""Where objects have been: the state behind the trails of an overlay."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from streamseg.masks.parts import main_boxes
+from streamseg.types import Frame, Instances
+
+Point = tuple[float, float]
+
+SECONDS = 3.0
+"""Length of a trail: as far as somebody walks across a street; longer ones become a tangle in crowds."""
+_SMOOTHING = 0.35
+"""Weight of a new position: the lower edge of a mask jumps with every step of a walking person."""
+
+
+class Trails:
+    """The recent ways of one stream's tracked objects. Starts anew at each epoch."""
+
+    def __init__(self, *, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._epoch = -1
+        self._ways: dict[int, deque[tuple[float, Point]]] = {}
+
+    def update(self, frame: Frame, instances: Instances) -> Mapping[int, Sequence[Point]]:
+        """Take in the next frame's instances.
+
+        Returns:
+            By id of each object in this frame: where the middle of its lower edge was during the last
+            seconds, in pixels, oldest first.
+        """
+        if frame.epoch != self._epoch:
+            self._epoch, self._ways = frame.epoch, {}
+        here = {
+            id_: ((x1 + x2) / 2, float(y2))
+            for id_, (x1, _, x2, y2) in zip(instances.ids, main_boxes(instances).tolist(), strict=False)
+            if id_ is not None
+        }
+        for id_, point in here.items():
+            self._add(id_, frame.pts, point)
+        self._forget(before=frame.pts - self._seconds)
+        return {id_: [point for _, point in self._ways[id_]] for id_ in here}
+
+    def _add(self, id_: int, pts: float, point: Point) -> None:
+        way = self._ways.setdefault(id_, deque())
+        if way:
+            last = way[-1][1]
+            point = (
+                last[0] + _SMOOTHING * (point[0] - last[0]),
+                last[1] + _SMOOTHING * (point[1] - last[1]),
+            )
+        way.append((pts, point))
+
+    def _forget(self, *, before: float) -> None:
+        for id_, way in list(self._ways.items()):
+            while way and way[0][0] < before:
+                way.popleft()
+            if not way:
+                del self._ways[id_]
