@@ -217,9 +217,7 @@ def test_nothing_is_overwritten_by_what_is_added(tmp_path: Path) -> None:
 
     with Run(build_sources(config(clips[0]))) as run:
         resumed = Reloader(config(clips[0]), run.pipeline, resume=True)
-        with pytest.raises(
-            UsageError, match=r"b has results in .*b\.ndjson that would be overwritten"
-        ):
+        with pytest.raises(UsageError, match=r"b has results in .*b\.ndjson that would be overwritten"):
             resumed.apply(config(*clips[:2]))
         video = {"type": "video", "path": f"{tmp_path}/{{stream}}.mp4"}
         overwriting = Reloader(config(clips[0], **video), run.pipeline)
