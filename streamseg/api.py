@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from streamseg.config import NdjsonConfig, OutputConfig, RedisConfig, RunConfig, VideoConfig, parse_config
+from streamseg.config import (
+    NdjsonConfig,
+    OutputConfig,
+    RedisConfig,
+    RunConfig,
+    VideoConfig,
+    parse_config,
+)
 from streamseg.errors import UsageError
-from streamseg.inference import Segmenter
+from streamseg.inference import BatchHalver
 from streamseg.outputs import MemoryOutput, NdjsonOutput, RedisOutput, VideoOutput
 from streamseg.pipeline import Pipeline
+from streamseg.resume import Resumption, check_resumable, take_over
 from streamseg.sources import Source, resolve_sources, source_for
 from streamseg.types import FrameResult, Output, StreamInfo
 
@@ -20,8 +29,8 @@ def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
 
     ``model`` are keys of the configuration's section ``model`` (``weights``, ``device``,
     ``precision``, ``score``, ``classes``, ``max_instances``). Results of several sources come
-    interleaved. Leaving the loop stops the run. Raises UsageError before the first frame, and the
-    first error of a source after the last result.
+    interleaved; cameras have no end and are waited for. Leaving the loop stops the run. Raises
+    UsageError before the first frame, and the first error of a source after the last result.
     """
     config = parse_config({"streams": [{"url": s} for s in sources], "model": model}, where="run()")
     memory = MemoryOutput()
@@ -53,30 +62,53 @@ def build_pipeline(
     *,
     extra_outputs: Sequence[Output] = (),
     observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
+    resume: bool = False,
 ) -> Pipeline:
-    """Open nothing yet but the weights. Raises UsageError for whatever in ``config`` cannot work."""
+    """Open nothing yet but the weights.
+
+    With ``resume`` go on where an interrupted run over the same files stopped. Raises UsageError for
+    whatever in ``config`` cannot work, and RunError if the device has no room for the model.
+    """
     sources = build_sources(config)
-    outputs = [_output(o, several=len(sources) > 1) for o in config.outputs]
+    outputs = [build_output(o, several=len(sources) > 1) for o in config.outputs]
+    if resume:
+        check_resumable(sources, outputs)
+    check_files_differ(sources, outputs)
     for output in outputs:
         output.check([source.id for source in sources])
-    segmenter = Segmenter.load(
-        config.model.weights,
-        device=config.model.device,
-        precision=config.model.precision,
-        score=config.model.score,
-        classes=config.model.classes,
-        max_instances=config.model.max_instances,
-    )
-    segmenter.warm_up()
-    return Pipeline(
-        sources,
-        segmenter,
+    model = BatchHalver.load(config.model.weights, **config.model.model_dump(exclude={"weights"}))
+    rest = take_over(sources, outputs, model=model.name) if resume else Resumption(sources, {}, 0)
+    pipeline = Pipeline(
+        rest.sources,
+        model,
         [*outputs, *extra_outputs],
         max_batch=config.batching.max_batch,
         max_wait=config.batching.max_wait_ms / 1000,
+        max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
         observe=observe,
+        known=rest.instances(),
     )
+    pipeline.summary.finished_before = rest.finished
+    for stream, kept in rest.kept.items():
+        pipeline.summary.streams[stream].kept = kept.lines
+    return pipeline
+
+
+def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
+    """Make sure that no output file is one of another output, or a source. Raises UsageError."""
+    read = {os.path.realpath(source.url) for source in sources}
+    written: set[str] = set()
+    for output in outputs:
+        if not isinstance(output, NdjsonOutput | VideoOutput):
+            continue
+        for path in filter(None, [output.path(source.id) for source in sources]):
+            real = os.path.realpath(path)
+            if real in read:
+                raise UsageError(f"{path} is a source itself: outputs need other names")
+            if real in written:
+                raise UsageError(f"{path} is the file of two outputs: they need different names")
+            written.add(real)
 
 
 def build_sources(config: RunConfig) -> list[Source]:
@@ -93,6 +125,8 @@ def build_sources(config: RunConfig) -> list[Source]:
             "start": stream.start,
             "end": stream.end,
             "stride": stream.stride,
+            "stalled_after": stream.stalled_after,
+            "reconnect_attempts": stream.reconnect_attempts,
         }
         if stream.id:
             sources.append(source_for(stream.url, stream_id=stream.id, **options))
@@ -103,7 +137,8 @@ def build_sources(config: RunConfig) -> list[Source]:
     return sources
 
 
-def _output(config: OutputConfig, *, several: bool) -> Output:
+def build_output(config: OutputConfig, *, several: bool) -> Output:
+    """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
         case VideoConfig():
             return VideoOutput(config.path, several=several)

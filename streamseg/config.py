@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from streamseg.errors import ConfigError, mask_password
 
@@ -16,14 +24,23 @@ Score = Annotated[float, Field(ge=0, le=1)]
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+def _encodable(text: str) -> str:
+    if "\0" in text or (not text.isascii() and text != text.encode(errors="replace").decode()):
+        raise ValueError("must be text that a file name can hold, without NUL")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class StreamConfig(_Config):
     """One source."""
 
-    url: Annotated[str, Field(min_length=1, repr=False)]
+    url: Annotated[Text, Field(min_length=1, repr=False)]
     """File, folder, glob, URL or /dev/videoN."""
     id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
     """Made from the source if not given."""
@@ -31,20 +48,24 @@ class StreamConfig(_Config):
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""
     end: Annotated[float, Field(gt=0)] | None = None
-    stride: Annotated[int, Field(ge=1)] = 1
+    stride: Annotated[int, Field(ge=1, le=1 << 31)] = 1
     """Every Nth frame."""
+    stalled_after: Annotated[float, Field(gt=0)] | None = None
+    """Live sources only, like ``reconnect_attempts``: seconds without a frame; None for 5, HLS 30."""
+    reconnect_attempts: Annotated[int, Field(ge=0)] | None = None
+    """New attempts in a row that may fail before the stream is given up; None for any number."""
 
 
 class ModelConfig(_Config):
     """What is looked for, with which weights, on what."""
 
-    weights: str = "demo"
+    weights: Text = "demo"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     score: Score = 0.3
     classes: tuple[str, ...] | None = None
     """Class names to keep; None keeps all."""
-    max_instances: Annotated[int, Field(ge=1)] = 100
+    max_instances: Annotated[int, Field(ge=1, le=100_000)] = 100
 
 
 class BatchingConfig(_Config):
@@ -52,6 +73,8 @@ class BatchingConfig(_Config):
 
     max_batch: Annotated[int, Field(ge=1, le=256)] = 8
     max_wait_ms: Annotated[float, Field(ge=0)] = 20.0
+    max_age_ms: Annotated[float, Field(gt=0)] = 500.0
+    """Live frames that are older when their batch is formed are dropped and counted as ``late``."""
 
 
 class TrackingConfig(_Config):
@@ -64,23 +87,23 @@ class VideoConfig(_Config):
     """Overlay video."""
 
     type: Literal["video"]
-    path: str
+    path: Annotated[Text, Field(min_length=1)]
 
 
 class NdjsonConfig(_Config):
     """One JSON result per line."""
 
     type: Literal["ndjson"]
-    path: str
+    path: Annotated[Text, Field(min_length=1)]
 
 
 class RedisConfig(_Config):
     """Redis streams."""
 
     type: Literal["redis"]
-    url: Annotated[str, Field(repr=False)]
+    url: Annotated[Text, Field(repr=False)]
     overlays: bool = False
-    maxlen: Annotated[int, Field(ge=1)] = 1000
+    maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
 
 
 OutputConfig = Annotated[VideoConfig | NdjsonConfig | RedisConfig, Field(discriminator="type")]
@@ -125,15 +148,34 @@ class RunConfig(_Config):
 def read_config(path: Path) -> dict[str, Any]:
     """Read a YAML file into plain values, environment variables put in. Raises ConfigError."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = _load_yaml(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({error})") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(content or {}, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, not a {type(content).__name__}")
-    expanded: dict[str, Any] = _expand(content or {}, where=str(path))
+    try:
+        expanded: dict[str, Any] = _expand(content or {}, where=str(path))
+    except RecursionError:  # YAML can refer to itself
+        raise ConfigError(f"{path}: nested too deeply") from None
     return expanded
+
+
+def _load_yaml(text: str) -> Any:
+    """Read YAML. Raises ValueError, whose text quotes nothing: the line may hold a password."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(where + re.sub(r"'[^']{2,}'", "'...'", str(error.problem))) from None
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except Exception as error:  # noqa: BLE001  explicit tags and dates make PyYAML raise whatever int() and others do
+        raise ValueError(f"a value does not fit its tag ({type(error).__name__})") from None
 
 
 def _expand(value: Any, *, where: str) -> Any:
@@ -160,9 +202,9 @@ def set_key(content: dict[str, Any], assignment: str) -> None:
     if not equals or not path:
         raise ConfigError(f"--set {assignment!r}: write KEY=VALUE, e.g. batching.max_batch=4")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from error
+        value = _load_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"--set {path}=...: the value is not valid YAML ({error})") from None
     *parents, last = path.split(".")
     place: Any = content
     for key in parents:

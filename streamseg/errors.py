@@ -7,7 +7,8 @@
     │   └── WeightsError          a weights file is missing, damaged or of another model
     └── RunError              1   the run failed
         ├── SourceError           a source could not be opened or read to its end
-        └── OutputError           a result could not be written
+        └── OutputError           a result could not be written: the output of this stream ends
+            └── OutputGoneError       nor could any other: the output ends
 
 The text of each is one line for the user: it names what is wrong and what is allowed, and never
 holds a password (see :func:`mask_password`). Only a DataError has a line for each problem.
@@ -16,11 +17,24 @@ holds a password (see :func:`mask_password`). Only a DataError has a line for ea
 import re
 from collections.abc import Sequence
 
-# Cameras accept passwords with / ? # and @ in them, and user names with @, which no longer parse as a URL.
-# So all from the first colon to the last @ of the word goes, even if that is "host:80/a@b" now and then.
-_PASSWORD = re.compile(r"(://[^\s:/]*):\S+@")
-_QUERY_SECRET = re.compile(
-    r"((?:password|passwd|pwd|pass|token|secret|signature|key)=)[^&\s'\"]+", re.IGNORECASE
+_MASKS = (
+    # With one slash or more: pathlib makes "rtsp:/host" of a URL that was taken for a file name.
+    # Cameras accept passwords with / ? # and @ in them, and user names with @, which no longer parse as a
+    # URL. So all from the first colon to the last @ of the word goes, even if that is "host:80/a@b" now
+    # and then.
+    (re.compile(r"((?:\w:/|://)/*[^\s:/]*):\S+@"), r"\1:***@"),
+    # What stands alone before the @ may be a token, or a password whose colon was forgotten.
+    (re.compile(r"((?:\w:/|://)/*)[^\s:/@]+@(?![^\s/]*@)"), r"\1***@"),
+    # Where a port belongs: a password whose @ was forgotten.
+    (re.compile(r"((?:\w:/|://)/*[^\s:/@\[\]]*):(?!\d{1,5}\b|\*\*\*@)[^\s/'\"]+"), r"\1:***"),
+    (
+        re.compile(
+            r"((?:password|passwd|passw|pass|pwd|psw|pw|token|secret|signature|sig|credential|session|jwt"
+            r"|auth|key)=)[^&\s'\"]+",
+            re.IGNORECASE,
+        ),
+        r"\1***",
+    ),
 )
 
 PROBLEMS_SHOWN = 20
@@ -33,7 +47,9 @@ def mask_password(text: str) -> str:
     FFmpeg and redis-py put whole URLs into their messages, so this is applied to any text that
     comes from them.
     """
-    return _QUERY_SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+    for pattern, replacement in _MASKS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 class StreamsegError(Exception):
@@ -80,3 +96,7 @@ class SourceError(RunError):
 
 class OutputError(RunError):
     """A result could not be written."""
+
+
+class OutputGoneError(OutputError):
+    """No result of any stream can be written to this output any more."""

@@ -1,7 +1,7 @@
 """Sources, batcher, model, tracker and outputs, wired together: the only file that knows them all.
 
-Three threads work at once: the reader's (frames come in), the model's (a batch goes to the device),
-the collector's (masks come out, go to the outputs' queues). How it stops, in order: sources end or
+Three threads work at once: the reader's (frames come in), and the engine's two (a batch goes to the
+device; masks come out and go to the outputs' queues). How it stops, in order: sources end or
 are asked to; the batcher serves what waits; the collector hands the last results on; every output
 drains its queue and finishes its files. The first error is kept and raised at the end.
 """
@@ -9,124 +9,103 @@ drains its queue and finishes its files. The first error is kept and raised at t
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 
 from streamseg.batching import Batcher
-from streamseg.errors import OutputError, StreamsegError
-from streamseg.inference.segmenter import Segmenter, Submitted
+from streamseg.engine import Engine
+from streamseg.errors import StreamsegError
+from streamseg.fanout import Outputs
+from streamseg.ledger import Ledger
 from streamseg.masks.result import frame_result
-from streamseg.outputs import OutputQueue
-from streamseg.sources import Source, SourceReader
-from streamseg.tracking import Tracker
+from streamseg.sources import Retry, Source, SourceReader, Timing
+from streamseg.stopping import BROKER_SECONDS, StopClock
+from streamseg.summary import Summary
+from streamseg.tracking import Trackers
 from streamseg.types import (
+    GIVEN_UP,
     Frame,
-    FrameBatch,
+    FramePolicy,
     FrameResult,
+    FramesDamaged,
     FramesDropped,
     Instances,
+    Model,
     Output,
     SourceEvent,
-    StreamEnded,
+    StreamChanged,
     StreamInfo,
+    StreamState,
 )
 
 logger = logging.getLogger(__name__)
 
-_STUCK_SECONDS = 12.0
-"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 10 s."""
-
-
-@dataclass(slots=True)
-class StreamSummary:
-    """What became of one stream."""
-
-    info: StreamInfo | None = None
-    """Its last opening; None if it never opened."""
-    received: int = 0
-    results: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Frames of a live stream that were not processed, by reason."""
-    error: StreamsegError | None = None
-    ended: bool = False
-    closed: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Frames on their way through the pipeline."""
-        return self.received - self.results - self.dropped["superseded"]
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did."""
-
-    streams: dict[str, StreamSummary]
-    labels: Counter[str] = field(default_factory=Counter)
-    """Instances by class name, over all frames."""
-    seconds: float = 0.0
-    output_errors: list[OutputError | StreamsegError] = field(default_factory=list)
-
-    @property
-    def frames(self) -> int:
-        """Frames with a result."""
-        return sum(s.results for s in self.streams.values())
-
-    @property
-    def errors(self) -> list[StreamsegError]:
-        """Everything that went wrong, sources first."""
-        return [s.error for s in self.streams.values() if s.error is not None] + self.output_errors
-
 
 class Pipeline:
-    """One run over some sources."""
+    """One run over some sources, which may change while it goes on."""
 
     def __init__(
         self,
         sources: Sequence[Source],
-        segmenter: Segmenter,
+        segmenter: Model,
         outputs: Sequence[Output],
         *,
         max_batch: int = 8,
         max_wait: float = 0.02,
+        max_age: float = 0.5,
         track: bool = True,
         observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
+        known: Callable[[Frame], Instances | None] = lambda _: None,
+        timing: Timing | None = None,
+        retry: Retry | None = None,
     ) -> None:
-        """``max_wait`` in seconds; ``observe`` hears of every opening and result, on our threads."""
-        self._segmenter, self._track, self._observe = segmenter, track, observe
-        self._lock = threading.Lock()
-        self._first_error: BaseException | None = None
-        self.summary = Summary({source.id: StreamSummary() for source in sources})
-        self._trackers: dict[str, tuple[int, Tracker]] = {}
-        self._outputs = [OutputQueue(output, on_error=self._output_failed) for output in outputs]
+        """Prepare; nothing is opened yet.
+
+        ``max_wait`` and ``max_age`` are in seconds: how long a frame waits for others to share its batch,
+        how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
+        result, on our threads. ``known`` is asked for each frame, in order, and may have its instances
+        from an earlier run. ``timing`` and ``retry`` are for the sources.
+        """
+        self._segmenter, self._observe, self._known = segmenter, observe, known
+        self._sources = list(sources)
+        self._ledger = Ledger(source.id for source in sources)
+        self._clock = StopClock()
+        self._trackers = Trackers(enabled=track)
+        self._outputs = Outputs(outputs, on_error=self._output_failed)
         self._batcher = Batcher(
             max_batch=max_batch,
             max_wait=max_wait,
+            max_age=max_age,
             group=lambda frame: segmenter.canvas(frame.height, frame.width),
             on_drop=self._on_drop,
         )
-        # Two batches may wait beside the one in the network: enough that no stage starves.
-        self._reader = SourceReader(sources, emit=self._on_event, slots=2 * max_batch + 4)
-        self._submitted: queue.Queue[tuple[FrameBatch, Submitted] | None] = queue.Queue(maxsize=1)
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(stage,), name=stage.__name__)
-            for stage in (self._run_model, self._run_collector)
-        ]
+        slots = 2 * max_batch + 4  # two batches may wait beside the one in the network: no stage starves
+        self._reader = SourceReader(sources, emit=self._on_event, slots=slots, timing=timing, retry=retry)
+        self._engine = Engine(
+            segmenter,
+            self._batcher,
+            self._clock,
+            deliver=self._deliver,
+            give_up=lambda batch: self._give_up(Counter(frame.stream for frame in batch.frames)),
+            on_breakdown=self._reader.stop,
+        )
         self._started = time.monotonic()
+
+    @property
+    def summary(self) -> Summary:
+        """What the run did so far."""
+        return self._ledger.summary
 
     def __enter__(self) -> Pipeline:
         self._started = time.monotonic()
-        for output in self._outputs:
-            for stream in self.summary.streams:
-                output.report(stream, state="connecting")
-        for thread in self._threads:
-            thread.start()
+        for source in self._sources:
+            self._announce(source)
+        self._engine.start()
         self._reader.start()
+        if self._ledger.over:  # nothing to read from the beginning
+            self._batcher.close()
         return self
 
     def __exit__(
@@ -134,34 +113,69 @@ class Pipeline:
     ) -> None:
         if kind is not None:
             self.stop()
-        self._finish(abort=kind is not None or self._first_error is not None)
+        self._finish(abort=kind is not None or self._engine.first_error is not None)
 
     def join(self) -> None:
-        """Block until every source has ended and its last result stands in the outputs' queues."""
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(timeout=0.2)  # a bounded wait lets Python handle signals
+        """Block until every source has ended and its last result stands in the outputs' queues.
+
+        After :meth:`stop` for a few seconds only.
+        """
+        self._engine.join()
 
     def raise_first_error(self) -> None:
         """Raise what a stage broke down with, if one did."""
-        if self._first_error is not None:
-            raise self._first_error
+        if self._engine.first_error is not None:
+            raise self._engine.first_error
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the model is still at work on what was given up: the process may not end by itself."""
+        return self._engine.busy
 
     def stop(self) -> None:
-        """Ask the sources to end; what was decoded is still processed. Safe in any thread."""
+        """Ask the sources to end, and all to be over within 10 s. Safe in any thread.
+
+        What was decoded is still processed, as far as there is time for it.
+        """
+        self._clock.stop()
+        self._ledger.cut_short()
+        self._outputs.hurry(BROKER_SECONDS)
         self._reader.stop()
 
+    def add(self, source: Source) -> bool:
+        """Read one more source; False when the run is about to end. Any thread.
+
+        Raises ValueError if the id is in use; it may be one that has ended in this run.
+        """
+        if not self._ledger.admit(source.id):
+            return False
+        self._announce(source)
+        if self._reader.add(source):
+            return True
+        self._ended(StreamChanged(source.id, StreamState.ENDED))
+        return False
+
+    def remove(self, stream: str) -> None:
+        """End a stream; what was decoded of it is still processed, its files are finished. Any thread."""
+        self._ledger.cut_short([stream])
+        self._reader.remove(stream)
+
+    def replace(self, source: Source) -> None:
+        """Go on with other settings for the camera of the same id, as after a reconnect. Any thread."""
+        self._announce(source)
+        self._reader.replace(source)
+
+    def _announce(self, source: Source) -> None:
+        self._outputs.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
+
     def _finish(self, *, abort: bool) -> None:
-        for thread in self._threads:
-            thread.join()
+        self.join()
         self._reader.close()
-        for output in self._outputs:
-            if abort:
-                output.abort()
-            else:
-                output.finish(timeout=_STUCK_SECONDS)
-            for stream, count in output.dropped.items():
-                self.summary.streams[stream].dropped[f"by {output.name}"] += count
+        if self.stuck:
+            self._give_up(self._ledger.waiting())
+        self._outputs.finish(abort=abort, deadline=self._clock.outputs_end)
+        for output, stream, count in self._outputs.dropped():
+            self._ledger.dropped(FramesDropped(stream, f"by {output}", count))
         self.summary.seconds = time.monotonic() - self._started
 
     # Source events, on the reader's thread.
@@ -169,124 +183,82 @@ class Pipeline:
     def _on_event(self, event: SourceEvent) -> None:
         match event:
             case Frame():
-                with self._lock:
-                    self.summary.streams[event.stream].received += 1
-                self._batcher.put(event)
+                self._take(event)
             case StreamInfo():
                 self._opened(event)
             case FramesDropped():
                 self._on_drop(event)
-            case StreamEnded():
-                self._ended(event)
+            case FramesDamaged():
+                self._ledger.damaged(event)
+            case StreamChanged():
+                self._changed(event)
+
+    def _take(self, frame: Frame) -> None:
+        self._ledger.received(frame.stream)
+        if (instances := self._known(frame)) is None:
+            self._batcher.put(frame)
+        else:
+            self._deliver(frame, instances)
 
     def _opened(self, info: StreamInfo) -> None:
-        with self._lock:
-            self.summary.streams[info.stream].info = info
-        for output in self._outputs:
-            output.open(info)
+        self._ledger.opened(info)
+        self._outputs.open(info)
         self._observe(info)
         self._batcher.open(info.stream, info.policy)
 
     def _on_drop(self, event: FramesDropped) -> None:
-        with self._lock:
-            dropped = self.summary.streams[event.stream].dropped
-            dropped[event.reason] += event.count
-        for output in self._outputs:
-            output.report(event.stream, dropped=dropped.total())
+        """Count; the batcher's drops come on its threads."""
+        self._ledger.dropped(event)
+        self._outputs.report_drops(event.stream, self._ledger.drops(event.stream))
+        self._close_if_done(event.stream)
 
-    def _ended(self, event: StreamEnded) -> None:
-        with self._lock:
-            stream = self.summary.streams[event.stream]
-            stream.ended, stream.error = True, event.error
-            others_go_on = not all(s.ended for s in self.summary.streams.values())
-        if event.error is not None and others_go_on:  # at the end the summary says it
-            logger.error("%s", event.error)
+    def _changed(self, event: StreamChanged) -> None:
+        self._outputs.report(event.stream, reconnects=event.reconnects, error=str(event.error or ""))
+        if event.over:
+            self._ended(event)
+        else:
+            self._ledger.changed(event)
+            self._outputs.report(event.stream, state=event.state.value)
+
+    def _ended(self, event: StreamChanged) -> None:
+        stream = self._ledger.changed(event)
+        if stream.error is not None and self._ledger.reading:  # at the end the summary says it
+            logger.error("%s", stream.error)
         self._batcher.end(event.stream)
         self._close_if_done(event.stream)
 
     def _close_if_done(self, name: str) -> None:
         """Close a stream once its source has ended and its last frame has its result."""
-        with self._lock:
-            stream = self.summary.streams[name]
-            if stream.closed or not stream.ended or stream.waiting:
-                return
-            stream.closed = True
-            all_closed = all(s.closed for s in self.summary.streams.values())
-        for output in self._outputs:
-            if stream.error is not None:
-                output.report(name, state="failed", error=str(stream.error))
-            output.close(name, complete=stream.error is None)
-        self._trackers.pop(name, None)
-        if all_closed:
+        if (stream := self._ledger.close_if_done(name)) is None:
+            return
+        recorded = stream.info is not None and stream.info.policy is FramePolicy.EVERY_FRAME
+        self._outputs.report(name, state=stream.state.value)
+        self._outputs.close(name, complete=stream.error is None, cut_short=stream.cut_short and recorded)
+        self._trackers.forget(name)
+        if self._ledger.over:
             self._batcher.close()
 
-    # The model's thread.
+    # Results, on the engine's threads; those from an earlier run on the reader's.
 
-    def _run_model(self) -> None:
-        try:
-            while (batch := self._batcher.next()) is not None:
-                submitted = self._segmenter.submit([frame.pixels for frame in batch.frames])
-                self._submitted.put((batch, submitted))
-                # Held while we wait for the next one, they could be the very slots its frames need.
-                del batch, submitted
-        finally:
-            self._submitted.put(None)
-
-    # The collector's thread.
-
-    def _run_collector(self) -> None:
-        while (work := self._submitted.get()) is not None:
-            batch, submitted = work
-            for frame, instances in zip(batch.frames, self._segmenter.collect(submitted), strict=True):
-                self._deliver(frame, self._tracked(frame, instances))
-            # The frames' ring slots go back as soon as nothing refers to them.
-            del work, batch, submitted, frame, instances
-
-    def _tracked(self, frame: Frame, instances: Instances) -> Instances:
-        if not self._track:
-            return instances
-        epoch, tracker = self._trackers.get(frame.stream, (-1, None))
-        if tracker is None or epoch != frame.epoch:
-            info = self.summary.streams[frame.stream].info
-            tracker = Tracker(fps=info.fps if info else None)
-            self._trackers[frame.stream] = frame.epoch, tracker
-        return tracker.update(instances, time=frame.pts)
+    def _give_up(self, frames: Counter[str]) -> None:
+        """Count frames, by stream, that there was no time for."""
+        self._ledger.given_up(frames)
+        for stream, count in frames.items():
+            self._on_drop(FramesDropped(stream, GIVEN_UP, count))
 
     def _deliver(self, frame: Frame, instances: Instances) -> None:
+        instances = self._trackers.update(frame, instances, self._ledger[frame.stream].info)
         result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())
-        for output in self._outputs:
-            output.put(result, frame, instances)
+        self._outputs.put(result, frame, instances)
+        if self._outputs.dropped_any:
+            self._outputs.report_drops(frame.stream, self._ledger.drops(frame.stream))
         self._observe(result)
-        with self._lock:
-            self.summary.streams[frame.stream].results += 1
-            self.summary.labels.update(instances.labels)
+        self._ledger.delivered(frame.stream, instances)
         self._close_if_done(frame.stream)
 
-    # Failures.
-
-    def _guarded(self, stage: Callable[[], None]) -> None:
-        """Run a stage; if it breaks down, keep the first error and bring the others to an end."""
-        try:
-            stage()
-        except BaseException as error:  # noqa: BLE001  raised again by raise_first_error()
-            with self._lock:
-                self._first_error = self._first_error or error
-            self._reader.stop()
-            self._batcher.close()
-            self._drain()
-
-    def _drain(self) -> None:
-        """After a breakdown: let go of batches, so that the model's thread is not left waiting."""
-        while threading.current_thread() is self._threads[1] and self._submitted.get() is not None:
-            pass
-
     def _output_failed(self, error: StreamsegError) -> None:
-        with self._lock:
-            self.summary.output_errors.append(error)
-            all_failed = len(self.summary.output_errors) >= len(self._outputs)
-            running = not all(s.closed for s in self.summary.streams.values())
+        running = self._ledger.output_failed(error)
         if running:  # at the end the summary says it
             logger.error("%s", error)
-        if all_failed:
-            # Nobody is left to take a result.
+        if not self._outputs.take_any(running):  # nobody is left to take a result
             self._reader.stop()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from streamseg.rle import RunLengths, decode_mask
 
 if TYPE_CHECKING:
-    from streamseg.errors import RunError
+    from streamseg.errors import SourceError
 
 RESULT_VERSION = 1
 
@@ -99,24 +99,70 @@ class Frame:
         return int(self.pixels.shape[1])
 
 
+BUSY = "busy"
+"""Why a live frame is dropped: no room for it in the frame ring, or no time to decode it."""
+SUPERSEDED = "superseded"
+"""Why a live frame is dropped: a newer one came while it waited for the model."""
+LATE = "late"
+"""Why a live frame is dropped: it had become too old when its turn came."""
+GIVEN_UP = "given up"
+"""Why any frame is dropped: the run was stopped and had to end before the model got to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FramesDropped:
-    """``count`` frames of a live stream that will never be processed."""
+    """``count`` frames that will never be processed."""
 
     stream: str
     reason: str
+    """One of :data:`BUSY`, :data:`SUPERSEDED`, :data:`LATE` and :data:`GIVEN_UP`."""
     count: int
 
 
+class StreamState(Enum):
+    """Where a stream stands."""
+
+    CONNECTING = "connecting"
+    """Its source is being opened, or waited for until the next attempt."""
+    LIVE = "live"
+    """Frames come."""
+    STALLED = "stalled"
+    """A camera that was live gives no frame any more; its decode worker is being replaced."""
+    ENDED = "ended"
+    """No more frames will come, and nothing is wrong: the end of a file, or it was told to stop."""
+    FAILED = "failed"
+    """No more frames will come: a file that cannot be read on, a camera that was given up."""
+
+
 @dataclass(frozen=True, slots=True)
-class StreamEnded:
-    """No more frames will come from this stream; ``error`` says why if that is not its proper end."""
+class FramesDamaged:
+    """What was wrong inside a recording that was read on nevertheless; told once, before its end."""
 
     stream: str
-    error: RunError | None = None
+    lost: int
+    """Frames that could not be decoded: they have no number and no result."""
+    concealed: int
+    """Frames that the decoder patched up: they have a result like any other."""
 
 
-SourceEvent = StreamInfo | Frame | FramesDropped | StreamEnded
+@dataclass(frozen=True, slots=True)
+class StreamChanged:
+    """A stream is in another state now, or an attempt to open it has failed once more."""
+
+    stream: str
+    state: StreamState
+    error: SourceError | None = None
+    """What went wrong last, also if all is well again; None while nothing has."""
+    reconnects: int = 0
+    """How often the stream was opened again so far."""
+
+    @property
+    def over(self) -> bool:
+        """Whether this is the last event of the stream."""
+        return self.state in {StreamState.ENDED, StreamState.FAILED}
+
+
+SourceEvent = StreamInfo | Frame | FramesDropped | FramesDamaged | StreamChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +250,21 @@ class FrameResult(msgspec.Struct, frozen=True):
     model: str
     instances: tuple[InstanceResult, ...]
     """Best score first."""
+
+
+class Model(Protocol):
+    """What finds instances: :class:`streamseg.Segmenter`, or anything else that does."""
+
+    name: str
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Size at which a picture enters the network: pictures of one canvas make a batch."""
+
+    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+        """Start a batch of pictures, each (H, W, 3) uint8 RGB; the answer is for :meth:`collect`."""
+
+    def collect(self, submitted: Any) -> list[Instances]:
+        """Wait for a batch, in another thread: one Instances per picture."""
 
 
 class Output(Protocol):

@@ -51,6 +51,7 @@ def write_clip(
     muxer: dict[str, str] | None = None,
     pictures: Sequence[NDArray[np.uint8]] | None = None,
     first_number: int = 0,
+    title: str = "",
 ) -> Path:
     """Write an H.264 clip (odd sizes as 4:4:4) and return its path.
 
@@ -62,6 +63,7 @@ def write_clip(
     if pictures is not None:
         height, width = pictures[0].shape[:2]
     with av.open(str(path), "w", options=muxer or {}) as container:
+        container.metadata.update({"title": title} if title else {})
         options = {"preset": "ultrafast", "crf": "18", "bf": str(bframes), "g": str(gop), "threads": "1"}
         video = container.add_stream("libx264", rate=fps, options=options)
         odd = width % 2 or height % 2

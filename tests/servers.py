@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import sysconfig
@@ -69,6 +71,11 @@ class RtspServer:
         assert self._process is not None, "the server is not running"
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Go on after :meth:`freeze`."""
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(signal.SIGCONT)
+
 
 @contextlib.contextmanager
 def rtsp_server(folder: Path) -> Iterator[RtspServer]:
@@ -109,3 +116,59 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+class RefusingServer(socketserver.ThreadingTCPServer):
+    """A camera or web server that answers every request with the same status line.
+
+    RTSP clients hear it from DESCRIBE on. The answer quotes the request, as some cameras do.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Refusal)
+        self.answer = answer
+        self.attempts = 0
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _Refusal(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        """Answer one client's requests."""
+        assert isinstance(self.server, RefusingServer)
+        self.server.attempts += 1
+        self.request.settimeout(5)
+        with contextlib.suppress(OSError):
+            while request := self.request.recv(65536).decode("latin-1"):
+                self.request.sendall(self._answer(request, self.server.answer).encode())
+
+    def _answer(self, request: str, answer: str) -> str:
+        protocol = "RTSP/1.0" if "RTSP/1.0" in request else "HTTP/1.1"
+        status = "200 OK" if request.startswith("OPTIONS") else answer
+        number = re.search(r"CSeq: *(\d+)", request)
+        body = f"not for you: {request.splitlines()[0]}"
+        lines = [
+            f"{protocol} {status}",
+            f"CSeq: {number[1] if number else 0}",
+            'WWW-Authenticate: Digest realm="camera", nonce="4b9f5b"',
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join(lines) + f"\r\n\r\n{body}"
+
+
+@contextlib.contextmanager
+def refusing_server(answer: str) -> Iterator[RefusingServer]:
+    """A running server that lets nobody in, ``answer`` being e.g. ``401 Unauthorized``."""
+    with RefusingServer(answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

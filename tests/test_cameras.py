@@ -67,16 +67,38 @@ def test_a_camera_is_read_by_another_process_until_interrupted(
     assert seconds == sorted(set(seconds))
 
 
-def test_the_status_of_an_unreachable_camera_says_so(broker: RunningBroker) -> None:
-    url = f"rtsp://viewer:pa55word@127.0.0.1:{free_port()}/cam"
+def test_an_unreachable_camera_is_waited_for_and_everybody_can_see_why(
+    camera: RtspServer, broker: RunningBroker
+) -> None:
+    port = free_port()
+    url = f"rtsp://viewer:pa55word@127.0.0.1:{port}/street.mp4"
     with running_program(url, "--redis", broker.url) as program:
-        key = "streamseg:{127.0.0.1-cam}:status"
+        key = "streamseg:{127.0.0.1-street.mp4}:status"
         with broker.client(decode_responses=True) as client:
-            wait_for(lambda: client.hget(key, "state") == "connecting", seconds=60, what="a status")
-            assert program.wait(timeout=60) == 1
+            wait_for(lambda: "refused" in (client.hget(key, "error") or ""), seconds=60, what="a status")
             status = client.hgetall(key)
-    assert status["state"] == "failed"
-    assert "viewer:***@127.0.0.1" in status["error"]
+            assert status["state"] == "connecting"
+            assert status["source"] == f"rtsp://viewer:***@127.0.0.1:{port}/street.mp4"
+            assert "cannot connect to rtsp://viewer:***@127.0.0.1" in status["error"]
+            camera.kill()
+            camera.port = port
+            camera.start()
+            wait_for(lambda: client.hget(key, "state") == "live", seconds=60, what="the camera")
+            camera.kill()
+            wait_for(lambda: client.hget(key, "state") == "connecting", seconds=60, what="its loss")
+            camera.start()
+            wait_for(lambda: client.hget(key, "reconnects") == "1", seconds=60, what="its return")
+            camera.freeze()
+            wait_for(lambda: client.hget(key, "state") == "stalled", seconds=60, what="its silence")
+            program.send_signal(signal.SIGTERM)
+            _, stderr = program.communicate(timeout=30)
+            status = client.hgetall(key)
+    assert program.returncode == 143
+    assert status["state"] == "ended"
+    assert "cannot connect" in stderr
+    assert "connected" in stderr
+    assert "live again" in stderr
+    assert "pa55word" not in stderr
 
 
 @pytest.mark.timeout(200)

@@ -46,6 +46,8 @@ def outputs(folder: Path) -> list[str]:
         (["a.mp4", "--results", "/dev/full"], "/dev/full: is not an ordinary file"),
         (["--set", "streams=[a.mp4]", "--stride", "2"], "streams.0"),
         (["a.mp4", "--set", "model=demo"], "model"),
+        (["rtsp://host/a", "--reconnect-attempts", "-1"], "streams.0.reconnect_attempts"),
+        (["rtsp://host/a", "--set", "streams.0.stalled_after=0"], "streams.0.stalled_after"),
     ],
 )
 def test_wrong_usage_is_refused_in_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
@@ -108,9 +110,10 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_an_unreachable_camera_fails_the_run_without_its_password(tmp_path: Path) -> None:
     url = f"rtsp://viewer:pa55word@127.0.0.1:{free_port()}/cam"
-    done = run_program(url, *outputs(tmp_path))
+    done = run_program(url, *outputs(tmp_path), "--reconnect-attempts", "1")
     assert done.returncode == 1
     (line,) = errors_of(done.stderr)
     assert "viewer:***@127.0.0.1" in line
+    assert "Connection refused (given up after 1 more attempts)" in line
     assert "pa55word" not in done.stderr
     assert leftovers(tmp_path) == []

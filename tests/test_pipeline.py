@@ -129,5 +129,5 @@ def test_stopping_finishes_what_was_decoded(segmenter: Segmenter, tmp_path: Path
         wait_for(lambda: stream.received > 0, what="frames")
         pipeline.stop()
         pipeline.join()
-    assert 0 < stream.results == stream.received < 500
+    assert 0 < stream.results == stream.received - stream.dropped["given up"] < 500
     assert len(output.read_text().splitlines()) == stream.results

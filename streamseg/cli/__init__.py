@@ -1,13 +1,14 @@
 """The command line: ``streamseg run``, ``train``, ``export`` and the others."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from streamseg import __version__
 from streamseg.cli import convert, data, export, run, subscribe
-from streamseg.errors import StreamsegError
+from streamseg.errors import StreamsegError, mask_password
 
 
 @click.group()
@@ -40,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:  # Ctrl-C in a command that does not handle it
         return 130
     except click.ClickException as error:
-        sys.stderr.write(f"error: {error.format_message()}\n")
+        sys.stderr.write(f"error: {mask_password(error.format_message())}\n")
         return 2
     except StreamsegError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except Exception:  # noqa: BLE001  a bug, or a device that broke: Python would show it with any password
+        sys.stderr.write(mask_password(traceback.format_exc()))
+        return 1
     return code if isinstance(code, int) else 0

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamseg.cli.logs import configure_logging
+from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.pipeline import Pipeline, Summary
+    from streamseg.pipeline import Pipeline
+    from streamseg.summary import StreamSummary, Summary
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)
@@ -44,12 +47,19 @@ logger = logging.getLogger(__name__)
 @click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
 @click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
 @click.option("--track/--no-track", default=None, help="Stable ids through time.  [default: track]")
+@click.option(
+    "--reconnect-attempts",
+    type=int,
+    metavar="N",
+    help="Cameras: give up after so many new attempts in a row.  [default: never]",
+)
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON.")
@@ -58,6 +68,7 @@ def run(
     sources: tuple[str, ...],
     config: Path | None,
     assignments: tuple[str, ...],
+    resume: bool,
     no_progress: bool,
     log_level: str,
     log_json: bool,
@@ -70,19 +81,24 @@ def run(
     Exit codes: 0 done, 1 the run failed, 2 wrong usage, config or weights, 130 and 143 interrupted.
     """
     configure_logging(log_level, as_json=log_json)
-    content = read_config(config) if config else {}
-    _apply(content, sources, flags)
-    for assignment in assignments:
-        set_key(content, assignment)
-    where = str(config) if config else "command line"
-    return _run(parse_config(content, where=where), progress=not no_progress)
+
+    def load() -> RunConfig:
+        content = read_config(config) if config else {}
+        _apply(content, sources, flags)
+        for assignment in assignments:
+            set_key(content, assignment)
+        return parse_config(content, where=str(config) if config else "command line")
+
+    watcher = ConfigWatcher(config, load) if config else None
+    return _run(load(), watcher, resume=resume, progress=not no_progress)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    _override_streams(content, {key: flags[key] for key in ("start", "end", "stride")})
+    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    _override_streams(content, {key: flags[key] for key in of_streams})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
     model["classes"] = None if classes is None else [name.strip() for name in classes.split(",")]
@@ -131,20 +147,30 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, *, progress: bool) -> int:
+def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, progress: bool) -> int:
     stop = _StopOnSignal()
+    if watcher is not None:
+        _reload_on_signal(watcher)
     from streamseg.api import build_pipeline
     from streamseg.cli.progress import Progress
+    from streamseg.reload import Reloader
 
-    if not config.outputs:
+    if not config.outputs and not resume:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
     with Progress(show=progress and sys.stderr.isatty()) as bar:
-        pipeline = build_pipeline(config, observe=bar.observe)
+        pipeline = build_pipeline(config, observe=bar.observe, resume=resume)
         with pipeline:
             stop.pipeline = pipeline
+            if watcher is not None:
+                watcher.start(Reloader(config, pipeline, resume=resume))
             pipeline.join()
+            if watcher is not None:
+                watcher.stop()
     pipeline.raise_first_error()
-    return _report(pipeline.summary, stop)
+    code = _report(pipeline.summary, stop)
+    if pipeline.stuck:
+        os._exit(code)  # else Python would wait for the model
+    return code
 
 
 def _report(summary: Summary, stop: _StopOnSignal) -> int:
@@ -152,15 +178,32 @@ def _report(summary: Summary, stop: _StopOnSignal) -> int:
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.most_common()) or "none"
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
     _say(f"{summary.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    if summary.finished_before:
+        _say(f"{summary.finished_before} files were finished before")
     for name, stream in summary.streams.items():
-        if stream.dropped:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in stream.dropped.items())
-            _say(f"{name}: dropped {reasons}")
+        for line in _remarks(stream):
+            _say(f"{name}: {line}")
     for error in summary.errors:
         _say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if summary.errors else 0
+
+
+def _remarks(stream: StreamSummary) -> Iterator[str]:
+    if stream.kept:
+        yield f"{stream.kept} results are from before"
+    if stream.dropped.total():
+        yield "dropped " + ", ".join(f"{n} {reason}" for reason, n in stream.dropped.items() if n)
+    if stream.concealed and not stream.lost:  # else the error says it
+        yield f"{stream.concealed} frames were damaged and patched up by the decoder"
+
+
+def _reload_on_signal(watcher: ConfigWatcher) -> None:
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        watcher.asked = True
+
+    signal.signal(signal.SIGHUP, ask)
 
 
 class _StopOnSignal:
@@ -178,7 +221,8 @@ class _StopOnSignal:
             os._exit(128 + number)
         self.signal = number
         _say("stopping: finishing what was decoded; once more to abort")
-        self.pipeline.stop()
+        # Not here: the main thread may hold the very lock that stopping takes.
+        threading.Thread(target=self.pipeline.stop, name="stop", daemon=True).start()
 
 
 def _say(line: str) -> None:

@@ -17,9 +17,8 @@ from streamseg.client.reading import (
     LONGEST_PAUSE,
     Reader,
     Start,
-    bad_url,
     check_passing,
-    connection_options,
+    client_options,
     results_key,
 )
 from streamseg.types import FrameResult
@@ -98,8 +97,5 @@ def asubscribe(
         UsageError: URL, stream ids or start are wrong.
     """
     reader = Reader(streams, start)
-    try:
-        client = redis.asyncio.Redis.from_url(url, **connection_options())
-    except ValueError:
-        raise bad_url(url) from None
+    client = redis.asyncio.Redis.from_url(url, **client_options(url))
     return AsyncSubscription(client, reader, timeout)

@@ -5,7 +5,6 @@ a Redis cluster: there, subscribe to each stream of its own.
 """
 
 import logging
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +12,9 @@ from typing import Any
 
 import msgspec
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from streamseg.errors import RunError, UsageError, mask_password
+from streamseg.redis_url import check_redis_url, connection_options, refuses_tls
 from streamseg.types import RESULT_VERSION, FrameResult
 
 logger = logging.getLogger(__name__)
@@ -42,24 +40,11 @@ def results_key(stream: str) -> str:
     return f"streamseg:{{{stream}}}:results"
 
 
-def connection_options() -> dict[str, Any]:
-    """How clients connect: user and password from the environment if the URL has none."""
-    return {
-        "username": os.environ.get("REDIS_USERNAME"),
-        "password": os.environ.get("REDIS_PASSWORD"),
-        "protocol": 2,
-        "socket_connect_timeout": 5.0,
-        "socket_timeout": DISCOVER_EVERY + 10.0,  # XREAD blocks for the first part of it
-        "retry": Retry(NoBackoff(), 0),
-    }
-
-
-def bad_url(url: str) -> UsageError:
-    """The error for a URL that redis-py cannot read."""
-    shown = re.sub(r"(?<=://).*@", "***@", url)
-    return UsageError(
-        f"Redis URL {shown} is not valid; write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS"
-    )
+def client_options(url: str) -> dict[str, Any]:
+    """How clients connect. Raises UsageError if the URL is not valid."""
+    check_redis_url(url)
+    # XREAD blocks for the first part of this time-out.
+    return connection_options(socket_timeout=DISCOVER_EVERY + 10.0, connect_timeout=5.0)
 
 
 class Reader:
@@ -159,11 +144,12 @@ def check_passing(error: redis.RedisError) -> None:
     """Raise what will not get better by itself.
 
     Raises:
-        UsageError: The broker refuses user, password or database.
+        UsageError: The broker refuses user, password, database or encryption.
         RunError: It refuses what we ask for.
     """
     text = mask_password(str(error))
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+    refused = isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError)
+    if refused or refuses_tls(error):
         raise UsageError(f"Redis refuses us: {text}") from None
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return

@@ -16,9 +16,8 @@ from streamseg.client.reading import (
     LONGEST_PAUSE,
     Reader,
     Start,
-    bad_url,
     check_passing,
-    connection_options,
+    client_options,
     results_key,
 )
 from streamseg.types import FrameResult
@@ -123,10 +122,7 @@ def subscribe(
         UsageError: URL, stream ids, start, user or password are wrong.
     """
     reader = Reader(streams, start)
-    try:
-        client = redis.Redis.from_url(url, **connection_options())
-    except ValueError:
-        raise bad_url(url) from None
+    client = redis.Redis.from_url(url, **client_options(url))
     subscription = Subscription(client, reader, timeout)
     subscription.begin()
     return subscription

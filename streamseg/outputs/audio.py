@@ -53,7 +53,8 @@ class AudioCopy:
         try:
             # Without the scheme FFmpeg takes "10:30.mp4" for a URL; a server that stalls is given up.
             local = "://" not in self._info.url
-            self._source = av.open(f"file:{self._info.url}" if local else self._info.url, timeout=_TIMEOUT)
+            url = f"file:{self._info.url}" if local else self._info.url
+            self._source = av.open(url, timeout=_TIMEOUT, metadata_errors="replace")
             streams = [s for s in self._source.streams.audio if self._add_track(container, s)]
             if streams:
                 if self._info.start > 0:

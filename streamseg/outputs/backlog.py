@@ -20,6 +20,7 @@ class Close:
     """The end of a stream."""
 
     complete: bool
+    cut_short: bool = False
 
 
 Entry = StreamInfo | Put | Close
@@ -36,8 +37,17 @@ class Lane:
     entries: deque[Entry] = field(default_factory=deque)
     puts: int = 0
     warned: float = 0.0
+    failed: bool = False
+    """Whether the output cannot write this stream any more."""
 
     pictured: deque[Put] = field(default_factory=deque)
+
+    def clear(self) -> int:
+        """Discard everything; returns how many results that were."""
+        discarded, self.puts = self.puts, 0
+        self.entries.clear()
+        self.pictured.clear()
+        return discarded
 
     def strip_oldest(self, put: Put) -> None:
         """Note a new result; take its pixels from the one that is the oldest to have some."""

@@ -1,18 +1,15 @@
 """A connection to Redis that outlives the broker's absence."""
 
 import logging
-import os
-import re
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from streamseg.errors import OutputError, UsageError, mask_password
+from streamseg.errors import OutputError, OutputGoneError, UsageError, mask_password
+from streamseg.redis_url import check_redis_url, connection_options, refuses_tls
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +27,9 @@ _PASSING_TYPES = (
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
 )
-_EXAMPLE = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS"
 
 
-class BrokerGoneError(OutputError):
+class BrokerGoneError(OutputGoneError):
     """The broker stayed away longer than the end of the run may wait."""
 
 
@@ -44,31 +40,40 @@ class Broker:
     ``REDIS_PASSWORD``.
     """
 
-    def __init__(self, url: str, *, patience: float = 10.0) -> None:
-        """``patience``: seconds a retry may take once :meth:`hurry` was called. Raises UsageError."""
-        self.client = _client(url)
+    def __init__(
+        self, url: str, *, patience: float, connected: Callable[[Any], None] = lambda _: None
+    ) -> None:
+        """Prepare; connects to nothing yet.
+
+        ``patience``: seconds a retry may take once :meth:`hurry` was called. ``connected`` is given
+        every new connection of redis-py before it is used, and may raise redis.RedisError. Raises
+        UsageError if the URL is not valid.
+        """
+        self.client = _client(url, connected)
         self.name = _name(self.client)
         self._patience = patience
-        self._hurried = threading.Event()
         self._hurried_at = float("inf")
+        self._changed = threading.Condition()
 
-    def hurry(self) -> None:
-        """Bound the waits from now on. Safe in any thread."""
-        if not self._hurried.is_set():
-            self._hurried_at = time.monotonic()
-            self._hurried.set()
+    def hurry(self, patience: float | None = None) -> None:
+        """Bound the waits from now on, by ``patience`` seconds if given. Safe in any thread."""
+        with self._changed:
+            if patience is not None:
+                self._patience = min(self._patience, patience)
+            self._hurried_at = min(self._hurried_at, time.monotonic())
+            self._changed.notify_all()
 
     def check(self) -> None:
         """Try to reach the broker once; one that is not there yet is only warned of.
 
         Raises:
-            UsageError: It refuses user, password or database.
+            UsageError: It refuses user, password, database or encryption.
         """
         try:
             self.client.ping()
         except redis.RedisError as error:
-            if not passing(error):
-                raise UsageError(f"{self.name} refuses us: {error}") from None
+            if not passing(error) or refuses_tls(error):
+                raise UsageError(f"{self.name} refuses us: {reason(error)}") from None
             logger.warning("%s cannot be reached yet (%s), trying on", self.name, reason(error))
 
     def retry(self, action: Callable[[redis.Redis], _Answer]) -> _Answer:
@@ -101,12 +106,13 @@ class Broker:
         self.client.close()
 
     def _pause(self, pause: float, since: float, error: redis.RedisError) -> None:
-        if not self._hurried.wait(pause):
-            return
-        left = max(since, self._hurried_at) + self._patience - time.monotonic()
-        if left <= 0:
-            raise BrokerGoneError(f"{self.name} cannot be reached ({reason(error)})") from None
-        time.sleep(min(pause, left))
+        until = time.monotonic() + pause
+        with self._changed:
+            while (now := time.monotonic()) < until:
+                left = max(since, self._hurried_at) + self._patience - now
+                if left <= 0:
+                    raise BrokerGoneError(f"{self.name} cannot be reached ({reason(error)})") from None
+                self._changed.wait(min(until - now, left))
 
 
 def passing(error: redis.RedisError) -> bool:
@@ -123,28 +129,14 @@ def reason(error: redis.RedisError) -> str:
     return mask_password(" ".join(str(error).split())) or type(error).__name__
 
 
-def _client(url: str) -> redis.Redis:
-    path = re.match(r"rediss?://[^/]*(/[^?]*)?", url)
-    if path is not None and path[1] and not re.fullmatch(r"/\d*", path[1]):
-        # redis-py would take database 0 without a word
-        raise UsageError(f"Redis URL {_shown(url)}: the database must be a number; write {_EXAMPLE}")
-    try:
-        return redis.Redis.from_url(
-            url,
-            username=os.environ.get("REDIS_USERNAME"),
-            password=os.environ.get("REDIS_PASSWORD"),
-            protocol=2,
-            socket_timeout=_SOCKET_TIMEOUT,
-            socket_connect_timeout=_SOCKET_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:
-        raise UsageError(f"Redis URL {_shown(url)} is not valid; write {_EXAMPLE}") from None
+def _client(url: str, connected: Callable[[Any], None]) -> redis.Redis:
+    def greet(connection: Any) -> None:
+        connection.on_connect()  # logs in
+        connected(connection)
 
-
-def _shown(url: str) -> str:
-    """Hide whatever may be a password, in a URL too odd to be parsed."""
-    return re.sub(r"(?<=://).*@", "***@", url)
+    check_redis_url(url)
+    options = connection_options(socket_timeout=_SOCKET_TIMEOUT, connect_timeout=_SOCKET_TIMEOUT)
+    return redis.Redis.from_url(url, redis_connect_func=greet, **options)
 
 
 def _name(client: redis.Redis) -> str:

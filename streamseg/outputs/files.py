@@ -1,14 +1,17 @@
 """Where a file output writes: names, folders, and a partial file until the stream is whole."""
 
+import errno
 import logging
 import os
 from pathlib import Path
 
-from streamseg.errors import UsageError
+from streamseg.errors import OutputError, OutputGoneError, UsageError
 
 logger = logging.getLogger(__name__)
 
 _PLACE = "{stream}"
+_FOR_ALL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors of a disk that the files of all other streams would meet as well."""
 
 
 def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Path:
@@ -22,8 +25,10 @@ def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Pa
         several: Whether there may be more than one stream: then a plain file name will not do.
 
     Raises:
-        UsageError: A plain file for several streams, or a name that leaves the template's folder.
+        UsageError: A plain file for several streams, a URL, or a name that leaves the template's folder.
     """
+    if "://" in template:
+        raise UsageError(f"{template}: results and videos are written to files, not to URLs")
     if _PLACE in template:
         fixed = Path(template.partition(_PLACE)[0] + "x").parent
         path = Path(template.replace(_PLACE, stream))
@@ -52,6 +57,11 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+def unfinished_mark(path: Path) -> Path:
+    """Empty file that stands beside ``path`` if its run was stopped: there is more to come of it."""
+    return path.with_name(path.name + ".unfinished")
+
+
 def check_writable(path: Path) -> None:
     """Make sure, before anything is processed, that ``path`` can be written; makes its folder.
 
@@ -78,10 +88,26 @@ def check_writable(path: Path) -> None:
 def keep_whole(partial: Path, path: Path) -> None:
     """Give a whole file its final name, in place of an older one.
 
+    The name says that the file is whole, also to a run that is resumed after the machine lost its
+    power: so the content goes to the disk before the name does.
+
     Raises:
-        OSError: The file cannot be renamed.
+        OSError: The file cannot be written or renamed.
     """
+    _to_disk(partial)
     partial.replace(path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network drives know no fsync of a folder
+            raise
+    finally:
+        os.close(fd)
 
 
 def keep_partial(partial: Path, *, empty: bool) -> None:
@@ -90,3 +116,9 @@ def keep_partial(partial: Path, *, empty: bool) -> None:
         partial.unlink(missing_ok=True)
     else:
         logger.warning("%s is incomplete, what there is of it stays in %s", partial.stem, partial)
+
+
+def write_failure(path: Path, error: Exception) -> OutputError:
+    """What to raise when ``path`` cannot be written: OutputGoneError if no other file could be either."""
+    text = f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
+    return OutputGoneError(text) if getattr(error, "errno", None) in _FOR_ALL else OutputError(text)

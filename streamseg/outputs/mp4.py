@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamseg.errors import OutputError
 from streamseg.outputs.audio import AudioCopy
+from streamseg.outputs.files import write_failure
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +169,7 @@ class Mp4Writer:
         return stream
 
     def _failure(self, error: Exception) -> OutputError:
-        reason = getattr(error, "strerror", None) or error
-        return OutputError(f"cannot write {self.path}: {reason}")
+        return write_failure(self.path, error)
 
 
 def _colours(height: int) -> Colorspace:

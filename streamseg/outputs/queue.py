@@ -6,15 +6,16 @@ newest results; the oldest ones are dropped and counted.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, runtime_checkable
 
-from streamseg.errors import OutputError, StreamsegError
+from streamseg.errors import OutputError, OutputGoneError, StreamsegError
 from streamseg.outputs.backlog import Close, Entry, Lane, Put
+from streamseg.outputs.optional import CutShort, Patient, PixelsOptional, ReaderPaced, Reporting
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamInfo
 
 logger = logging.getLogger(__name__)
@@ -22,43 +23,16 @@ logger = logging.getLogger(__name__)
 PICTURE_BACKLOG = 8  # frames per live stream: 1/3 s at 25 fps, 50 MB at 1080p
 RESULT_BACKLOG = 1000  # results per live stream: 40 s at 25 fps, some 20 MB with 50 masks each
 _WARN_EVERY = 10.0  # seconds between two warnings of dropped results of one stream
-
-
-@runtime_checkable
-class PixelsOptional(Protocol):
-    """An output that needs pixels but does without them for results that had to wait."""
-
-    pixels_optional: bool
-
-
-@runtime_checkable
-class Patient(Protocol):
-    """An output that may wait for a peer inside ``write``."""
-
-    def hurry(self) -> None:
-        """Take notice, in any thread, that the run is over: from now on waits are bounded."""
-
-
-@runtime_checkable
-class ReaderPaced(Protocol):
-    """An output that somebody reads at leisure: it is never given up for being slow."""
-
-    reader_paced: bool
-
-
-@runtime_checkable
-class Reporting(Protocol):
-    """An output that publishes more of a stream than its results."""
-
-    def report(self, stream: str, **fields: str | float) -> None:
-        """Take notice, in any thread, of what only the pipeline knows (``dropped``, ``error``)."""
+_POLL_SECONDS = 0.1  # how often finish looks whether its deadline came nearer
+_LAST_SECONDS = 0.5  # for an output that was given up to close its files
 
 
 class OutputQueue:
     """Runs one output. None of its methods but :meth:`finish` and :meth:`abort` waits for the output.
 
-    The first error of the output is kept in :attr:`error` and handed to ``on_error`` (called in the
-    output's thread); from then on entries are discarded, which lets go of their frames.
+    An error ends the stream it came up in, and the whole output if it is an OutputGoneError: from
+    then on entries are discarded, which lets go of their frames. Each is handed to ``on_error``
+    (called in the output's thread), and the first one kept in :attr:`error`.
     """
 
     def __init__(
@@ -76,6 +50,7 @@ class OutputQueue:
         """Results of each live stream dropped because the output was too slow."""
         self.lost = 0
         """Results discarded because the output had failed."""
+        self._gone = False
         self._output = output
         self._on_error = on_error
         self._optional = isinstance(output, PixelsOptional) and output.pixels_optional
@@ -112,10 +87,10 @@ class OutputQueue:
         for the output, for a live stream only if the output draws on it.
         """
         with self._changed:
-            if self.error is not None or self._aborting:
+            lane = self._lanes[result.stream]
+            if self._gone or lane.failed or self._aborting:
                 self.lost += 1
                 return
-            lane = self._lanes[result.stream]
             keep = lane.limit is None or self._output.needs_pixels
             entry = Put(result, frame if keep else None, instances if self._output.needs_pixels else None)
             lane.puts += 1
@@ -126,51 +101,80 @@ class OutputQueue:
                 lane.drop_oldest()
                 self._count_drop(result.stream, lane)
 
-    def close(self, stream: str, *, complete: bool) -> None:
-        """Finish a stream after what waits of it; not ``complete`` when its source failed.
+    def takes(self, stream: str) -> bool:
+        """Whether results of a stream still find their way out."""
+        with self._changed:
+            lane = self._lanes.get(stream)
+            return not self._gone and (lane is None or not lane.failed)
+
+    def close(self, stream: str, *, complete: bool, cut_short: bool = False) -> None:
+        """Finish a stream after what waits of it.
 
         Nothing is to be finished of a stream that was never opened.
+
+        Args:
+            stream: Its id.
+            complete: Whether its source came to an end without failing.
+            cut_short: Whether that end was the user's wish, and the source has more to give.
         """
         with self._changed:
             if (lane := self._lanes.get(stream)) is not None:
-                self._append(stream, lane, Close(complete))
+                self._append(stream, lane, Close(complete, cut_short))
 
     def report(self, stream: str, **fields: str | float) -> None:
         """Tell the output of a stream what only the pipeline knows, if it wants to hear it."""
         if isinstance(self._output, Reporting):
             self._output.report(stream, **fields)
 
-    def finish(self, timeout: float | None = None) -> None:
+    def finish(
+        self, timeout: float | None = None, *, deadline: Callable[[], float] = lambda: math.inf
+    ) -> None:
         """Write all that waits, shut the output down and return; see :attr:`error` then.
 
         Args:
             timeout: Seconds without progress after which the rest is given up, None for never.
+            deadline: When the rest is given up at the latest, on the monotonic clock; may come nearer
+                while we wait.
         """
         if isinstance(self._output, ReaderPaced):
-            timeout = None
+            timeout, deadline = None, lambda: math.inf
+        self.end()
+        handled, since = self._handled, time.monotonic()
+        while not self._aborting:
+            self._thread.join(_POLL_SECONDS)
+            if not self._thread.is_alive():
+                return
+            now = time.monotonic()
+            if self._handled != handled:
+                handled, since = self._handled, now
+            if timeout is not None and now >= since + timeout:
+                self._give_up(f"was stuck for {timeout:g} s")
+            elif now >= deadline():
+                self._give_up("could not finish in time")
+
+    def end(self) -> None:
+        """No more entries will come: shut the output down behind the last one. Does not wait for that."""
         with self._changed:
             self._finishing = True
             self._changed.notify()
-        self._hurry()
-        handled = -1
-        while self._thread.is_alive() and handled != self._handled:
-            handled = self._handled
-            self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._fail(OutputError(f"{self.name} was stuck for {timeout:g} s"))
-            self.abort(timeout=0)
+        self.hurry()
+
+    def _give_up(self, why: str) -> None:
+        self._fail(OutputGoneError(f"{self.name} {why}"))
+        self.abort(timeout=_LAST_SECONDS)
 
     def abort(self, timeout: float = 2.0) -> None:
         """Discard what waits and close open streams as incomplete; wait ``timeout`` seconds for that."""
         with self._changed:
             self._aborting = True
             self._changed.notify()
-        self._hurry()
+        self.hurry(0.0)
         self._thread.join(timeout)
 
-    def _hurry(self) -> None:
+    def hurry(self, patience: float | None = None) -> None:
+        """Tell an output that may wait for a peer that the run is over, see :class:`Patient`."""
         if isinstance(self._output, Patient):
-            self._output.hurry()
+            self._output.hurry(patience)
 
     def _append(self, stream: str, lane: Lane, entry: Entry) -> None:
         if not lane.entries:
@@ -189,13 +193,13 @@ class OutputQueue:
     def _run(self) -> None:
         """Write until the end; then close what is still open and shut down, in this order."""
         while (turn := self._next()) is not None:
-            if self.error is None:
-                self._guarded(partial(self._handle, *turn))
+            if not (self._gone or self._lanes[turn[0]].failed):
+                self._guarded(partial(self._handle, *turn), turn[0])
             self._handled += 1
             self._writing = False
             del turn  # lets go of the frame before the next wait
         for stream in sorted(self._opened):
-            self._guarded(partial(self._close, stream, complete=False))
+            self._guarded(partial(self._close, stream, Close(complete=False)), stream)
         self._guarded(self._output.shutdown)
 
     def _next(self) -> tuple[str, Entry] | None:
@@ -222,43 +226,51 @@ class OutputQueue:
             case Put(result, frame, instances):
                 pixels = self._output.needs_pixels
                 self._output.write(result, frame if pixels else None, instances)
-            case Close(complete):
-                self._close(stream, complete=complete)
+            case Close():
+                self._close(stream, entry)
             case StreamInfo():
                 self._opened.add(stream)
                 self._output.open(entry)
 
-    def _close(self, stream: str, *, complete: bool) -> None:
+    def _close(self, stream: str, end: Close) -> None:
         self._opened.discard(stream)
-        self._output.close(stream, complete=complete)
+        if end.cut_short and isinstance(self._output, CutShort):
+            self._output.cut_short(stream)
+        self._output.close(stream, complete=end.complete)
 
-    def _guarded(self, step: Callable[[], None]) -> None:
+    def _guarded(self, step: Callable[[], None], stream: str | None = None) -> None:
         try:
             step()
         except StreamsegError as error:
-            self._fail(error)
+            self._fail(error, stream)
         except Exception as error:  # whatever an output does, the others go on
             logger.debug("%s failed", self.name, exc_info=True)
-            self._fail(OutputError(f"{self.name}: {type(error).__name__}: {error}"))
+            self._fail(OutputError(f"{self.name}: {type(error).__name__}: {error}"), stream)
 
-    def _fail(self, error: StreamsegError) -> None:
+    def _fail(self, error: StreamsegError, stream: str | None = None) -> None:
         with self._changed:
-            if self.error is not None:
+            lane = None if stream is None else self._lanes[stream]
+            if self._gone or (lane is not None and lane.failed):
                 logger.debug("%s failed again: %s", self.name, error)
                 return
-            self._discard()
+            self._discard(lane if not isinstance(error, OutputGoneError) else None)
             if self._finishing and self.lost:
-                error = OutputError(f"{error}; {self.lost} results are lost")
-            self.error = _without_traceback(error)
+                error = type(error)(f"{error}; {self.lost} results are lost")
+            error = _without_traceback(error)
+            self.error = self.error or error
         self._on_error(error)
+        if lane is not None and lane.failed and stream in self._opened:
+            self._guarded(partial(self._close, stream, Close(complete=False)), stream)
 
-    def _discard(self) -> None:
-        self.lost += self._writing + sum(lane.puts for lane in self._lanes.values())
-        self._turns.clear()
-        for lane in self._lanes.values():
-            lane.entries.clear()
-            lane.pictured.clear()
-            lane.puts = 0
+    def _discard(self, lane: Lane | None = None) -> None:
+        """Let go of what waits, of one stream or of all, and take nothing more."""
+        self.lost += self._writing
+        self._writing = False
+        self._gone = self._gone or lane is None
+        for one in self._lanes.values() if lane is None else [lane]:
+            one.failed = True
+            self.lost += one.clear()
+        self._turns = deque(stream for stream in self._turns if self._lanes[stream].entries)
 
 
 def _without_traceback(error: StreamsegError) -> StreamsegError:

@@ -6,7 +6,6 @@ cannot be written along with the results.
 
 import logging
 import threading
-import time
 from dataclasses import dataclass, field
 
 import redis
@@ -21,7 +20,6 @@ _EVERY = 1.0  # seconds between two updates
 _TTL = 15  # seconds: soon after the process died its streams have no status
 _ENDED_TTL = 3600  # seconds: time to look up how a stream ended
 _LAST_WORD = 3.0  # seconds that the last update may take: a broker that hangs must not hold up the end
-_STALLED_AFTER = 5.0  # seconds without a result of a live stream
 
 Value = str | int | float
 
@@ -33,8 +31,6 @@ class _Entry:
     frames: int = 0
     last_index: int = -1
     dropped: int = 0
-    last_result: float = 0.0
-    """On the monotonic clock."""
     over: bool = False
     published: bool = False
 
@@ -42,16 +38,9 @@ class _Entry:
         """All fields as they are now."""
         fields: dict[str, Value] = {"state": "connecting", "error": ""}
         if (info := self.info) is not None:
-            fields |= _described(info) | {
-                "frames": self.frames,
-                "dropped": self.dropped,
-                "state": self._state(info),
-            }
+            counts: dict[str, Value] = {"frames": self.frames, "dropped": self.dropped, "state": "live"}
+            fields |= _described(info) | counts
         return fields | self.fields
-
-    def _state(self, info: StreamInfo) -> str:
-        silent = time.monotonic() - self.last_result > _STALLED_AFTER
-        return "stalled" if silent and info.policy is FramePolicy.NEWEST_FRAME else "live"
 
 
 class StatusBoard:
@@ -68,8 +57,10 @@ class StatusBoard:
         """A stream opened, or opened again."""
         with self._lock:
             entry = self._entry(info.stream)
-            entry.info, entry.last_result, entry.over = info, time.monotonic(), False
-            entry.fields.pop("state", None)
+            entry.info = info
+            if entry.over:  # it was removed from the run and came back
+                entry.over = entry.published = False
+                entry.fields["state"] = "live"
         self._news.set()
 
     def published(self, result: FrameResult) -> None:
@@ -79,7 +70,7 @@ class StatusBoard:
             if entry.info is not None and entry.info.policy is FramePolicy.NEWEST_FRAME:
                 entry.dropped += max(0, result.frame - entry.last_index - 1)
             entry.frames += 1
-            entry.last_index, entry.last_result = result.frame, time.monotonic()
+            entry.last_index = result.frame
             entry.fields["last_frame_time"] = result.time
 
     def closed(self, stream: str, *, complete: bool) -> None:
@@ -91,9 +82,13 @@ class StatusBoard:
         self._news.set()
 
     def report(self, stream: str, **fields: Value) -> None:
-        """Set fields that are not known here; they stay until set again."""
+        """Set fields that are not known here; they stay until set again. A new state is published at once."""
         with self._lock:
-            self._entry(stream).fields.update(fields)
+            entry = self._entry(stream)
+            if "state" in fields:
+                entry.over = entry.published = False
+                self._news.set()
+            entry.fields.update(fields)
 
     def stop(self) -> None:
         """Publish once more and disconnect."""

@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from streamseg.errors import OutputError, UsageError
+from streamseg.errors import UsageError
 from streamseg.masks.paint import paint
 from streamseg.outputs.audio import AudioCopy
-from streamseg.outputs.files import check_writable, keep_partial, keep_whole, output_path, partial_path
+from streamseg.outputs.files import (
+    check_writable,
+    keep_partial,
+    keep_whole,
+    output_path,
+    partial_path,
+    write_failure,
+)
 from streamseg.outputs.mp4 import Mp4Writer
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamInfo
 
@@ -33,6 +40,7 @@ class _Recording:
     last_time: float = 0.0
     """UNIX seconds of the last picture."""
     bumped: bool = False
+    cut_short: bool = False
 
     @property
     def part_path(self) -> Path:
@@ -71,8 +79,13 @@ class VideoOutput:
         for stream in streams:
             check_writable(self.path(stream))
 
+    def has_finished(self, stream: str) -> bool:
+        """Whether an earlier run wrote the whole video of a stream."""
+        path = self.path(stream)
+        return path.exists() and not partial_path(path).exists()
+
     def open(self, info: StreamInfo) -> None:
-        """Make sure that the stream's file can be written. Raises UsageError."""
+        """Make sure that the stream's file can be written. Raises UsageError or OutputError."""
         if (recording := self._recordings.get(info.stream)) is not None:
             recording.info = info
             return
@@ -80,6 +93,10 @@ class VideoOutput:
         if path.exists() and os.path.exists(info.url) and path.samefile(info.url):
             raise UsageError(f"{path} is the source itself, the overlay video needs another name")
         check_writable(path)
+        try:
+            partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
+        except OSError as error:
+            raise write_failure(path, error) from error
         self._recordings[info.stream] = _Recording(path, info)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
@@ -94,6 +111,11 @@ class VideoOutput:
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
         writer.write(paint(frame.pixels, instances), pts)
         recording.last_time = frame.time
+
+    def cut_short(self, stream: str) -> None:
+        """Take notice, before the end, that the stream's source was stopped: its sound is cut as well."""
+        if (recording := self._recordings.get(stream)) is not None:
+            recording.cut_short = True
 
     def close(self, stream: str, *, complete: bool) -> None:
         """Finish the stream's file. Raises OutputError."""
@@ -152,11 +174,11 @@ class VideoOutput:
         assert writer is not None
         recording.writer = None
         try:
-            writer.finish(whole_audio=complete)
+            writer.finish(whole_audio=complete and not recording.cut_short)
             if complete:
                 keep_whole(partial_path(path), path)
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+            raise write_failure(path, error) from error
         finally:
             if not complete:
                 keep_partial(partial_path(path), empty=writer.frames == 0)

@@ -1,67 +1,49 @@
-"""Reading one source with PyAV: opening, decoding, selecting. Runs in the decode worker."""
+"""Reading one source with PyAV: decoding, selecting. Runs in the decode worker."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 from av import Packet
-from av.container import InputContainer
-from av.stream import Discard, Disposition, Stream
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.catchup import PATIENCE, CatchUp
 from streamseg.sources.complete import MICROSECONDS, Completeness
+from streamseg.sources.faults import ReadError, explain
+from streamseg.sources.losses import Losses
+from streamseg.sources.opening import open_source
 from streamseg.sources.source import Source
 
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
 UNTIMED_AT_OPENING = 5
 """Frames of a live source passed over until the first timestamp is known (RTSP: one, before RTCP)."""
-TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
-"""FFmpeg paints text files; nobody means that as a video."""
-LIVE_OPTIONS = {"analyzeduration": "500000"}
-"""Microseconds: opens a camera in 0.6 s instead of 2. (``fflags=nobuffer`` would throw away what was
-analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
-
-
-class ReadError(Exception):
-    """A source cannot be opened or read on; the text says why, without path or URL."""
-
-
-def explain(error: Exception, *, live: bool = False) -> str:
-    """One line on what FFmpeg or the system said, without the path or URL that they put into it."""
-    if isinstance(error, (av.error.ExitError, TimeoutError)):
-        return "no data came in time"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, av.error.InvalidDataError):
-        return f"no usable video came ({text})" if live else f"not a readable video ({text})"
-    return str(text)
 
 
 class VideoReader:
     """An open source; a context manager. Raises ReadError when the source cannot be opened or read on."""
 
-    def __init__(self, source: Source, *, alive: Callable[[], None] = lambda: None) -> None:
-        """Open. ``alive`` is called at every decoded frame, whether it is selected or not."""
+    def __init__(
+        self, source: Source, *, alive: Callable[[], None] = lambda: None, patience: float = PATIENCE
+    ) -> None:
+        """Open. ``alive`` is called at every decoded frame, whether it is selected or not; of a camera that
+        sends faster than it is read for ``patience`` seconds, frames are passed over."""
         self._source = source
         self._alive = alive
+        self._patience = patience
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
         self._open()
 
     def _open(self) -> None:
-        try:
-            self._container = _open_container(self._source)
-        except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error, live=self._source.live)) from None
-        try:
-            self._stream = _video_stream(self._container, self._source)
-        except ReadError:
-            self._container.close()
-            raise
+        self._container, self._stream = open_source(self._source)
         self._reset(from_start=True)
 
     def _reset(self, *, from_start: bool) -> None:
@@ -69,7 +51,8 @@ class VideoReader:
         self._complete = Completeness(self._container, self._stream, from_start=from_start)
         self._timer = _Timer(self._origin, self._nominal_step())
         self._decoded = 0
-        self._bad_packets = 0
+        self._passed_over = 0
+        self.losses = Losses()
         self._packet_error = ""
 
     def __enter__(self) -> VideoReader:
@@ -141,7 +124,7 @@ class VideoReader:
         """
         if self._source.live:
             for index, (frame, ticks) in enumerate(self._frames()):
-                yield index, frame, ticks
+                yield index + self._passed_over, frame, ticks
             raise ReadError("the stream ended")
         reached_end = yield from self._part()
         self._check(whole=reached_end)
@@ -197,6 +180,7 @@ class VideoReader:
         for packet in self._packets():
             for frame in self._decode(packet):
                 self._decoded += 1
+                self.losses.came(frame)
                 self.last_frame = frame
                 self._alive()
                 untimed = frame.pts is None and not self._timer.started
@@ -204,39 +188,51 @@ class VideoReader:
                     continue
                 yield frame, self._timer.ticks(frame)
 
-    def _packets(self) -> Iterator[Packet[Stream]]:
-        # Of a recording all streams are looked at: a long audio track explains a long duration.
-        wanted = (self._stream,) if self._source.live else tuple(self._container.streams)
+    def _packets(self) -> Iterator[Packet[Any]]:
         try:
-            for packet in self._container.demux(*wanted):
-                self._complete.watch(packet)
-                if packet.stream.index == self._stream.index and not self._is_useless(packet):
-                    yield packet
+            yield from self._live_packets() if self._source.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
             raise ReadError(explain(error, live=self._source.live)) from None
 
-    def _is_useless(self, packet: Packet[Stream]) -> bool:
-        return not self._source.live and self._complete.is_partial(packet)
+    def _recorded_packets(self) -> Iterator[Packet[Stream]]:
+        # All streams are looked at: a long audio track explains a long duration.
+        for packet in self._container.demux(*self._container.streams):
+            self._complete.watch(packet)
+            if packet.stream.index == self._stream.index and not self._complete.is_partial(packet):
+                yield packet
+
+    def _live_packets(self) -> Iterator[Packet[VideoStream]]:
+        # HLS comes in segments, each of which may be read in one go.
+        segments = self._container.format.name == "hls"
+        catch_up = CatchUp(patience=math.inf if segments else self._patience)
+        began = time.monotonic()
+        for packet in self._container.demux(self._stream):
+            if catch_up.wants(waited=time.monotonic() - began, is_keyframe=packet.is_keyframe):
+                yield packet
+            else:
+                self._passed_over += 1
+                self._alive()
+            began = time.monotonic()
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
+        if not self._source.live:
+            self.losses.sent(packet)
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except (av.FFmpegError, OSError) as error:
-            # A recording often begins, and a camera always does, in the middle of a group of pictures.
-            if self._decoded and not self._source.live:
-                self._bad_packets += 1
+            self.losses.failed()
             self._packet_error = explain(error)
             return []
 
     def _check(self, *, whole: bool) -> None:
         """Raise ReadError if what was read of a recording is not all there is to it."""
+        if whole:
+            self.losses.ended()
         if not self._decoded:
             raise ReadError(f"no picture could be decoded: {self._packet_error or 'the file holds none'}")
         missing = self._complete.missing() if whole else None
         if missing:
             raise ReadError(missing)
-        if self._bad_packets:
-            raise ReadError(f"{self._bad_packets} packets could not be decoded: {self._packet_error}")
 
 
 class _Timer:
@@ -252,36 +248,3 @@ class _Timer:
         self._next = ticks + (frame.duration or self._step)
         self.started = True
         return ticks
-
-
-def _open_container(source: Source) -> InputContainer:
-    """Open the container. Raises av.FFmpegError or OSError."""
-    if "://" not in source.url:
-        if source.live:
-            return av.open(source.url, "r", format="v4l2")
-        # Without the scheme FFmpeg takes "10:30.mp4" for a URL.
-        return av.open(f"file:{source.url}", "r")
-    options = dict(LIVE_OPTIONS) if source.live else {}
-    if source.url.lower().startswith("rtsp"):
-        options["rtsp_transport"] = source.transport
-    # A read time-out fires after twice the value set.
-    timeout = (source.open_timeout, source.read_timeout / 2)
-    return av.open(source.url, "r", options=options, timeout=timeout)
-
-
-def _video_stream(container: InputContainer, source: Source) -> VideoStream:
-    stream = container.streams.best("video")
-    if (
-        not isinstance(stream, VideoStream)
-        or stream.disposition & Disposition.attached_pic
-        or stream.codec_context.name in TEXT_ART
-    ):
-        raise ReadError("there is no video in it")
-    if source.live:
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all  # or HLS would fetch all qualities of the stream
-    else:
-        # Decoding frames in parallel is the fastest (305 against 217 fps at 1080p) but holds some back.
-        stream.thread_type = "AUTO"
-    return stream

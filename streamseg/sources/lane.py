@@ -6,29 +6,26 @@ elsewhere, through :class:`Returns`.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import random
 import selectors
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from streamseg.errors import SourceError
-from streamseg.sources.messages import Alive, Decoded, Ended, FromWorker, Open, Opened, Release, Skipped
+from streamseg.sources.messages import Alive, Decoded, Ended, FromWorker, Harm, Open, Opened, Release, Skipped
 from streamseg.sources.process import WorkerProcess
+from streamseg.sources.reading import Reading
 from streamseg.sources.returns import Returns
 from streamseg.sources.ring import RingReader
 from streamseg.sources.source import Source
 from streamseg.sources.timing import Retry, Timing
-from streamseg.types import EmitEvent, Frame, FramesDropped, StreamEnded, StreamInfo
+from streamseg.types import EmitEvent, Frame, FramesDamaged
 
 MESSAGES_PER_TURN = 32
 """Taken from one worker before the others have theirs."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +37,8 @@ class LaneSettings:
     selector: selectors.BaseSelector
     slots: int
     max_ring_bytes: int
-    connect_timeout: float
     timing: Timing
     retry: Retry
-
-
-@dataclass(slots=True)
-class _Reading:
-    """A source from its first opening until its StreamEnded."""
-
-    source: Source
-    deadline: float = math.inf
-    """When a live source that never delivered is given up: set once an attempt is under way."""
-    epoch: int = -1
-    next_index: int = 0
-    failures: int = 0
-    error: str = "no answer"
-    retry_at: float = math.inf
-    info: StreamInfo | None = field(default=None, repr=False)
 
 
 class Lane:
@@ -66,12 +47,20 @@ class Lane:
     def __init__(self, settings: LaneSettings) -> None:
         self._settings = settings
         self._process: WorkerProcess | None = None
-        self._reading: _Reading | None = None
+        self._reading: Reading | None = None
         self._ring: RingReader | None = None
         self._slots = 0
         self._job = 0
         self._lent: Counter[int] = Counter()
+        self._spoke = False
+        """Whether the worker has said something about the present job."""
         self._last_sign = 0.0
+        """When the worker gave its last sign of life; of a live source that is open, its last frame."""
+
+    @property
+    def reading(self) -> Reading | None:
+        """What is being read or waited for."""
+        return self._reading
 
     @property
     def busy(self) -> bool:
@@ -91,21 +80,25 @@ class Lane:
         """
         return self._lent.total() <= self._settings.slots // 2
 
-    def begin(self, source: Source) -> None:
+    def begin(self, reading: Reading) -> None:
         """Read a source; only when not busy."""
-        self._reading = _Reading(source)
-        self._open(self._reading)
+        self._reading = reading
+        reading.begin()
+        self._open(reading)
 
-    def _open(self, reading: _Reading) -> None:
+    def _open(self, reading: Reading) -> None:
         reading.retry_at = math.inf
-        reading.info = self._ring = None
+        self._ring = None
+        self._spoke = False
         self._last_sign = time.monotonic()
         self._job += 1
         settings = self._settings
+        if self._process is not None and self._process.stopping:
+            self._kill_worker()
         try:
             process = self._process or self._start()
         except OSError as error:
-            self._over(reading, f"cannot start a decode worker: {error.strerror}")
+            self._lost(reading, f"cannot start a decode worker: {error.strerror}")
             return
         process.send(
             Open(self._job, reading.source, reading.next_index, settings.slots, settings.max_ring_bytes)
@@ -128,7 +121,6 @@ class Lane:
             if received is None:
                 self._worker_gone()
                 return
-            self._last_sign = time.monotonic()
             self._handle(*received)
 
     def _handle(self, message: FromWorker, fd: int | None) -> None:
@@ -137,47 +129,37 @@ class Lane:
             if fd is not None:
                 os.close(fd)
             return
-        self._count_down(reading)
+        self._spoke = True
+        self._last_sign = time.monotonic()
         match message:
             case Opened() if fd is not None:
                 self._opened(reading, message, fd)
             case Decoded():
                 self._decoded(reading, message)
-            case Skipped(count=count, next_index=next_index):
-                reading.next_index = max(reading.next_index, next_index)
-                self._settings.emit(FramesDropped(reading.source.id, "busy", count))
-            case Ended(error=error):
-                self._over(reading, error)
+            case Skipped(next_index=next_index):
+                reading.count_to(next_index)
+            case Harm(lost=lost, concealed=concealed):
+                self._settings.emit(FramesDamaged(reading.source.id, lost, concealed))
+            case Ended():
+                self._lost(reading, message.error, message)
             case Alive() | Opened():
                 pass
 
-    def _count_down(self, reading: _Reading) -> None:
-        """Limit the time for connecting, from the first word of a worker on.
-
-        Starting the interpreters of fifty workers alone can take longer than a camera may.
-        """
-        if reading.source.live and reading.epoch < 0 and reading.deadline == math.inf:
-            reading.deadline = time.monotonic() + self._settings.connect_timeout
-
-    def _opened(self, reading: _Reading, opened: Opened, fd: int) -> None:
+    def _opened(self, reading: Reading, opened: Opened, fd: int) -> None:
         try:
             self._ring = RingReader(fd, opened.height, opened.width)
         except (OSError, ValueError) as error:
-            self._drop_worker()
-            self._over(reading, f"cannot map the frame ring: {error}")
+            self._kill_worker()
+            self._lost(reading, f"cannot map the frame ring: {error}")
             return
         self._slots = opened.slots
-        reading.epoch += 1
-        reading.failures = 0
-        reading.deadline = math.inf
-        reading.info = opened.describe(reading.source, reading.epoch)
-        logger.info("%s: reading %s", reading.source.id, reading.source.shown)
-        self._settings.emit(reading.info)
+        reading.opened(opened)
 
-    def _decoded(self, reading: _Reading, decoded: Decoded) -> None:
+    def _decoded(self, reading: Reading, decoded: Decoded) -> None:
         assert self._ring is not None, "a frame without a ring"
         assert reading.info is not None, "a frame before its stream"
         self._lent[self._job] += 1
+        reading.count_to(decoded.index)
         reading.next_index = decoded.index + 1
         returned = partial(self._settings.returns.put, (self, self._job, decoded.slot))
         frame = Frame(
@@ -197,48 +179,71 @@ class Lane:
         if not self._lent[job]:
             del self._lent[job]
         if job == self._job and self._process is not None:
-            self._last_sign = time.monotonic()
+            if self._reading is not None and not self._reading.source.live:
+                self._last_sign = time.monotonic()  # it may have waited for this slot
             self._process.send(Release(job, slot))
 
     def wake_at(self) -> float:
         """When :meth:`tick` has something to do, on the monotonic clock."""
         if self._reading is None:
             return math.inf
-        return min(self._reading.retry_at, self._reading.deadline, self._silent_at(self._reading))
+        return min(self._reading.retry_at, self._patience_ends(self._reading))
 
     def tick(self) -> None:
-        """Do what is due: try again, give up, replace a worker that went silent."""
+        """Do what is due: try again, replace a worker that went silent."""
         reading, now = self._reading, time.monotonic()
         if reading is None:
             return
-        if now >= reading.deadline:
-            self._kill_worker()
-            self._end(self._cannot_connect(reading))
-        elif now >= self._silent_at(reading):
-            self._kill_worker()
-            self._over(reading, "the decode worker gave no sign of life and was replaced")
+        if now >= self._patience_ends(reading):
+            self._replace_silent(reading)
         elif now >= reading.retry_at and self.roomy:
             self._open(reading)
         elif now >= reading.retry_at:
             reading.retry_at = now + self._settings.retry.first
 
-    def _silent_at(self, reading: _Reading) -> float:
-        """When the worker has been silent for too long."""
+    def _patience_ends(self, reading: Reading) -> float:
+        """When the worker will have been silent for too long.
+
+        It may be stuck in FFmpeg, or stopped: the worker itself is not asked.
+        """
+        source, timing = reading.source, self._settings.timing
         if reading.retry_at < math.inf:
             return math.inf
-        if reading.source.live:
-            # FFmpeg's time-outs fire after up to twice their value.
-            patience = (
-                2 * reading.source.open_timeout + reading.source.read_timeout + self._settings.timing.silence
-            )
-            return self._last_sign + patience
-        waits_for_a_slot = self._ring is not None and self._lent[self._job] >= self._slots
-        return math.inf if waits_for_a_slot else self._last_sign + self._settings.timing.recorded_silence
+        if not source.live:
+            waits_for_a_slot = self._ring is not None and self._lent[self._job] >= self._slots
+            return math.inf if waits_for_a_slot else self._last_sign + timing.recorded_silence
+        if self._ring is not None:
+            return self._last_sign + source.read_timeout
+        # FFmpeg's time-outs fire after up to twice their value.
+        connecting = 2 * source.open_timeout + timing.first_frame
+        return self._last_sign + (connecting if self._spoke else timing.start + connecting)
+
+    def _replace_silent(self, reading: Reading) -> None:
+        self._kill_worker()
+        if reading.source.live and self._ring is not None:
+            self._ring = None
+            reading.stalled()
+            self._let_go()
+        else:
+            self._lost(reading, "the decode worker gave no sign of life and was replaced")
+
+    def _lost(self, reading: Reading, error: str | None, ended: Ended | None = None) -> None:
+        """A job is done: the end of a recording, a loss on a live source."""
+        self._ring = None
+        reading.lost(error, ended.refused if ended else None)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of a reading that has come to its end; a camera's lane is not used again."""
+        if self._reading is not None and self._reading.over:
+            if self._reading.source.live:
+                self._kill_worker()
+            self._reading = None
 
     def _worker_gone(self) -> None:
         how = self._drop_worker()
         if self._reading is not None and self._reading.retry_at == math.inf:
-            self._over(self._reading, f"the decode worker {how}")
+            self._lost(self._reading, f"the decode worker {how}")
 
     def _drop_worker(self) -> str:
         """End the worker; the pictures it lent out stay valid."""
@@ -248,42 +253,29 @@ class Lane:
         self._settings.selector.unregister(process.channel)
         return process.end()
 
-    def _over(self, reading: _Reading, error: str | None) -> None:
-        """A job is done: the end of a recording, a loss on a live source."""
-        if not reading.source.live:
-            self._end(None if error is None else SourceError(f"{reading.source.shown}: {error}"))
-            return
-        self._count_down(reading)
-        timing, retry = self._settings.timing, self._settings.retry
-        reading.error = error or "the stream ended"
-        reading.failures += 1
-        delay = retry.delay(reading.failures, random.random())
-        if reading.epoch < 0:
-            delay = min(delay, timing.connect_retry)
-        reading.retry_at = time.monotonic() + delay
-        if reading.retry_at >= reading.deadline:
-            self._end(self._cannot_connect(reading))
-            return
-        source = reading.source
-        logger.warning("%s: %s: %s; next attempt in %.1f s", source.id, source.shown, reading.error, delay)
+    def replace(self, source: Source) -> None:
+        """Go on reading the same stream with other settings."""
+        if self._reading is not None:
+            self._kill_worker()
+            self._reading.replace(source)
+            self._open(self._reading)
 
-    def _cannot_connect(self, reading: _Reading) -> SourceError:
-        return SourceError(f"cannot connect to {reading.source.shown}: {reading.error}")
-
-    def _end(self, error: SourceError | None) -> None:
-        assert self._reading is not None, "nothing to end"
-        reading, self._reading = self._reading, None
-        self._ring = None
-        if error is not None:
-            logger.info("%s: %s", reading.source.id, error)
-        self._settings.emit(StreamEnded(reading.source.id, error))
+    def cancel(self) -> None:
+        """End the source being read, if any, at once and in order; the lane may be used again."""
+        self._kill_worker()
+        self._end(None)
 
     def stop(self, error: SourceError | None = None) -> None:
         """End the source being read, if any, and ask the worker to go."""
-        if self._reading is not None:
-            self._end(error)
+        self._end(error)
         if self._process is not None:
             self._process.stop()
+
+    def _end(self, error: SourceError | None) -> None:
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            self._ring = None
+            reading.end(error)
 
     def close(self) -> None:
         """Kill what is left."""

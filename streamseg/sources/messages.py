@@ -1,7 +1,7 @@
 """What parent and decode worker say to each other, and the socket that carries it.
 
     parent -> worker    Open, Release, Stop
-    worker -> parent    Opened (with the ring's file descriptor), Decoded, Skipped, Alive, Ended
+    worker -> parent    Opened (with the ring's file descriptor), Decoded, Skipped, Alive, Harm, Ended
 
 The socket keeps message boundaries (SOCK_SEQPACKET), so a message is one msgpack map, without a
 length in front. Pixels never travel here.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from fractions import Fraction
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -91,10 +91,9 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Skipped(msgspec.Struct, frozen=True, tag=True):
-    """A live source's frames that found no free slot."""
+    """A live source's frames up to this number were decoded; those not handed over found no free slot."""
 
     job: int
-    count: int
     next_index: int
 
 
@@ -104,16 +103,32 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
     job: int
 
 
+class Harm(msgspec.Struct, frozen=True, tag=True):
+    """A recording was damaged in places; sent once, before Ended."""
+
+    job: int
+    lost: int
+    """Frames that could not be decoded."""
+    concealed: int
+    """Frames that the decoder patched up."""
+
+
+Refused = Literal["user", "path"]
+"""What a server said no to: the user (401, 403), or the path (404)."""
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """Nothing more will come of this job."""
 
     job: int
     error: str | None
     """What went wrong, without path or URL; None at the proper end."""
+    refused: Refused | None = None
+    """Set if it went wrong because a live source's server refused us."""
 
 
 FromParent = Open | Release | Stop
-FromWorker = Opened | Decoded | Skipped | Alive | Ended
+FromWorker = Opened | Decoded | Skipped | Alive | Harm | Ended
 Incoming = TypeVar("Incoming")
 
 

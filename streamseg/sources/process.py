@@ -10,8 +10,10 @@ import sys
 
 from streamseg.sources.messages import Channel, FromParent, FromWorker, Stop, parent_channel
 
-REAP_WAIT = 0.5
-"""Seconds for a process to vanish after it hung up or was killed."""
+GO_WAIT = 0.5
+"""Seconds for a process to vanish after it hung up."""
+REAP_WAIT = 0.1
+"""The same after it was killed: the thread that waits serves all other cameras too."""
 
 
 class WorkerProcess:
@@ -20,7 +22,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel: Channel[FromWorker] = parent_channel(ours)
-        self._asked = False
+        self._asked = self._killed = False
         with theirs:
             try:
                 self._popen = _start(theirs.fileno())
@@ -33,6 +35,11 @@ class WorkerProcess:
         """Process id."""
         return self._popen.pid
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to go."""
+        return self._asked
+
     def stop(self) -> None:
         """Ask the worker to go, once."""
         if not self._asked:
@@ -44,13 +51,13 @@ class WorkerProcess:
         try:
             self.channel.send(message)
         except OSError:
-            self._popen.kill()
+            self.kill()
 
     def end(self) -> str:
         """Make sure that the process is gone; returns how it went, as "was killed by SIGSEGV"."""
         self.channel.close()
         try:
-            status = self._popen.wait(REAP_WAIT)
+            status = self._popen.wait(REAP_WAIT if self._killed else GO_WAIT)
         except subprocess.TimeoutExpired:
             status = self._kill()
         if status < 0:
@@ -59,6 +66,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process at once; :meth:`end` takes the remains away."""
+        self._killed = True
         self._popen.kill()
 
     def _kill(self) -> int:

@@ -27,7 +27,7 @@ LIVE_WEB_ENDINGS = (".m3u8", ".mjpg", ".mjpeg")
 OPEN_TIMEOUT = 5.0
 """Seconds until an opening counts as failed: analysing a camera behind a slow link takes 2 to 3."""
 READ_TIMEOUT = 5.0
-"""Seconds of silence after which a stream counts as lost: five frames of a 1 fps camera."""
+"""Seconds of silence after which a stream counts as stalled: five frames of a 1 fps camera."""
 PLAYLIST_READ_TIMEOUT = 30.0
 """The same for HLS, which delivers whole segments of up to 10 s."""
 
@@ -57,7 +57,10 @@ class Source:
     open_timeout: float = OPEN_TIMEOUT
     """Seconds until an attempt to open is given up (URLs only)."""
     read_timeout: float = READ_TIMEOUT
-    """Seconds without data until the stream counts as lost (URLs only)."""
+    """Seconds without a frame until a live source counts as stalled, without data until a recording on
+    the web counts as broken off."""
+    reconnect_attempts: int | None = None
+    """Live sources: new attempts in a row that may fail before it is given up; None for any number."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -70,8 +73,10 @@ class Source:
             raise UsageError(f"end {self.end}: must be more seconds than start, {self.start}")
         if self.stride < 1:
             raise UsageError(f"stride {self.stride}: must be 1 or more")
-        if min(self.open_timeout, self.read_timeout) <= 0:
+        if not 0 < min(self.open_timeout, self.read_timeout) < math.inf:
             raise UsageError(f"stream {self.id}: time-outs must be more than 0 seconds")
+        if self.reconnect_attempts is not None and self.reconnect_attempts < 0:
+            raise UsageError(f"stream {self.id}: reconnect_attempts must be 0 or more")
 
     @property
     def shown(self) -> str:
@@ -129,11 +134,15 @@ def source_for(
     start: float = 0.0,
     end: float | None = None,
     stride: int = 1,
+    stalled_after: float | None = None,
+    reconnect_attempts: int | None = None,
 ) -> Source:
     """Describe one path or URL; nothing is opened.
 
+    ``stalled_after`` is :attr:`Source.read_timeout` in seconds, None for the protocol's usual one.
     Raises UsageError for an unsupported scheme and for values out of range.
     """
+    _check_text(url)
     live = is_live(url)
     segments = live and _public_words(url).lower().endswith(".m3u8")
     return Source(
@@ -144,8 +153,17 @@ def source_for(
         start=start,
         end=end,
         stride=stride,
-        read_timeout=PLAYLIST_READ_TIMEOUT if segments else READ_TIMEOUT,
+        read_timeout=stalled_after or (PLAYLIST_READ_TIMEOUT if segments else READ_TIMEOUT),
+        reconnect_attempts=reconnect_attempts,
     )
+
+
+def _check_text(url: str) -> None:
+    """Refuse what neither FFmpeg nor our masking of passwords could cope with. Raises UsageError."""
+    if "\0" in url or url != url.encode(errors="replace").decode():
+        raise UsageError(f"{url!a}: the name is not valid UTF-8; give the file another one")
+    if _scheme(url) not in {None, "file"} and re.search(r"[\s\x00-\x1f]", url):
+        raise UsageError("a URL has a space or line break in it: write %20 for a space")
 
 
 def resolve_sources(
@@ -156,6 +174,8 @@ def resolve_sources(
     start: float = 0.0,
     end: float | None = None,
     stride: int = 1,
+    stalled_after: float | None = None,
+    reconnect_attempts: int | None = None,
 ) -> list[Source]:
     """Turn files, folders, globs, URLs and ``/dev/videoN`` into sources, in the order given.
 
@@ -168,7 +188,16 @@ def resolve_sources(
     sources: list[Source] = []
     ids = set(taken)
     for url in (url for argument in arguments for url in _expand(argument)):
-        source = source_for(url, taken=ids, transport=transport, start=start, end=end, stride=stride)
+        source = source_for(
+            url,
+            taken=ids,
+            transport=transport,
+            start=start,
+            end=end,
+            stride=stride,
+            stalled_after=stalled_after,
+            reconnect_attempts=reconnect_attempts,
+        )
         ids.add(source.id)
         sources.append(source)
     return sources

@@ -8,17 +8,21 @@ goes, however that ends.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
+import resource
 import select
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from av.video.frame import VideoFrame
 
-from streamseg.sources.decode import ReadError, VideoReader
+from streamseg.sources.decode import VideoReader
+from streamseg.sources.faults import ReadError
 from streamseg.sources.messages import (
     Alive,
     Channel,
@@ -26,6 +30,7 @@ from streamseg.sources.messages import (
     Ended,
     FromParent,
     FromWorker,
+    Harm,
     Open,
     Opened,
     Release,
@@ -44,6 +49,10 @@ MAX_ERROR = 1000
 """Characters of an unforeseen error's text that are handed on."""
 SKIPPED_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+MAX_MEMORY = 4 << 30
+"""Bytes a worker may ask for: a file that makes FFmpeg want more shall not cost the others theirs."""
 
 
 class Worker:
@@ -84,7 +93,7 @@ class Worker:
     def run(self) -> None:
         """Do jobs until told to stop."""
         while (job := self._jobs.get()) is not None:
-            self.send(Ended(job.job, self._read(job)))
+            self.send(self._read(job))
 
     def send(self, message: FromWorker, *, fd: int | None = None) -> None:
         """Send to the parent; without a parent the process ends."""
@@ -99,19 +108,19 @@ class Worker:
         if time.monotonic() - self._last_sent > ALIVE_EVERY:
             self.send(Alive(job))
 
-    def _read(self, job: Open) -> str | None:
-        """Read one source to its end; returns what went wrong."""
+    def _read(self, job: Open) -> Ended:
+        """Read one source to its end; returns what went wrong, if anything."""
         self.send(Alive(job.job))
         try:
             with VideoReader(job.source, alive=lambda: self.alive(job.job)) as reader:
                 self._deliver(job, reader)
         except ReadError as error:
-            return str(error)
+            return Ended(job.job, str(error), error.refused)
         except Exception as error:  # noqa: BLE001  whatever a strange file provokes: the next one may be read
-            return f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            return Ended(job.job, f"{type(error).__name__}: {error}"[:MAX_ERROR])
         finally:
             self._close_ring()
-        return None
+        return Ended(job.job, None)
 
     def _deliver(self, job: Open, reader: VideoReader) -> None:
         delivery: _Delivery | None = None
@@ -126,6 +135,9 @@ class Worker:
         finally:
             if delivery is not None:
                 delivery.report_skipped()
+            losses = reader.losses
+            if not job.source.live and (losses.lost or losses.concealed):
+                self.send(Harm(job.job, losses.lost, losses.concealed))
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
@@ -163,7 +175,7 @@ class _Delivery:
         self._job = job
         self._writer = writer
         self._ring = ring
-        self._skipped = 0
+        self._skipped = False
         self._next_index = job.first_index
         self._last_report = 0.0
 
@@ -171,24 +183,36 @@ class _Delivery:
         """Hand a frame over; a live one is dropped, and counted, if there is no room for it."""
         now = time.time()
         live = self._job.source.live
-        if live and not self._writer.fits(frame):
-            raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
         self._next_index = index + 1
+        if live and not self._writer.fits(frame):
+            self._skipped = True
+            raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
         slot = self._ring.acquire(wait=not live)
         if slot is not None:
             self._writer.write(frame, self._ring.picture(slot))
             self._worker.send(Decoded(self._job.job, slot, index, ticks, now))
-        elif live:
-            self._skipped += 1
+        self._skipped = slot is None and live
         if time.monotonic() - self._last_report > SKIPPED_EVERY:
             self.report_skipped()
 
     def report_skipped(self) -> None:
-        """Tell how many frames were dropped since the last time."""
+        """Tell how far decoding got, if that is not clear from the last frame handed over."""
         self._last_report = time.monotonic()
         if self._skipped:
-            self._worker.send(Skipped(self._job.job, self._skipped, self._next_index))
-            self._skipped = 0
+            self._worker.send(Skipped(self._job.job, self._next_index))
+            self._skipped = False
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with its parent, even while it is stopped (SIGSTOP)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _limit_memory() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MAX_MEMORY if most == resource.RLIM_INFINITY else min(MAX_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _watch_parent(pid: int) -> None:
@@ -204,9 +228,12 @@ def _watch_parent(pid: int) -> None:
 
 def main(socket_fd: str, parent_pid: str) -> None:
     """Run the worker on an inherited socket."""
-    # A Ctrl-C or a service manager's SIGTERM reaches the whole group; what to do is the parent's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A Ctrl-C, a closed terminal or a service manager's SIGTERM reaches the whole group; what to do is the
+    # parent's decision.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _die_with_parent()
+    _limit_memory()
     worker = Worker(worker_channel(int(socket_fd)))
     threading.Thread(target=_watch_parent, args=(int(parent_pid),), daemon=True).start()
     threading.Thread(target=worker.listen, daemon=True).start()

@@ -76,6 +76,7 @@ def test_status(broker: RunningBroker) -> None:
     output.report("cam", state="connecting")
     wait_for(lambda: status("state") == "connecting")
     output.open(info(live=True, url="rtsp://viewer:secret@10.0.0.5/s", epoch=2))
+    output.report("cam", state="live")
     publish(output, range(0, 30, 3))
     wait_for(lambda: status("frames") == "10")
     assert status("state") == "live"

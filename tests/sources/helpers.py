@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamseg.types import Frame, FramesDropped, SourceEvent, StreamEnded, StreamInfo
+from streamseg.types import Frame, FramesDropped, SourceEvent, StreamChanged, StreamInfo, StreamState
 from tests.media import read_counter
 
 PATIENCE = 40.0
@@ -63,23 +63,34 @@ class Listener:
         with self.changed:
             return self.changed.wait(seconds)
 
-    def wait_for_silence(self, seconds: float) -> None:
-        """Wait until no event has come for this long."""
-        deadline = time.monotonic() + PATIENCE
-        while self.changed_within(seconds):
-            assert time.monotonic() < deadline, "events go on"
-
     def wait_for_end(self, *streams: str) -> None:
         """Wait until these streams have ended."""
         self.wait(lambda: set(streams) <= set(self.ended))
 
     @property
-    def ended(self) -> dict[str, StreamEnded]:
-        return {event.stream: event for event in self.events if isinstance(event, StreamEnded)}
+    def ended(self) -> dict[str, StreamChanged]:
+        return {event.stream: event for event in self.changes if event.over}
+
+    @property
+    def changes(self) -> list[StreamChanged]:
+        return [event for event in self.events if isinstance(event, StreamChanged)]
+
+    def states(self, stream: str) -> list[str]:
+        """The states it went through, further failures in a row left out."""
+        states = [event.state.value for event in self.changes if event.stream == stream]
+        return [state for state, before in zip(states, ["", *states], strict=False) if state != before]
+
+    def last(self, stream: str) -> StreamChanged:
+        return [event for event in self.changes if event.stream == stream][-1]
 
     @property
     def infos(self) -> list[StreamInfo]:
         return [event for event in self.events if isinstance(event, StreamInfo)]
+
+    def decoded(self, stream: str) -> int:
+        """Frames that came and frames that were dropped: all that were decoded."""
+        drops = (e.count for e in self.events if isinstance(e, FramesDropped) and e.stream == stream)
+        return len(self.seen.get(stream, [])) + sum(drops)
 
     @property
     def dropped(self) -> int:
@@ -89,6 +100,7 @@ class Listener:
         return [seen.counter for seen in self.seen.get(stream, [])]
 
     def error(self, stream: str) -> str:
+        assert self.ended[stream].state is StreamState.FAILED
         return str(self.ended[stream].error)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from streamseg.sources import Source
-from streamseg.sources.decode import ReadError, VideoReader
+from streamseg.sources.decode import VideoReader
+from streamseg.sources.faults import ReadError
 from streamseg.sources.picture import PictureWriter
 from tests.media import counter_picture, cut, read_counter, write_clip, write_sound
 
@@ -137,6 +138,12 @@ def test_reading_gives_signs_of_life_for_frames_left_out(tmp_path: Path) -> None
     assert len(signs) == 30
 
 
+def test_a_title_in_another_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", frames=10, title="Stra\u00dfe")
+    path.write_bytes(path.read_bytes().replace("Stra\u00dfe".encode(), b"Stra\xdf\xdfe"))
+    assert len(read(path)) == 10
+
+
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
 INDEX_FIRST = {"movflags": "faststart"}
 
@@ -183,16 +190,31 @@ def test_a_long_last_picture_is_no_error(tmp_path: Path, ending: str) -> None:
     assert len(read(path)) == 4
 
 
-def test_a_damaged_file_gives_its_other_frames_and_an_error(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", frames=60, gop=10, bframes=0)
+def damage(path: Path, frame: int, *, keep: int = 0) -> None:
+    """Overwrite a frame of a clip but for its first ``keep`` bytes."""
     with av.open(str(path)) as container:
-        entry = list(container.streams.video[0].index_entries)[20]
+        entry = list(container.streams.video[0].index_entries)[frame]
     data = bytearray(path.read_bytes())
-    data[entry.pos : entry.pos + entry.size] = bytes([255]) * entry.size
+    data[entry.pos + keep : entry.pos + entry.size] = bytes([255]) * (entry.size - keep)
     path.write_bytes(data)
-    count, error = read_until_error(path)
-    assert count >= 45
-    assert "could not be decoded" in error
+
+
+def test_a_damaged_file_gives_its_other_frames_and_counts_what_is_lost(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=60, gop=10, bframes=0)
+    damage(path, 20)
+    with VideoReader(source(path)) as reader:
+        indexes = [index for index, *_ in reader.selected()]
+    assert len(indexes) == 60 - reader.losses.lost
+    assert 5 < reader.losses.lost <= 10, "what was built on it is lost as well"
+
+
+def test_frames_that_the_decoder_patched_up_are_counted(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", frames=60, gop=10, bframes=0)
+    damage(path, 25, keep=12)
+    with VideoReader(source(path)) as reader:
+        assert len(list(reader.selected())) == 60
+    assert reader.losses.lost == 0
+    assert 1 <= reader.losses.concealed < 10
 
 
 @pytest.mark.parametrize(

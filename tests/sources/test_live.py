@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -80,13 +79,11 @@ def test_frames_that_find_no_slot_are_dropped_and_counted(server: RtspServer) ->
 
 def test_a_dead_camera_is_a_loss_and_a_new_epoch_follows(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader(
-        [camera(server.url("clip.mp4"))], emit=listener, retry=QUICK, connect_timeout=3.0
-    ) as reader:
+    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, retry=QUICK) as reader:
         reader.start()
         listener.wait(lambda: frames_of(listener, 0) >= 10)
         server.kill()
-        listener.wait_for_silence(0.5)
+        listener.wait(lambda: listener.states("cam")[-1] == "connecting")
         server.start()
         listener.wait(lambda: frames_of(listener, 1) >= 10)
     assert [info.epoch for info in listener.infos] == [0, 1]
@@ -94,30 +91,36 @@ def test_a_dead_camera_is_a_loss_and_a_new_epoch_follows(server: RtspServer) -> 
     assert indices == sorted(set(indices))
     later = [seen for seen in listener.seen["cam"] if seen.epoch == 1]
     assert later[0].index > frames_of(listener, 0) - 1
-    assert list(listener.ended) == ["cam"]
+    assert listener.decoded("cam") == indices[-1] + 1, "a frame has no result and was not counted"
+    assert listener.states("cam") == ["connecting", "live", "connecting", "live", "ended"]
+    assert listener.last("cam").reconnects == 1
 
 
 def test_the_end_of_a_live_stream_is_a_loss(server: RtspServer) -> None:
     listener = Listener()
-    source = camera(server.url("short.mp4", loop=False), read_timeout=1.0)
+    source = camera(server.url("short.mp4", loop=False))
     with SourceReader([source], emit=listener, retry=QUICK) as reader:
         reader.start()
         listener.wait(lambda: frames_of(listener, 1) >= 5)
         assert not listener.ended
 
 
-def test_a_camera_that_goes_silent_is_a_loss(server: RtspServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_camera_that_goes_silent_is_stalled_until_it_is_back(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader(
-        [camera(server.url("clip.mp4"), read_timeout=1.0)], emit=listener, retry=QUICK
-    ) as reader:
+    source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=0.5, read_timeout=1.0)
+    with SourceReader([source], emit=listener, retry=QUICK) as reader:
         reader.start()
         listener.wait(lambda: frames_of(listener, 0) >= 10)
+        (pid,) = worker_pids(os.getpid())
         server.freeze()
-        wait_until(lambda: "no data came in time" in caplog.text)
-        server.kill()
-        server.start()
+        listener.wait(lambda: "stalled" in listener.states("cam"))
+        assert "no frame for 1 s" in str(listener.last("cam").error)
+        assert pid not in worker_pids(os.getpid())
+        # The connection is accepted by the kernel; nobody answers.
+        listener.wait(lambda: "no answer in time" in str(listener.last("cam").error))
+        server.thaw()
         listener.wait(lambda: frames_of(listener, 1) >= 5)
+    assert listener.states("cam") == ["connecting", "live", "stalled", "connecting", "live", "ended"]
 
 
 def test_one_silent_camera_does_not_disturb_another(server: RtspServer, media: Path) -> None:
@@ -147,42 +150,68 @@ def test_a_crashed_worker_is_replaced(server: RtspServer, name: str) -> None:
         assert worker_pids(os.getpid()) not in ([], [pid])
 
 
-def test_a_worker_without_a_sign_of_life_is_replaced(server: RtspServer) -> None:
-    source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=1.0, read_timeout=0.5)
+def test_a_stopped_worker_is_replaced(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader([source], emit=listener, retry=QUICK, timing=Timing(silence=0.5)) as reader:
+    with SourceReader(
+        [camera(server.url("clip.mp4"), read_timeout=1.0)], emit=listener, retry=QUICK
+    ) as reader:
         reader.start()
         listener.wait(lambda: frames_of(listener, 0) >= 5)
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, signal.SIGSTOP)
         listener.wait(lambda: frames_of(listener, 1) >= 5)
         assert pid not in worker_pids(os.getpid())
+    assert listener.states("cam") == ["connecting", "live", "stalled", "live", "ended"]
 
 
-def test_a_camera_that_was_never_there_is_given_up(server: RtspServer) -> None:
-    sources = resolve_sources(
-        [f"rtsp://me:secret@127.0.0.1:{free_port()}/a", server.url("nope.mp4", user="me:secret")]
-    )
+def test_a_worker_that_stops_while_connecting_is_replaced(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader(sources, emit=listener, retry=QUICK, connect_timeout=1.0) as reader:
+    source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=0.5)
+    timing = Timing(start=1.0, first_frame=2.0)
+    with SourceReader([source], emit=listener, retry=QUICK, timing=timing) as reader:
         reader.start()
-        listener.wait_for_end(*(source.id for source in sources))
-    refused, missing = (listener.error(source.id) for source in sources)
-    assert refused == f"cannot connect to {sources[0].shown}: Connection refused"
-    assert "me:***@127.0.0.1" in refused
-    assert "404" in missing
-    assert "secret" not in refused + missing
+        wait_until(lambda: worker_pids(os.getpid()))
+        (pid,) = worker_pids(os.getpid())
+        os.kill(pid, signal.SIGSTOP)
+        listener.wait(lambda: "gave no sign of life" in str(listener.last("cam").error))
+        listener.wait(lambda: frames_of(listener, 0) >= 5)
 
 
-def test_a_camera_that_does_not_answer_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        listener = Listener()
-        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/a"
-        source = Source(id="cam", url=url, live=True, open_timeout=10 * PATIENCE)
-        with SourceReader([source], emit=listener, connect_timeout=1.0) as reader:
-            reader.start()
-            listener.wait_for_end("cam")
-    assert listener.error("cam") == f"cannot connect to {url}: no answer"
+def test_a_camera_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    sources = resolve_sources([f"rtsp://me:secret@127.0.0.1:{free_port()}/a"])
+    (name,) = (source.id for source in sources)
+    listener = Listener()
+    with SourceReader(sources, emit=listener, retry=Retry(first=0.01, longest=0.02)) as reader:
+        reader.start()
+        listener.wait(lambda: len(listener.changes) >= 20)
+    assert listener.states(name) == ["connecting", "ended"]
+    error = listener.changes[1].error
+    assert str(error) == f"cannot connect to {sources[0].shown}: Connection refused"
+    warnings = [record.message for record in caplog.records]
+    assert len(warnings) == 5, "of the 1st, 2nd, 4th, 8th and 16th failure"
+    assert warnings[0] == f"{name}: {error}; next attempt in 0.0 s"
+    assert "secret" not in caplog.text
+
+
+def test_a_camera_is_given_up_after_as_many_attempts_as_allowed(server: RtspServer) -> None:
+    refused = f"rtsp://me:secret@127.0.0.1:{free_port()}/a"
+    sources = [
+        Source(id="three", url=refused, live=True, reconnect_attempts=3),
+        Source(id="once", url=refused, live=True, reconnect_attempts=0),
+        Source(id="ended", url=server.url("short.mp4", loop=False), live=True, reconnect_attempts=0),
+    ]
+    listener = Listener()
+    with SourceReader(sources, emit=listener, retry=QUICK) as reader:
+        reader.start()
+        listener.wait_for_end("three", "once", "ended")
+        wait_until(lambda: not reader.running)
+    shown = sources[0].shown
+    assert listener.error("once") == f"cannot connect to {shown}: Connection refused"
+    expected = f"cannot connect to {shown}: Connection refused (given up after 3 more attempts)"
+    assert listener.error("three") == expected
+    assert len([change for change in listener.changes if change.stream == "three"]) == 1 + 3 + 1
+    assert listener.error("ended").startswith(f"lost {sources[2].shown}: ")
+    assert listener.states("ended") == ["connecting", "live", "failed"]
 
 
 def test_a_picture_that_changes_its_size_is_a_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -209,6 +238,7 @@ def test_a_camera_that_comes_up_late_is_found(media: Path) -> None:
         starter.join()
     server.kill()
     assert [info.epoch for info in listener.infos] == [0]
+    assert listener.last("cam").reconnects == 0
 
 
 @pytest.mark.parametrize("silent", [False, True])

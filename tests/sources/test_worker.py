@@ -195,6 +195,22 @@ def test_workers_go_when_their_parent_is_killed_even_if_a_fork_of_it_lives(clip:
             os.kill(fork, signal.SIGKILL)
 
 
+def test_nothing_is_left_when_the_parent_is_killed_not_even_a_stopped_worker(clip: Path) -> None:
+    program = PARENT.replace("if os.fork() == 0:", "if True:")
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(clip)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        (pid,) = worker_pids(parent.pid)
+        os.kill(pid, signal.SIGSTOP)
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not is_running(pid), 10)
+    # The frame ring has no name in the file system: it went with the last process that looked at it.
+    assert [name for name in os.listdir("/dev/shm") if "streamseg" in name] == []
+
+
 def test_a_worker_that_ignores_everything_is_killed_at_the_end(clip: Path) -> None:
     listener = Listener(keep_frames=True)
     with SourceReader(resolve_sources([str(clip)]), emit=listener, timing=Timing(grace=0.2)) as reader:

@@ -1,0 +1,124 @@
+"""Disks that are full, and files that cannot be written: that output ends, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamseg.errors import OutputError, OutputGoneError
+from streamseg.outputs import MemoryOutput, NdjsonOutput, VideoOutput
+from streamseg.pipeline import Pipeline
+from streamseg.sources import resolve_sources
+from streamseg.types import Frame, FrameResult, Instances
+from tests.faults.helpers import run_here, run_program, without_clock
+from tests.faults.moving import Moving
+from tests.media import write_clip
+from tests.program import read_results, read_video
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 KiB where we may mount one, else a folder whose files cannot grow at all."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    if not mounted:
+        for name in ("a.mp4", "a.ndjson", "b.mp4", "b.ndjson"):
+            (disk / f"{name}.partial").symlink_to("/dev/full")
+    try:
+        yield disk
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    """A clip whose pictures hardly compress."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(80)]
+    return write_clip(tmp_path / "a.mp4", pictures=pictures)
+
+
+@pytest.mark.timeout(200)
+def test_the_program_finishes_its_other_outputs_and_says_so(small_disk: Path, noisy: Path) -> None:
+    results = noisy.with_name("a.ndjson")
+    done = run_program(noisy, "-o", small_disk / "a.mp4", "--results", results)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert f"cannot write {small_disk}/a.mp4" in line
+    assert "No space left on device" in line
+    assert "Traceback" not in done.stderr
+    assert len(read_results(results)) == 80
+    assert not (small_disk / "a.mp4").exists()
+
+
+def test_results_on_a_full_disk_end_in_a_whole_line_and_are_resumed(small_disk: Path, noisy: Path) -> None:
+    video, results = noisy.with_name("b.mp4"), small_disk / "a.ndjson"
+    (error,) = run_here(noisy, video=video, results=results).summary.errors
+    assert isinstance(error, OutputGoneError)
+    assert f"cannot write {results}: No space left on device" in str(error)
+    assert len(read_video(video).seconds) == 80
+    partial = small_disk / "a.ndjson.partial"
+    if partial.is_symlink():
+        return
+    kept = len(read_results(partial))
+    assert 0 < kept < 80
+    larger = noisy.with_name("larger")
+    larger.mkdir()
+    partial = larger / "a.ndjson.partial"
+    partial.write_bytes((small_disk / "a.ndjson.partial").read_bytes())
+    pipeline = run_here(noisy, results=larger / "a.ndjson", resume=True)
+    assert pipeline.summary.streams["a"].kept == kept
+    assert [r["frame"] for r in without_clock(larger / "a.ndjson")] == list(range(80))
+
+
+def test_with_no_output_left_the_run_ends_early(small_disk: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", frames=2000, width=96, height=64)
+    summary = run_here(clip, results=small_disk / "a.ndjson").summary
+    assert len(summary.errors) == 1
+    assert summary.frames < 1000
+
+
+class Choosy(MemoryOutput):
+    """Cannot write one of the streams."""
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        if result.stream == "a" and result.frame == 2:
+            raise OutputError("cannot write a")
+        super().write(result, frame, instances)
+
+
+def test_one_stream_that_cannot_be_written_does_not_stop_the_others(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{name}.mp4", frames=10, width=96, height=64) for name in "ab"]
+    output = Choosy()
+    pipeline = Pipeline(resolve_sources([str(clip) for clip in clips]), Moving(), [output])
+    with pipeline:
+        pipeline.join()
+    results = list(iter(output.get, None))
+    assert [r.frame for r in results if r.stream == "b"] == list(range(10))
+    assert [r.frame for r in results if r.stream == "a"] == [0, 1]
+    assert [str(error).partition(";")[0] for error in pipeline.summary.errors] == ["cannot write a"]
+
+
+def test_a_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{name}.mp4", frames=5, width=96, height=64) for name in "ab"]
+    out = tmp_path / "out"
+    out.mkdir()
+    outputs = [NdjsonOutput(f"{out}/"), VideoOutput(f"{out}/")]
+    (out / "a.mp4").mkdir()
+    (out / "b.ndjson").mkdir()
+    pipeline = Pipeline(resolve_sources([str(clip) for clip in clips]), Moving(), outputs)
+    with pipeline:
+        pipeline.join()
+    assert {path.name for path in out.iterdir() if path.is_file()} == {"a.ndjson", "b.mp4"}
+    assert len(read_results(out / "a.ndjson")) == len(read_video(out / "b.mp4").seconds) == 5
+    assert sorted(str(error).partition(";")[0] for error in pipeline.summary.errors) == [
+        f"cannot write {out}/a.mp4: is a folder",
+        f"cannot write {out}/b.ndjson: is a folder",
+    ]

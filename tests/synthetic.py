@@ -1,0 +1,62 @@
+"""A model that takes as long as it is told to and finds nothing, or always the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.types import Instances
+
+
+class SyntheticModel:
+    """Takes ``base + per_frame * n`` seconds for n pictures; one batch after the other, as a device does.
+
+    ``asynchronous`` works like CUDA: handing a batch over takes no time, waiting for it does. Else handing
+    over does all the work, as on a CPU.
+    """
+
+    name = "synthetic"
+
+    def __init__(
+        self,
+        base: float = 0.0,
+        per_frame: float = 0.0,
+        *,
+        asynchronous: bool = False,
+        objects: bool = False,
+    ) -> None:
+        self.base, self.per_frame = base, per_frame
+        self.asynchronous, self.objects = asynchronous, objects
+        self.batches: list[int] = []
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+    def submit(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
+        self.batches.append(len(images))
+        if not self.asynchronous:
+            self._work(len(images))
+        return [(image.shape[0], image.shape[1]) for image in images]
+
+    def collect(self, submitted: list[tuple[int, int]]) -> list[Instances]:
+        if self.asynchronous:
+            self._work(len(submitted))
+        return [self._instances(*size) for size in submitted]
+
+    def _work(self, n: int) -> None:
+        time.sleep(self.base + self.per_frame * n)
+
+    def _instances(self, height: int, width: int) -> Instances:
+        n = int(self.objects)
+        return Instances(
+            height=height,
+            width=width,
+            class_ids=np.zeros(n, np.int64),
+            labels=("person",) * n,
+            scores=np.full(n, 0.9, np.float32),
+            boxes=np.array([[8, 8, 40, 40]] * n, np.int64).reshape(-1, 4),
+            crops=(np.ones((32, 32), np.bool_),) * n,
+        )
