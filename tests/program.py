@@ -25,7 +25,10 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def run_program(
-    *arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float = _SECONDS,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments),
@@ -33,7 +36,7 @@ def run_program(
         env=os.environ | (env or {}),
         capture_output=True,
         text=True,
-        timeout=_SECONDS,
+        timeout=timeout,
         check=False,
     )
 
