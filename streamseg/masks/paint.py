@@ -44,22 +44,25 @@ class OverlayOptions:
 
 
 class Painter:
-    """Paints the frames of any number of streams, each stream's in order; remembers their trails."""
+    """Paints frames of any number of streams, each in order; remembers trails and where labels were."""
 
     def __init__(self, options: OverlayOptions | None = None) -> None:
         self._options = options or OverlayOptions()
         self._trails: dict[str, Trails] = {}
+        self._places: dict[str, dict[int, int]] = {}
 
     def paint(self, frame: Frame, instances: Instances) -> NDArray[np.uint8]:
         """Draw ``instances`` over a copy of the frame: (height, width, 3) uint8 RGB."""
         trails: Mapping[int, Sequence[Point]] = {}
         if self._options.trails:
             trails = self._trails.setdefault(frame.stream, Trails()).update(frame, instances)
-        return paint(frame.pixels, instances, options=self._options, trails=trails)
+        places = self._places.setdefault(frame.stream, {})
+        return paint(frame.pixels, instances, options=self._options, trails=trails, places=places)
 
     def forget(self, stream: str) -> None:
         """Take notice that a stream has ended."""
         self._trails.pop(stream, None)
+        self._places.pop(stream, None)
 
 
 def paint(
@@ -68,6 +71,7 @@ def paint(
     *,
     options: OverlayOptions | None = None,
     trails: Mapping[int, Sequence[Point]] | None = None,
+    places: dict[int, int] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw ``instances`` over a picture.
 
@@ -76,6 +80,7 @@ def paint(
         instances: What was found in it.
         options: What to draw.
         trails: By track id, where the object was, in pixels, oldest first.
+        places: By track id, where its label was in the picture before; is brought up to date.
 
     Returns:
         A new picture of the same size, RGB.
@@ -93,7 +98,12 @@ def paint(
     for id_, way in (trails or {}).items():
         _paint_trail(picture, way, colour_of(id_))
     texts = [texts_of(instances, i, labels=options.labels, ids=options.ids) for i in range(len(instances))]
-    draw_labels(picture, parts, texts, colours, scale=_FONT_SCALE * _size(picture))
+    places = {} if places is None else places
+    ids = instances.ids or (None,) * len(instances)
+    usual = [None if id_ is None else places.get(id_) for id_ in ids]
+    chosen = draw_labels(picture, parts, texts, colours, usual, scale=_FONT_SCALE * _size(picture))
+    places.clear()
+    places.update((id_, chosen[i]) for i, id_ in enumerate(ids) if id_ is not None and i in chosen)
     return picture
 
 

@@ -75,7 +75,9 @@ def test_a_label_stands_at_the_largest_part_of_the_mask() -> None:
     assert 270 < np.flatnonzero(label.any(axis=1)).min() < 300
 
 
-def plates(found: Instances, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
+def plates(
+    found: Instances, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, painter: Painter | None = None
+) -> list[Sequence[int]]:
     """x1, y1, x2, y2 of the labels that are drawn."""
     drawn: list[Sequence[int]] = []
     paste = labels_module._paste
@@ -85,7 +87,7 @@ def plates(found: Instances, size: tuple[int, int], monkeypatch: pytest.MonkeyPa
         paste(picture, plate, x, y)
 
     monkeypatch.setattr(labels_module, "_paste", noting)
-    paint(grey(size), found)
+    (painter or Painter()).paint(frame(0, size=size, pixels=grey(size)), found)
     return drawn
 
 
@@ -104,6 +106,17 @@ def test_labels_in_a_crowd_do_not_cover_each_other(monkeypatch: pytest.MonkeyPat
     drawn = plates(instances((1920, 1080), boxes), (1920, 1080), monkeypatch)
     assert len(drawn) == len(boxes) == 40
     assert sum(overlap(a, b) for i, a in enumerate(drawn) for b in drawn[:i]) == 0
+
+
+def test_a_label_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour that comes a little nearer does not make it jump to and fro."""
+    painter, tops = Painter(), []
+    for step in range(12):
+        near = 133 + step % 2 * 4
+        found = instances(SIZE, [(100, 200, 160, 400), (100, near, 160, near + 56)])
+        with monkeypatch.context() as patch:
+            tops.append(plates(found, SIZE, patch, painter)[0][1])
+    assert len(set(tops)) == 1
 
 
 def test_one_place_for_many_labels_shortens_them(monkeypatch: pytest.MonkeyPatch) -> None:
