@@ -1,6 +1,6 @@
 """What an overlay shows, and what it hides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,8 +12,8 @@ from streamseg.masks import labels as labels_module
 from streamseg.masks.paint import PALETTE, OverlayOptions, Painter, paint
 from streamseg.masks.palette import colours_of
 from streamseg.masks.parts import main_boxes
-from streamseg.masks.trails import Trails
-from streamseg.types import Instances
+from streamseg.masks.trails import Point, Trails
+from streamseg.types import Frame, Instances
 from tests.outputs.clips import frame, instances
 
 NOTHING = OverlayOptions(masks=False, outlines=False, labels=False, ids=False)
@@ -177,23 +177,27 @@ def moving(step: int, *, id_: int = 4) -> Instances:
     return replace(instances(SIZE, [(20 + 10 * step, 100, 60 + 10 * step, 200)]), ids=(id_,))
 
 
+def update(trails: Trails, at: Frame, found: Instances) -> Mapping[int, Sequence[Point]]:
+    return trails.update(at, found.ids, found.boxes.tolist())
+
+
 def test_trails_follow_the_object_and_end() -> None:
     trails = Trails(seconds=0.4)
-    ways = [trails.update(frame(step), moving(step)) for step in range(20)]  # 25 frames a second
+    ways = [update(trails, frame(step), moving(step)) for step in range(20)]  # 25 frames a second
     assert [len(way[4]) for way in ways[:3]] == [1, 2, 3]
     assert len(ways[-1][4]) == 11
     xs, ys = zip(*ways[-1][4], strict=True)
     assert list(xs) == sorted(xs)
     assert set(ys) == {200.0}
-    assert trails.update(frame(20), instances(SIZE)) == {}
-    assert len(trails.update(frame(60), moving(60))[4]) == 1
+    assert update(trails, frame(20), instances(SIZE)) == {}
+    assert len(update(trails, frame(60), moving(60))[4]) == 1
 
 
 def test_trails_begin_anew_with_an_epoch() -> None:
     trails = Trails()
     for step in range(5):
-        trails.update(frame(step), moving(step))
-    assert len(trails.update(frame(0, epoch=1), moving(0))[4]) == 1
+        update(trails, frame(step), moving(step))
+    assert len(update(trails, frame(0, epoch=1), moving(0))[4]) == 1
 
 
 def test_a_painter_keeps_the_streams_apart_and_forgets() -> None:
