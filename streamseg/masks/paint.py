@@ -1,6 +1,6 @@
 """The overlay: masks as translucent fills with a clean outline, and a label each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,44 +44,55 @@ class OverlayOptions:
 
 
 class Painter:
-    """Paints the frames of any number of streams, each stream's in order; remembers their trails."""
+    """Paints frames of any number of streams, each in order; remembers trails and where labels were."""
 
     def __init__(self, options: OverlayOptions | None = None) -> None:
         self._options = options or OverlayOptions()
         self._trails: dict[str, Trails] = {}
+        self._places: dict[str, dict[int, int]] = {}
 
     def paint(self, frame: Frame, instances: Instances) -> NDArray[np.uint8]:
         """Draw ``instances`` over a copy of the frame: (height, width, 3) uint8 RGB."""
-        trails: Mapping[int, Sequence[Point]] = {}
+        trails = self._trails.setdefault(frame.stream, Trails())
+        places = self._places.setdefault(frame.stream, {})
+        picture = frame.pixels.copy()
+        parts = _paint_masks(picture, instances, self._options)
         if self._options.trails:
-            trails = self._trails.setdefault(frame.stream, Trails()).update(frame, instances)
-        return paint(frame.pixels, instances, options=self._options, trails=trails)
+            for id_, way in trails.update(frame, instances.ids, parts.tolist()).items():
+                _paint_trail(picture, way, colour_of(id_))
+        _paint_labels(picture, instances, parts, places, self._options)
+        return picture
 
     def forget(self, stream: str) -> None:
         """Take notice that a stream has ended."""
         self._trails.pop(stream, None)
+        self._places.pop(stream, None)
 
 
 def paint(
-    pixels: NDArray[np.uint8],
-    instances: Instances,
-    *,
-    options: OverlayOptions | None = None,
-    trails: Mapping[int, Sequence[Point]] | None = None,
+    pixels: NDArray[np.uint8], instances: Instances, *, options: OverlayOptions | None = None
 ) -> NDArray[np.uint8]:
-    """Draw ``instances`` over a picture.
+    """Draw ``instances`` over a picture that stands alone.
 
     Args:
         pixels: (height, width, 3) uint8 RGB; left as it is.
         instances: What was found in it.
-        options: What to draw.
-        trails: By track id, where the object was, in pixels, oldest first.
+        options: What to draw; there are no trails.
 
     Returns:
         A new picture of the same size, RGB.
     """
     options = options or OverlayOptions()
     picture = pixels.copy()
+    parts = _paint_masks(picture, instances, options)
+    _paint_labels(picture, instances, parts, {}, options)
+    return picture
+
+
+def _paint_masks(
+    picture: NDArray[np.uint8], instances: Instances, options: OverlayOptions
+) -> NDArray[np.float32]:
+    """Returns the (N, 4) boxes of the masks' largest pieces."""
     if options.blur:
         blur_classes(picture, instances, frozenset(options.blur))
     colours = colours_of(instances)
@@ -90,11 +101,24 @@ def paint(
     for i in np.argsort([-crop.size for crop in instances.crops], kind="stable").tolist():
         if instances.crops[i].size:
             parts[i] = _paint_mask(picture, instances, i, colours[i], options)
-    for id_, way in (trails or {}).items():
-        _paint_trail(picture, way, colour_of(id_))
+    return parts
+
+
+def _paint_labels(
+    picture: NDArray[np.uint8],
+    instances: Instances,
+    parts: NDArray[np.float32],
+    places: dict[int, int],
+    options: OverlayOptions,
+) -> None:
+    """``places``: by id, where its label was in the picture before; is brought up to date."""
     texts = [texts_of(instances, i, labels=options.labels, ids=options.ids) for i in range(len(instances))]
-    draw_labels(picture, parts, texts, colours, scale=_FONT_SCALE * _size(picture))
-    return picture
+    ids = instances.ids or (None,) * len(instances)
+    usual = [None if id_ is None else places.get(id_) for id_ in ids]
+    scale = _FONT_SCALE * _size(picture)
+    chosen = draw_labels(picture, parts, texts, colours_of(instances), usual, scale=scale)
+    places.clear()
+    places.update((id_, chosen[i]) for i, id_ in enumerate(ids) if id_ is not None and i in chosen)
 
 
 def _size(picture: NDArray[np.uint8]) -> float:
@@ -118,7 +142,7 @@ def _paint_mask(
         cv2.copyTo(cv2.transform(inside, _tint(colour)), mask, inside)
     if options.boxes:
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), colour, max(1, line // 2))
-    if not (options.outlines or options.labels or options.ids):
+    if not (options.outlines or options.labels or options.ids or options.trails):
         return box
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x1, y1))
     if options.outlines:

@@ -3,8 +3,7 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from streamseg.masks.parts import main_boxes
-from streamseg.types import Frame, Instances
+from streamseg.types import Frame
 
 Point = tuple[float, float]
 
@@ -22,8 +21,15 @@ class Trails:
         self._epoch = -1
         self._ways: dict[int, deque[tuple[float, Point]]] = {}
 
-    def update(self, frame: Frame, instances: Instances) -> Mapping[int, Sequence[Point]]:
-        """Take in the next frame's instances.
+    def update(
+        self, frame: Frame, ids: Sequence[int | None], boxes: Sequence[Sequence[float]]
+    ) -> Mapping[int, Sequence[Point]]:
+        """Take in where the objects of the next frame are.
+
+        Args:
+            frame: Tells time and epoch.
+            ids: Track ids; none at all without tracking.
+            boxes: x1, y1, x2, y2 of each object's main part, in pixels.
 
         Returns:
             By id of each object in this frame: where the middle of its lower edge was during the last
@@ -32,8 +38,8 @@ class Trails:
         if frame.epoch != self._epoch:
             self._epoch, self._ways = frame.epoch, {}
         here = {
-            id_: ((x1 + x2) / 2, float(y2))
-            for id_, (x1, _, x2, y2) in zip(instances.ids, main_boxes(instances).tolist(), strict=False)
+            id_: ((x1 + x2) / 2, y2)
+            for id_, (x1, _, x2, y2) in zip(ids, boxes, strict=False)
             if id_ is not None
         }
         for id_, point in here.items():

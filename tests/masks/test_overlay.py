@@ -1,6 +1,6 @@
 """What an overlay shows, and what it hides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,8 +12,8 @@ from streamseg.masks import labels as labels_module
 from streamseg.masks.paint import PALETTE, OverlayOptions, Painter, paint
 from streamseg.masks.palette import colours_of
 from streamseg.masks.parts import main_boxes
-from streamseg.masks.trails import Trails
-from streamseg.types import Instances
+from streamseg.masks.trails import Point, Trails
+from streamseg.types import Frame, Instances
 from tests.outputs.clips import frame, instances
 
 NOTHING = OverlayOptions(masks=False, outlines=False, labels=False, ids=False)
@@ -75,7 +75,9 @@ def test_a_label_stands_at_the_largest_part_of_the_mask() -> None:
     assert 270 < np.flatnonzero(label.any(axis=1)).min() < 300
 
 
-def plates(found: Instances, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
+def plates(
+    found: Instances, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, painter: Painter | None = None
+) -> list[Sequence[int]]:
     """x1, y1, x2, y2 of the labels that are drawn."""
     drawn: list[Sequence[int]] = []
     paste = labels_module._paste
@@ -85,7 +87,7 @@ def plates(found: Instances, size: tuple[int, int], monkeypatch: pytest.MonkeyPa
         paste(picture, plate, x, y)
 
     monkeypatch.setattr(labels_module, "_paste", noting)
-    paint(grey(size), found)
+    (painter or Painter()).paint(frame(0, size=size, pixels=grey(size)), found)
     return drawn
 
 
@@ -104,6 +106,17 @@ def test_labels_in_a_crowd_do_not_cover_each_other(monkeypatch: pytest.MonkeyPat
     drawn = plates(instances((1920, 1080), boxes), (1920, 1080), monkeypatch)
     assert len(drawn) == len(boxes) == 40
     assert sum(overlap(a, b) for i, a in enumerate(drawn) for b in drawn[:i]) == 0
+
+
+def test_a_label_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour that comes a little nearer does not make it jump to and fro."""
+    painter, tops = Painter(), []
+    for step in range(12):
+        near = 133 + step % 2 * 4
+        found = instances(SIZE, [(100, 200, 160, 400), (100, near, 160, near + 56)])
+        with monkeypatch.context() as patch:
+            tops.append(plates(found, SIZE, patch, painter)[0][1])
+    assert len(set(tops)) == 1
 
 
 def test_one_place_for_many_labels_shortens_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,23 +177,27 @@ def moving(step: int, *, id_: int = 4) -> Instances:
     return replace(instances(SIZE, [(20 + 10 * step, 100, 60 + 10 * step, 200)]), ids=(id_,))
 
 
+def update(trails: Trails, at: Frame, found: Instances) -> Mapping[int, Sequence[Point]]:
+    return trails.update(at, found.ids, found.boxes.tolist())
+
+
 def test_trails_follow_the_object_and_end() -> None:
     trails = Trails(seconds=0.4)
-    ways = [trails.update(frame(step), moving(step)) for step in range(20)]  # 25 frames a second
+    ways = [update(trails, frame(step), moving(step)) for step in range(20)]  # 25 frames a second
     assert [len(way[4]) for way in ways[:3]] == [1, 2, 3]
     assert len(ways[-1][4]) == 11
     xs, ys = zip(*ways[-1][4], strict=True)
     assert list(xs) == sorted(xs)
     assert set(ys) == {200.0}
-    assert trails.update(frame(20), instances(SIZE)) == {}
-    assert len(trails.update(frame(60), moving(60))[4]) == 1
+    assert update(trails, frame(20), instances(SIZE)) == {}
+    assert len(update(trails, frame(60), moving(60))[4]) == 1
 
 
 def test_trails_begin_anew_with_an_epoch() -> None:
     trails = Trails()
     for step in range(5):
-        trails.update(frame(step), moving(step))
-    assert len(trails.update(frame(0, epoch=1), moving(0))[4]) == 1
+        update(trails, frame(step), moving(step))
+    assert len(update(trails, frame(0, epoch=1), moving(0))[4]) == 1
 
 
 def test_a_painter_keeps_the_streams_apart_and_forgets() -> None:
