@@ -1,5 +1,7 @@
 """Ids that stay with an object."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,23 @@ def test_an_object_keeps_its_id_behind_a_lamp_post() -> None:
         assert len(tracker.update(instances(), time=step / 25)) == 0
     after = [walk(tracker, step) for step in range(11, 14)][-1]
     assert set(after.ids) == set(before.ids)
+
+
+def test_a_stray_piece_of_a_mask_does_not_cost_the_id() -> None:
+    tracker = Tracker(fps=25)
+    for step in range(8):
+        x = 10 + 4 * step
+        found = instances((x, 20, x + 40, 120))
+        if step == 6:  # three pixels far away are found to be part of the object
+            crop = np.zeros((170, 350), dtype=bool)
+            crop[:100, :40] = crop[-1, -3:] = True
+            box = np.array([[x, 20, x + 350, 190]])
+            found = replace(found, boxes=box, crops=(crop,))
+        tracked = tracker.update(found, time=step / 25)
+        if step == 4:
+            before = tracked.ids
+    assert tracked.ids == before
+    assert None not in before
 
 
 def test_frames_without_objects_are_fine() -> None:

@@ -23,7 +23,7 @@ class ViewCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Say what a lone ``--view`` means, where click would take the source behind it."""
-        following = [*args[1:], ""]
+        following = [*args, ""][1:]
         lone = [a == "--view" and not _ADDRESS.fullmatch(b) for a, b in zip(args, following, strict=True)]
         return super().parse_args(
             ctx, [f"{a}={DEFAULT_ADDRESS}" if alone else a for a, alone in zip(args, lone, strict=True)]

@@ -254,13 +254,18 @@ def _reload_on_signal(watcher: ConfigWatcher) -> None:
 
 
 class _StopOnSignal:
-    """The first SIGINT or SIGTERM drains the pipeline and finishes its files, the second aborts."""
+    """The first SIGINT or SIGTERM drains the pipeline and finishes its files, the second aborts.
+
+    SIGHUP is one of them, too: the terminal was closed. (With a configuration file it reads that anew,
+    and behind nohup it means nothing.)
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.pipeline: Pipeline | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None or self.pipeline is None:

@@ -62,6 +62,8 @@ class ConfigWatcher:
             reloader.apply(self._load())
         except UsageError as error:
             logger.error("nothing is changed: %s", error)
+        except Exception:  # a bug must not end the watching; the next edit may work
+            logger.exception("the change could not be applied")
 
     def _signature(self) -> tuple[int, ...] | None:
         """What is different after an edit; None while there is no file, as between two steps of an editor."""

@@ -10,6 +10,7 @@ import yaml
 from tests.broker import wait_for
 from tests.faults.helpers import started
 from tests.media import write_clip
+from tests.program import read_results
 from tests.servers import RtspServer, free_port, rtsp_server
 
 
@@ -66,3 +67,14 @@ def test_the_program_takes_over_the_file_and_listens_to_sighup(server: RtspServe
     assert "streams of the configuration: added second; removed away, first" in stderr
     assert "only streams can change while it runs; model: needs a restart" in stderr
     assert "secret" not in stderr
+
+
+def test_a_closed_terminal_ends_a_run_in_order(tmp_path: Path) -> None:
+    clip, out = write_clip(tmp_path / "clip.mp4", frames=400), tmp_path / "out.ndjson"
+    partial = tmp_path / "out.ndjson.partial"
+    with started(clip, "--results", out, seconds=0.05) as program:
+        wait_for(lambda: partial.exists() and partial.stat().st_size, seconds=60, what="results")
+        program.send_signal(signal.SIGHUP)
+        _, stderr = program.communicate(timeout=30)
+    assert program.returncode == 128 + signal.SIGHUP, stderr
+    assert 0 < len(read_results(out)) < 400
