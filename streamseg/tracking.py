@@ -9,8 +9,8 @@ import numpy as np
 import supervision
 from trackers import ByteTrackTracker
 
-from streamseg.masks.result import published_score
 from streamseg.masks.parts import main_boxes
+from streamseg.masks.result import published_score
 from streamseg.types import Frame, Instances, StreamInfo
 
 _MEMORY_SECONDS = 2.0
