@@ -221,6 +221,8 @@ def set_key(content: dict[str, Any], assignment: str) -> None:
         value = _expand(_load_yaml(text), where=f"--set {path}")
     except ValueError as error:
         raise ConfigError(f"--set {path}=...: the value is not valid YAML ({error})") from None
+    except RecursionError:  # YAML can refer to itself
+        raise ConfigError(f"--set {path}=...: nested too deeply") from None
     *parents, last = path.split(".")
     place: Any = content
     for key in parents:

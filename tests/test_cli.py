@@ -26,7 +26,7 @@ def test_no_command_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> N
 def test_models_lists_the_bundled_weights(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     text = capsys.readouterr().out
-    assert "demo: decoupled_solo" in text
+    assert "demo: solov2" in text
     assert "person" in text
 
 

@@ -1,9 +1,11 @@
 """What a mistake gets: one clear line, the right exit code, nothing half-written."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from streamseg.cli import main
 from tests.media import cut, write_clip
 from tests.program import STREET, read_results, run_program
 from tests.servers import free_port
@@ -54,12 +56,31 @@ def outputs(folder: Path) -> list[str]:
         (["rtsp://host/a", "--set", "streams.0.stalled_after=0"], "streams.0.stalled_after"),
     ],
 )
-def test_wrong_usage_is_refused_in_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
-    done = run_program(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    (line,) = errors_of(done.stderr)
+def test_wrong_usage_is_refused_in_one_line(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In this process: what costs most of a start is loading torch."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert main(["run", *arguments]) == 2
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    (line,) = errors_of(capsys.readouterr().err)
     assert expected in line
     assert leftovers(tmp_path) == []
+
+
+def test_the_program_exits_as_it_says(tmp_path: Path) -> None:
+    done = run_program("a.mp4", "--weights", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = errors_of(done.stderr)
+    assert "weights 'nowhere'" in line
 
 
 def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = main(["export", str(path), "--height", "352", "--width", "480", "--max-candidates", "400"])
     assert (code, err.getvalue()) == (0, "")
     (line,) = out.getvalue().splitlines()
-    assert re.search(r"demo.onnx: 13.\d MB, opset 20, images \(batch, 352, 480, 3\) uint8 RGB$", line)
+    assert re.search(r"demo.onnx: 14.\d MB, opset 20, images \(batch, 352, 480, 3\) uint8 RGB$", line)
     assert [p.name for p in path.parent.iterdir()] == ["demo.onnx"]
     return path
 
@@ -165,7 +165,7 @@ def test_the_file_describes_itself(demo_file: Path) -> None:
     session = onnxruntime.InferenceSession(demo_file)
     facts = session.get_modelmeta().custom_metadata_map
     spec = ModelSpec.model_validate_json(facts["spec"])
-    assert facts["architecture"] == spec.architecture == "decoupled_solo"
+    assert facts["architecture"] == spec.architecture == "solov2"
     assert json.loads(facts["classes"]) == list(spec.classes)
     assert json.loads(facts["input"])["mean"] == list(spec.input.mean)
     assert float(facts["filter_threshold"]) == spec.test.filter_threshold
