@@ -156,7 +156,9 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
     """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
         case VideoConfig():
-            return VideoOutput(config.path, several=several, overlay=overlay)
+            return VideoOutput(
+                config.path, several=several, overlay=overlay, part_seconds=60 * config.part_minutes
+            )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
         case RedisConfig():

@@ -102,6 +102,8 @@ class VideoConfig(_Config):
 
     type: Literal["video"]
     path: Annotated[Text, Field(min_length=1)]
+    part_minutes: Annotated[float, Field(gt=0)] = 60.0
+    """Live sources: each file is so long, the next is ``NAME.part2.mp4``."""
 
 
 class NdjsonConfig(_Config):

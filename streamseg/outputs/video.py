@@ -28,11 +28,13 @@ _SUFFIXES = (".mp4", ".m4v", ".mov")
 
 @dataclass(slots=True)
 class _Recording:
-    """The files of one stream; the picture's size can change, each size has a file (part) of its own."""
+    """The files of one stream: a new part when the picture's size changes, and every hour of a live one."""
 
     path: Path
     info: StreamInfo
     parts: int = 0
+    began: float = 0.0
+    """UNIX seconds of the part's first picture."""
     writer: Mp4Writer | None = None
     epoch: int = -1
     origin: Fraction = field(default_factory=Fraction)
@@ -53,7 +55,7 @@ class VideoOutput:
     """Writes an H.264 mp4 per stream, in the size and with the time stamps of the source.
 
     Recorded files keep their sound. The video of a live stream starts at 0 and goes on in real time
-    after a reconnect; if the picture has another size then, it goes on in ``NAME.part2.mp4``.
+    after a reconnect. Every hour, and if the picture has another size, it goes on in ``NAME.part2.mp4``.
     """
 
     needs_pixels = True
@@ -65,8 +67,19 @@ class VideoOutput:
         several: bool = False,
         audio: bool = True,
         overlay: OverlayOptions | None = None,
+        part_seconds: float = 3600.0,
     ) -> None:
-        """``path_template``: see :func:`output_path`; ``audio``: copy the sound of recorded files."""
+        """Set up; nothing is written yet.
+
+        Args:
+            path_template: See :func:`output_path`.
+            several: Whether there is more than one stream.
+            audio: Copy the sound of recorded files.
+            overlay: What is painted.
+            part_seconds: A live stream goes on in another file after so long. An open mp4 needs 74 bytes of
+                memory for each frame (measured), 160 MB a day of one camera.
+        """
+        self._part_seconds = part_seconds
         self._painter = Painter(overlay)
         self._template = path_template
         self._several = several
@@ -142,19 +155,19 @@ class VideoOutput:
             self.close(stream, complete=False)
 
     def _writer(self, recording: _Recording, frame: Frame) -> Mp4Writer:
-        """The file that takes ``frame``: a new one at the first frame and when the size changes."""
-        size = (frame.width, frame.height)
-        if recording.writer is not None and recording.writer.size == size:
-            return recording.writer
+        """The file that takes ``frame``: the open one, or the next part."""
+        size, info, level = (frame.width, frame.height), recording.info, logging.INFO
         if recording.writer is not None:
+            live = info.policy is FramePolicy.NEWEST_FRAME
+            full = live and frame.time - recording.began >= self._part_seconds
+            if recording.writer.size == size and not full:
+                return recording.writer
+            level = logging.INFO if recording.writer.size == size else logging.WARNING
             self._finish(recording, complete=True)
         recording.parts += 1
-        recording.epoch = -1
         if recording.parts > 1:
-            logger.warning(
-                "stream %s: size is now %dx%d, goes on in %s", frame.stream, *size, recording.part_path
-            )
-        info = recording.info
+            logger.log(level, "stream %s: now %dx%d, goes on in %s", frame.stream, *size, recording.part_path)
+        recording.epoch, recording.began = -1, frame.time
         with_audio = (
             self._audio and info.has_audio and info.policy is FramePolicy.EVERY_FRAME and recording.parts == 1
         )

@@ -119,6 +119,25 @@ def test_another_size_goes_on_in_another_part(tmp_path: Path, caplog: pytest.Log
     assert "a.part2.mp4" in caplog.text
 
 
+def test_a_camera_goes_on_in_another_file_after_a_while(tmp_path: Path) -> None:
+    output = VideoOutput(str(tmp_path / "a.mp4"), part_seconds=2)
+    output.open(info(live=True))
+    write(output, *[frame(i, at=1000 + i / 25) for i in range(125)])
+    output.close("cam", complete=True)
+    parts = [read_video(tmp_path / name)[0] for name in ("a.mp4", "a.part2.mp4", "a.part3.mp4")]
+    assert [len(times) for times in parts] == [50, 50, 25]
+    assert [times[0] for times in parts] == [0, 0, 0]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_recorded_file_is_never_split(tmp_path: Path) -> None:
+    output = VideoOutput(str(tmp_path / "a.mp4"), part_seconds=0.1)
+    output.open(info())
+    write(output, *[frame(i, at=1000 + i) for i in range(9)])
+    output.close("cam", complete=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
 @pytest.mark.parametrize(("name", "codec", "container"), [("a.mp4", "aac", None), ("a.ts", "aac", "mpegts")])
 def test_sound_is_copied(tmp_path: Path, name: str, codec: str, container: str | None) -> None:
     write_clip(tmp_path / name, seconds=2, codec=codec, container=container)
