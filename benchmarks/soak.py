@@ -121,7 +121,8 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
         outputs = [
             NdjsonOutput(f"{out}/", several=True),
             RedisOutput(broker.url),
-            VideoOutput(f"{out}/", several=True),
+            # An open video grows with every frame; short parts show in half an hour what a day does.
+            VideoOutput(f"{out}/", several=True, part_seconds=120),
         ]
         servers = [first, first, second, second]
         sources = [Source(id=f"cam{n}", url=s.url("clip.mp4"), live=True) for n, s in enumerate(servers)]

@@ -33,6 +33,7 @@ def view(*, url: str, listen: str, token: str | None) -> int:
     With their overlays (run --redis-overlays) it shows pictures, else the masks alone.
     """
     from streamseg.cli.logs import configure_logging
+    from streamseg.redis_url import check_redis_url
     from streamseg.web.access import Access
     from streamseg.web.feed import RedisFeed
     from streamseg.web.hub import Hub
@@ -40,6 +41,7 @@ def view(*, url: str, listen: str, token: str | None) -> int:
     from streamseg.web.server import WebServer
 
     configure_logging("warning", as_json=False)
+    check_redis_url(url)
     host, port = parse_address(listen, option="--listen")
     access = Access(host, token)
     access.check(host="--listen", token="--token")

@@ -100,3 +100,24 @@ def test_a_port_in_use_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         assert main(["run", "nothing.mp4", "--view", f"127.0.0.1:{port}"]) == 2
     assert f"error: view: 127.0.0.1:{port} is in use by another program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--redis", "nonsense"), "Redis URL must begin with redis:// or rediss://"),
+        (
+            ("--redis", "redis://localhost", "--listen", "0.0.0.0:80"),
+            "--listen 0.0.0.0 can be reached from other",
+        ),
+        (("--redis", "redis://localhost", "--listen", "here"), "--listen 'here': write HOST:PORT"),
+        ((), "Missing option '--redis'"),
+    ],
+)
+def test_a_page_of_nothing_is_not_served(
+    arguments: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["view", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert expected in line
