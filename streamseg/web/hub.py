@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from streamseg.types import FrameResult, StreamInfo, StreamState
 from streamseg.web.history import CountHistory
 
@@ -100,11 +98,6 @@ class Hub:
         with self._lock:
             self._channel(picture.result.stream).picture = picture
 
-    def forget(self, stream: str) -> None:
-        """The stream is not part of the run any more."""
-        with self._lock:
-            self._channels.pop(stream, None)
-
     # Read by the server.
 
     def watch(self, viewer: object, streams: Mapping[str, int]) -> None:
@@ -150,8 +143,3 @@ def _status(stream: str, channel: _Channel, now: float) -> dict[str, Any]:
         "fps": round(count / _RATE_SECONDS, 1),
         "latency_ms": None if latency is None else round(latency, 1),
     }
-
-
-def encode_result(result: FrameResult) -> bytes:
-    """A result as JSON, as it stands in NDJSON and Redis."""
-    return msgspec.json.encode(result)

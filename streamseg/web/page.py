@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from streamseg.web.access import Access
-from streamseg.web.hub import LARGE, TILE, Hub, Picture, encode_result
+from streamseg.web.hub import LARGE, TILE, Hub, Picture
 
 _TICK = 0.04
 """Seconds between two looks for newer pictures."""
@@ -31,9 +31,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_FILES = {"": "index.html", "page.js": "page.js", "chart.js": "chart.js", "masks.js": "masks.js"} | {
-    "page.css": "page.css"
-}
+_FILES = {"": "index.html"} | {name: name for name in ("page.css", "page.js", "chart.js", "masks.js")}
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 
 
@@ -148,6 +146,6 @@ class _Viewer:
         self._sent[stream] = picture
         self._in_flight[stream] += 1
         # Masks are needed only where a pointer can ask for them.
-        result = encode_result(picture.result) if stream == self._large else b"null"
+        result = msgspec.json.encode(picture.result) if stream == self._large else b"null"
         header = b'{"stream":' + json.dumps(stream).encode() + b',"result":' + result + b"}"
         await self._socket.send_bytes(struct.pack("<I", len(header)) + header + picture.jpeg)
