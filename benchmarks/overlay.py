@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from machine import describe_machine
 
-from streamseg.masks.paint import OverlayOptions, Painter
+from streamseg.config import OverlayOptions
+from streamseg.masks.paint import Painter
 from streamseg.types import Frame, Instances
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -10,6 +10,7 @@ from typing import Any
 from streamseg.config import (
     NdjsonConfig,
     OutputConfig,
+    OverlayOptions,
     RedisConfig,
     RunConfig,
     VideoConfig,
@@ -17,7 +18,6 @@ from streamseg.config import (
 )
 from streamseg.errors import UsageError
 from streamseg.inference import BatchHalver
-from streamseg.masks.paint import OverlayOptions
 from streamseg.outputs import MemoryOutput, NdjsonOutput, RedisOutput, VideoOutput
 from streamseg.pipeline import Pipeline
 from streamseg.resume import Resumption, check_resumable, take_over
@@ -72,8 +72,7 @@ def build_pipeline(
     whatever in ``config`` cannot work, and RunError if the device has no room for the model.
     """
     sources = build_sources(config)
-    overlay = OverlayOptions(**config.overlay.model_dump())
-    outputs = [build_output(o, several=len(sources) > 1, overlay=overlay) for o in config.outputs]
+    outputs = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
     if resume:
         check_resumable(sources, outputs)
     check_files_differ(sources, outputs)

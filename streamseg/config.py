@@ -82,15 +82,17 @@ class TrackingConfig(_Config):
     enabled: bool = True
 
 
-class OverlayConfig(_Config):
-    """What is painted over the pictures, in the video and in Redis alike."""
+class OverlayOptions(_Config):
+    """What is painted over the pictures, in the video, on the page and in Redis alike."""
 
     masks: bool = True
+    """Translucent fills."""
     outlines: bool = True
     boxes: bool = False
     labels: bool = True
     """Class and score."""
     ids: bool = True
+    """Track ids."""
     trails: bool = False
     """Where tracked objects were during the last 3 seconds."""
     blur: tuple[str, ...] = ()
@@ -154,7 +156,7 @@ class RunConfig(_Config):
     model: ModelConfig = ModelConfig()
     batching: BatchingConfig = BatchingConfig()
     tracking: TrackingConfig = TrackingConfig()
-    overlay: OverlayConfig = OverlayConfig()
+    overlay: OverlayOptions = OverlayOptions()
     outputs: tuple[OutputConfig, ...] = ()
     view: ViewConfig = ViewConfig()
     metrics: MetricsConfig = MetricsConfig()

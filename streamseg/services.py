@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 
-from streamseg.config import MetricsConfig, RunConfig, ViewConfig
-from streamseg.masks.paint import OverlayOptions
+from streamseg.config import MetricsConfig, OverlayOptions, RunConfig, ViewConfig
 from streamseg.pipeline import Pipeline
 from streamseg.types import FrameResult, Output, StreamInfo
 from streamseg.web.access import Access
@@ -33,7 +32,7 @@ class Services:
         self._stack = ExitStack()
         self._pipeline: Pipeline | None = None
         if config.view.enabled:
-            self._add_page(config.view, OverlayOptions(**config.overlay.model_dump()))
+            self._add_page(config.view, config.overlay)
         if config.metrics.enabled:
             self._add_metrics(config.metrics)
 

@@ -10,7 +10,9 @@ from streamseg.cli import main
 from tests.training.drawn import draw_data, make_config
 
 
-@pytest.mark.parametrize("command", ["run", "subscribe", "train", "eval", "convert", "export", "models"])
+@pytest.mark.parametrize(
+    "command", ["run", "subscribe", "train", "eval", "convert", "export", "bench", "models"]
+)
 def test_help_is_complete_and_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from streamseg.cli import main
-from streamseg.masks.paint import OverlayOptions
+from streamseg.config import OverlayOptions
 from streamseg.outputs import RedisOutput
 from tests.broker import running_broker
 from tests.outputs.clips import frame, info, instances, result_of

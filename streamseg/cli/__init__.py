@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import convert, data, export, run, subscribe, view
+from streamseg.cli import bench, convert, data, export, run, subscribe, view
 from streamseg.errors import StreamsegError, mask_password
 
 
@@ -25,6 +25,7 @@ for _command in (
     data.evaluate,
     convert.convert,
     export.export,
+    bench.bench,
     data.models,
 ):
     program.add_command(_command)

@@ -1,13 +1,13 @@
 """The overlay: masks as translucent fills with a clean outline, and a label each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from streamseg.config import OverlayOptions
 from streamseg.masks.blur import blur_classes
 from streamseg.masks.labels import draw_labels, texts_of
 from streamseg.masks.palette import PALETTE, Colour, colour_of, colours_of
@@ -15,7 +15,7 @@ from streamseg.masks.parts import largest
 from streamseg.masks.trails import Point, Trails
 from streamseg.types import Frame, Instances
 
-__all__ = ["PALETTE", "OverlayOptions", "Painter", "paint"]
+__all__ = ["PALETTE", "Painter", "paint"]
 
 _FILL = 0.42  # share of the colour: the object stays recognisable below it
 _REFERENCE_SIDE = 720  # sizes below are those of a picture whose shorter side has that many pixels
@@ -23,24 +23,6 @@ _LINE = 2
 _FONT_SCALE = 0.45  # 12 pixels from the top of a letter to the bottom
 _THINNEST = 16  # an outline is at most this part of the box's shorter side wide
 _FINE = 4  # fractional bits of trails' coordinates: without them slow objects draw stairs
-
-
-@dataclass(frozen=True, slots=True)
-class OverlayOptions:
-    """What an overlay shows."""
-
-    masks: bool = True
-    """Translucent fills."""
-    outlines: bool = True
-    boxes: bool = False
-    labels: bool = True
-    """Class and score."""
-    ids: bool = True
-    """Track ids."""
-    trails: bool = False
-    """Where tracked objects were during the last seconds."""
-    blur: tuple[str, ...] = ()
-    """Classes whose objects are made unrecognisable."""
 
 
 class Painter:

@@ -1,5 +1,6 @@
 """One H.264 mp4 file that keeps the source's size and time stamps to the tick."""
 
+import ctypes
 import logging
 import os
 from contextlib import suppress
@@ -127,6 +128,7 @@ class Mp4Writer:
             self._audio.close()
         with suppress(av.FFmpegError, OSError):  # after an error there may be no room for the index
             self._container.close()
+        _trim_heap()
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         for packet in self._video.encode(frame):
@@ -170,6 +172,16 @@ class Mp4Writer:
 
     def _failure(self, error: Exception) -> OutputError:
         return write_failure(self.path, error)
+
+
+def _trim_heap() -> None:
+    """Give freed memory back to the system.
+
+    Encoders allocate in the heaps of several threads and leave holes behind when they are closed: 20
+    MiB more after 70 short files. Trimmed (7-20 ms) the process stays as large as it was.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's; others need no telling
+        trim(0)
 
 
 def _colours(height: int) -> Colorspace:

@@ -12,8 +12,9 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
+from streamseg.config import OverlayOptions
 from streamseg.errors import OutputError
-from streamseg.masks.paint import OverlayOptions, Painter
+from streamseg.masks.paint import Painter
 from streamseg.outputs.broker import Broker, BrokerGoneError
 from streamseg.outputs.recent import Recent, entry_id
 from streamseg.outputs.status import StatusBoard

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from streamseg.config import OverlayOptions
 from streamseg.errors import UsageError
-from streamseg.masks.paint import OverlayOptions, Painter
+from streamseg.masks.paint import Painter
 from streamseg.outputs.audio import AudioCopy
 from streamseg.outputs.files import (
     check_writable,

@@ -30,6 +30,7 @@ from streamseg.training.initial import load_initial_weights
 from streamseg.training.interrupt import Forward, StopRequest
 from streamseg.training.loader import make_loader, read
 from streamseg.training.material import Material, check_data, read_material
+from streamseg.training.objective import memory_format
 from streamseg.training.optimisation import Plan, build_optimizer
 from streamseg.training.pictures import Pictures, free_memory
 from streamseg.training.processes import configure_spawned, make_fabric, raised_there, spawns
@@ -200,7 +201,7 @@ def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
     detector = Detector(config.model)
     with fabric.rank_zero_first():  # one process downloads, the others find the file
         load_initial_weights(detector, config)
-    detector = detector.to(memory_format=torch.channels_last)
+    detector = detector.to(memory_format=memory_format(fabric))
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
     average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
     optimizer = build_optimizer(detector, config.schedule)

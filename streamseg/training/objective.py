@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from streamseg.models.backbones import freeze_backbone
@@ -26,10 +27,13 @@ class Part:
 class Objective(nn.Module):
     """Losses of a part. The network runs in autocast's precision, the losses in float32."""
 
-    def __init__(self, detector: Detector, schedule: ScheduleConfig) -> None:
+    def __init__(
+        self, detector: Detector, schedule: ScheduleConfig, memory_format: torch.memory_format
+    ) -> None:
         super().__init__()
         self.detector = detector
         self._schedule = schedule
+        self._memory_format = memory_format
 
     def train(self, mode: bool = True) -> "Objective":
         """Batch norms stay in evaluation mode, and frozen stages frozen."""
@@ -40,7 +44,8 @@ class Objective(nn.Module):
     def forward(self, part: Part) -> Tensor:
         """(2,) float32: mask loss and class loss, this part's share of the whole step's."""
         batch = part.batch
-        output = self.detector(normalise(batch.images, batch.sizes, self.detector.spec.input))
+        images = normalise(batch.images, batch.sizes, self.detector.spec.input)
+        output = self.detector(images.contiguous(memory_format=self._memory_format))
         with torch.autocast(batch.images.device.type, enabled=False):
             losses = solo_loss(
                 output,
@@ -53,8 +58,18 @@ class Objective(nn.Module):
         return torch.stack((losses.mask, losses.classes))
 
 
+def memory_format(fabric: Fabric) -> torch.memory_format:
+    """The order of weights and pictures in memory that a step is fastest in.
+
+    Channels last, but for float32 on a CPU: there oneDNN computes the gradient of a 3x3 kernel in half the
+    time with the channels first, a step of the bundled model in 0.8 of it (AVX2).
+    """
+    full = fabric.strategy.precision.precision == "32-true"
+    return torch.contiguous_format if fabric.device.type == "cpu" and full else torch.channels_last
+
+
 def normalise(images: Tensor, sizes: Sequence[tuple[int, int]], spec: InputSpec) -> Tensor:
-    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32 in channels-last order, 0 beyond each image's size."""
+    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, channels last in memory, 0 beyond each image's size."""
     mean, std = (torch.tensor(v, device=images.device) for v in (spec.mean, spec.std))
     normal = (images.float() - mean) / std
     for image, (height, width) in zip(normal, sizes, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 from streamseg.errors import RunError
 from streamseg.training.batch import TrainingBatch
 from streamseg.training.losses import Normaliser
-from streamseg.training.objective import Objective, Part
+from streamseg.training.objective import Objective, Part, memory_format
 from streamseg.training.optimisation import Average, Plan, set_learning_rate
 from streamseg.training.report import StepReport
 from streamseg.training.state import TrainingState
@@ -36,7 +36,7 @@ class Stepper:
     def __init__(self, fabric: Fabric, plan: Plan, state: TrainingState) -> None:
         self._fabric, self._plan, self._state = fabric, plan, state
         self._average = Average(state.average, state.detector, decay=plan.schedule.ema_decay)
-        objective = Objective(state.detector, plan.schedule)
+        objective = Objective(state.detector, plan.schedule, memory_format(fabric))
         self._objective, self._optimizer = fabric.setup(objective, state.optimizer)
         self._objective.train()
 

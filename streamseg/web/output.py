@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from streamseg.masks.paint import OverlayOptions
+from streamseg.config import OverlayOptions
 from streamseg.types import Frame, FrameResult, Instances, StreamInfo, StreamState
 from streamseg.web.hub import Hub, Picture
 from streamseg.web.thumbnail import painted_jpeg

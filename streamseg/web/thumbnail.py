@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.masks.paint import OverlayOptions, paint
+from streamseg.config import OverlayOptions
+from streamseg.masks.paint import paint
 from streamseg.types import Instances
 
 _QUALITY = 75

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from streamseg.masks.paint import OverlayOptions
+from streamseg.config import OverlayOptions
 from streamseg.types import FramePolicy, StreamInfo
 from streamseg.web.history import SECONDS, CountHistory
 from streamseg.web.hub import LARGE, TILE, Hub
