@@ -5,9 +5,10 @@
 Four real RTSP cameras on two servers, results to NDJSON, Redis and overlay video, a model that takes 30 ms
 for a picture: three times too slow, so that frames are dropped all the time and ages would grow if they
 could. In turn a server is killed and comes back, a worker is killed, a server freezes, a worker is stopped, a
-worker crashes, Redis is killed and comes back. Every few seconds memory, file descriptors, threads, processes
-and frame rings are noted, and the broker's memory; growth is the slope of a straight line through the second
-half of the run, at the moments when all cameras were live. Writes benchmarks/results/soak.json.
+worker crashes, Redis is killed and comes back. Every few seconds another process, so that it is no part of
+what it measures, notes memory, file descriptors, threads, processes, frame rings and the broker's memory.
+Growth is the slope of a straight line through the second half of the run, at the moments when all cameras
+were live. Writes benchmarks/results/soak.json.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import argparse
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import tempfile
 import time
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import redis
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -57,25 +60,50 @@ def memory(pid: int) -> dict[str, float]:
     }
 
 
-def sample(start: float, broker: RunningBroker) -> dict[str, float]:
-    me = Path("/proc/self")
-    workers = worker_pids(os.getpid())
+def sample(pid: int, broker: redis.Redis) -> dict[str, float]:
+    """What the process ``pid``, its workers and the broker hold."""
+    process = Path(f"/proc/{pid}")
+    workers = worker_pids(pid)
     of_workers = []
-    for pid in workers:
+    for worker in workers:
         with contextlib.suppress(OSError, KeyError):
-            of_workers.append(memory(pid)["rss_mib"])
-    with broker.client() as client:
-        used: Any = client.info("memory")
+            of_workers.append(memory(worker)["rss_mib"])
+    used: Any = broker.info("memory")
     return {
-        "minute": round((time.monotonic() - start) / 60, 3),
-        **{name: round(value, 2) for name, value in memory(os.getpid()).items()},
+        **{name: round(value, 2) for name, value in memory(pid).items()},
         "workers_rss_mib": round(sum(of_workers), 2),
-        "fds": len(list((me / "fd").iterdir())),
-        "threads": len(list((me / "task").iterdir())),
+        "fds": len(list((process / "fd").iterdir())),
+        "threads": len(list((process / "task").iterdir())),
         "workers": len(workers),
-        "rings": (me / "maps").read_text().count("memfd:streamseg-ring"),
+        "rings": (process / "maps").read_text().count("memfd:streamseg-ring"),
         "broker_mib": round(used["used_memory"] / 2**20, 2),
     }
+
+
+def watch(pid: int, broker: str, samples: Path) -> None:
+    """Append a sample of ``pid`` to a file every few seconds, while it and the broker are there."""
+    start = time.monotonic()
+    client = redis.Redis.from_url(broker)
+    while True:
+        with contextlib.suppress(redis.RedisError, OSError):  # the broker is killed now and then
+            line = {"minute": round((time.monotonic() - start) / 60, 3), **sample(pid, client)}
+            with samples.open("a") as file:
+                file.write(f"{json.dumps(line)}\n")
+        time.sleep(SAMPLE_EVERY)
+
+
+@contextlib.contextmanager
+def watched(broker: str, samples: Path) -> Iterator[None]:
+    """Another process takes samples of this one."""
+    watcher = multiprocessing.get_context("spawn").Process(
+        target=watch, args=(os.getpid(), broker, samples), daemon=True
+    )
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.join()
 
 
 def faults(
@@ -113,7 +141,7 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
     media, out = folder / "media", folder / "out"
     media.mkdir()
     write_clip(media / "clip.mp4", frames=250, bframes=0, gop=25)
-    samples: list[dict[str, float]] = []
+    notes = folder / "samples.ndjson"
     done: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         first, second = (stack.enter_context(rtsp_server(media)) for _ in range(2))
@@ -126,20 +154,19 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
         ]
         servers = [first, first, second, second]
         sources = [Source(id=f"cam{n}", url=s.url("clip.mp4"), live=True) for n, s in enumerate(servers)]
-        ages = Ages()
+        ages = Ages(60 * minutes)
         model = SyntheticModel(per_frame=0.03, objects=True)
         pipeline = Pipeline(sources, model, outputs, observe=ages)
-        with pipeline:
+        with watched(broker.url, notes), pipeline:
             start = next_fault = time.monotonic()
             turns = itertools.cycle(faults(first, second, broker))
             while (now := time.monotonic()) < start + 60 * minutes:
-                samples.append(sample(start, broker))
                 if now >= next_fault + every:
                     next_fault += every
                     name, fault = next(turns)
                     done[name] = done.get(name, 0) + 1
                     fault()
-                time.sleep(SAMPLE_EVERY)
+                time.sleep(0.5)
             # The last fault is to heal before the end.
             deadline = time.monotonic() + 60
             streams = pipeline.summary.streams
@@ -152,6 +179,7 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
             pipeline.join()
         pipeline.raise_first_error()
     summary = pipeline.summary
+    samples = [json.loads(line) for line in notes.read_text().splitlines()]
     return {
         "minutes": minutes,
         "faults": done,
@@ -177,28 +205,34 @@ def count_before_outputs(stream: StreamSummary) -> int:
 
 
 class Ages:
-    """How old results are when they are published, from decoding on."""
+    """How old results are when they are published, from decoding on; counted by the millisecond."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        """``seconds``: how long the run will be."""
         self.last_frame: dict[str, int] = {}
-        self._ages = array("f")
+        self._middle = time.monotonic() + seconds / 2
+        self._counts = np.zeros((2, 10_000), np.int64)
 
     def __call__(self, event: StreamInfo | FrameResult) -> None:
         if isinstance(event, FrameResult):
             self.last_frame[event.stream] = event.frame
-            self._ages.append(event.latency_ms)
+            half = int(time.monotonic() > self._middle)
+            self._counts[half, min(round(event.latency_ms), self._counts.shape[1] - 1)] += 1
 
-    def report(self) -> dict[str, float]:
+    def report(self) -> dict[str, int]:
         """Milliseconds."""
-        ages = np.array(self._ages)
-        first, second = np.array_split(ages, 2)
-        figures = {
-            "p50_first_half": np.percentile(first, 50),
-            "p50_second_half": np.percentile(second, 50),
-            "p99": np.percentile(ages, 99),
-            "max": ages.max(),
+        first, second = self._counts
+        return {
+            "p50_first_half": percentile(first, 0.5),
+            "p50_second_half": percentile(second, 0.5),
+            "p99": percentile(first + second, 0.99),
+            "max": percentile(first + second, 1.0),
         }
-        return {name: round(float(value), 1) for name, value in figures.items()}
+
+
+def percentile(counts: NDArray[np.int64], part: float) -> int:
+    """The smallest number that ``part`` of all do not exceed; ``counts``: how often 0, 1, ... was seen."""
+    return int(np.searchsorted(np.cumsum(counts), part * counts.sum()))
 
 
 def growth(samples: list[dict[str, float]]) -> dict[str, float]:

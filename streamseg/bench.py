@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -45,7 +44,7 @@ class StageTimes:
     """A Meter that adds up how long stages take."""
 
     def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
         self._lock = Lock()
 
     def batch(self, size: int) -> None:
@@ -54,13 +53,12 @@ class StageTimes:
     def stage(self, name: str, seconds: float) -> None:
         """Add to the stage's time."""
         with self._lock:
-            self._seconds[name] += seconds
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def take(self) -> dict[str, float]:
         """The sums since the last call, in seconds."""
         with self._lock:
-            taken = dict(self._seconds)
-            self._seconds.clear()
+            taken, self._seconds = self._seconds, {}
         return taken
 
 
@@ -69,7 +67,7 @@ def read_pictures(path: str) -> list[NDArray[np.uint8]]:
     try:
         with av.open(path) as container:
             frames = itertools.islice(container.decode(video=0), _PICTURES)
-            pictures = [frame.to_ndarray(format="rgb24") for frame in frames]
+            pictures = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
     except (OSError, IndexError, av.FFmpegError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     if not pictures:
