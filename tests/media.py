@@ -52,8 +52,9 @@ def write_clip(
     pictures: Sequence[NDArray[np.uint8]] | None = None,
     first_number: int = 0,
     title: str = "",
+    encoder: str = "libx264",
 ) -> Path:
-    """Write an H.264 clip (odd sizes as 4:4:4) and return its path.
+    """Write a clip, H.264 by default (odd sizes as 4:4:4), and return its path.
 
     ``ticks`` in units of ``time_base`` (default 1 / ``fps``) make a variable frame rate; ``sound``
     adds a track of that many seconds; ``turn`` is stored as display rotation, degrees counter-clockwise;
@@ -65,7 +66,7 @@ def write_clip(
     with av.open(str(path), "w", options=muxer or {}) as container:
         container.metadata.update({"title": title} if title else {})
         options = {"preset": "ultrafast", "crf": "18", "bf": str(bframes), "g": str(gop), "threads": "1"}
-        video = container.add_stream("libx264", rate=fps, options=options)
+        video = container.add_stream(encoder, rate=fps, options=options)
         odd = width % 2 or height % 2
         video.width, video.height, video.pix_fmt = width, height, "yuv444p" if odd else "yuv420p"
         video.codec_context.time_base = time_base
