@@ -69,6 +69,15 @@ def test_the_program_takes_over_the_file_and_listens_to_sighup(server: RtspServe
     assert "secret" not in stderr
 
 
+@pytest.fixture
+def with_terminal() -> Iterator[None]:
+    """Programs started here do not ignore SIGHUP, also if these tests run behind nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("with_terminal")
 def test_a_closed_terminal_ends_a_run_in_order(tmp_path: Path) -> None:
     clip, out = write_clip(tmp_path / "clip.mp4", frames=400), tmp_path / "out.ndjson"
     partial = tmp_path / "out.ndjson.partial"
