@@ -26,12 +26,12 @@ sys.path.insert(0, str(ROOT))
 
 from machine import describe_machine  # noqa: E402
 
-from streamseg.pipeline import Pipeline  # noqa: E402
+from streamseg.runtime.pipeline import Pipeline  # noqa: E402
 from streamseg.sources import Source  # noqa: E402
 from streamseg.types import FrameResult, StreamInfo  # noqa: E402
-from tests.media import write_clip  # noqa: E402
-from tests.servers import RtspServer, rtsp_server  # noqa: E402
-from tests.synthetic import SyntheticModel  # noqa: E402
+from tests.support.media import write_clip  # noqa: E402
+from tests.support.servers import RtspServer, rtsp_server  # noqa: E402
+from tests.support.synthetic import SyntheticModel  # noqa: E402
 
 CLIENTS = 4
 """Cameras of one server process: it plays to as many as the machine has cores, plus four."""

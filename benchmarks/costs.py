@@ -26,12 +26,13 @@ import cv2
 from machine import describe_machine
 from overlay import scene
 
-from streamseg.api import build_pipeline
 from streamseg.config import parse_config
-from streamseg.masks.result import frame_result
-from streamseg.outputs import NdjsonOutput, RedisOutput, VideoOutput
-from streamseg.services import Services
-from streamseg.tracking import Tracker
+from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.redis.publish import RedisOutput
+from streamseg.results.frame_result import frame_result
+from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.services import Services
+from streamseg.runtime.tracking import Tracker
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamInfo
 from streamseg.web.hub import TILE, Hub
 from streamseg.web.output import ViewOutput
@@ -45,7 +46,7 @@ Scene = tuple[Frame, Instances]
 
 
 def main() -> None:
-    from tests.broker import running_broker  # noqa: PLC0415  found only now
+    from tests.support.broker import running_broker  # noqa: PLC0415  found only now
 
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=3)

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from machine import describe_machine
 
-from streamseg.training.batch import PackedBatch
 from streamseg.training.config import TrainConfig, read_train_config
-from streamseg.training.dataset import TrainingStream
-from streamseg.training.loader import make_loader
+from streamseg.training.data.batch import PackedBatch
+from streamseg.training.data.dataset import TrainingStream
+from streamseg.training.data.loader import make_loader
+from streamseg.training.data.material import Material, read_material
+from streamseg.training.data.pictures import Pictures
 from streamseg.training.loop import first_state
-from streamseg.training.material import Material, read_material
 from streamseg.training.optimisation import Plan
-from streamseg.training.pictures import Pictures
 from streamseg.training.processes import make_fabric
 from streamseg.training.step import Stepper
 

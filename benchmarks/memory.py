@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 from workload import head_output
 
-from streamseg.inference.preprocess import geometry
+from streamseg.inference.prepare import geometry
 from streamseg.inference.segmenter import Segmenter, Submitted
-from streamseg.models.detector import Detector
-from streamseg.models.head import HeadOutput
-from streamseg.models.official import official_models, read_model
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.head import HeadOutput
+from streamseg.models.weights.zoo import official_models, read_model
 from streamseg.types import Instances
 
 LIMIT_MB = 350

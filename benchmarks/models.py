@@ -37,11 +37,11 @@ import torch
 from machine import describe_machine
 from workload import head_output
 
-from streamseg.inference.device import PRECISIONS, choose_device, choose_precision
+from streamseg.inference.devices import PRECISIONS, choose_device, choose_precision
 from streamseg.inference.segmenter import Segmenter
-from streamseg.models.detector import Detector
-from streamseg.models.head import HeadOutput
-from streamseg.models.official import official_models, read_model
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.head import HeadOutput
+from streamseg.models.weights.zoo import official_models, read_model
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SOURCE = (480, 640)

@@ -19,7 +19,7 @@ import numpy as np
 from machine import describe_machine
 
 from streamseg.config import OverlayOptions
-from streamseg.masks.paint import Painter
+from streamseg.overlay.paint import Painter
 from streamseg.types import Frame, Instances
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -45,13 +45,13 @@ from models import CANDIDATES, MODELS, RESULTS, SOURCE, Bench, by_turns, clock, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.inference.preprocess import geometry
-from streamseg.models.decoupled import DecoupledOutput
-from streamseg.models.head import HeadOutput
-from streamseg.models.layers import double
-from streamseg.models.official import official_models, read_model
-from streamseg.models.solo import SoloOutput
-from streamseg.models.solov2 import SoloV2Output
+from streamseg.inference.prepare import geometry
+from streamseg.models.nets.decoupled import DecoupledOutput
+from streamseg.models.nets.head import HeadOutput
+from streamseg.models.nets.layers import double
+from streamseg.models.nets.solo import SoloOutput
+from streamseg.models.nets.solov2 import SoloV2Output
+from streamseg.models.weights.zoo import official_models, read_model
 
 CONFIGS = {
     "solo_r50": "solo/solo_r50_fpn_3x_coco.py",

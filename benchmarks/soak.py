@@ -36,16 +36,17 @@ sys.path.insert(0, str(ROOT))
 
 from machine import describe_machine  # noqa: E402
 
-from streamseg.outputs import NdjsonOutput, RedisOutput, VideoOutput  # noqa: E402
-from streamseg.pipeline import Pipeline  # noqa: E402
+from streamseg.outputs import NdjsonOutput, VideoOutput  # noqa: E402
+from streamseg.redis.publish import RedisOutput  # noqa: E402
+from streamseg.runtime.pipeline import Pipeline  # noqa: E402
+from streamseg.runtime.stats import StreamSummary  # noqa: E402
 from streamseg.sources import Source  # noqa: E402
-from streamseg.summary import StreamSummary  # noqa: E402
 from streamseg.types import FrameResult, StreamInfo  # noqa: E402
-from tests.broker import RunningBroker, running_broker  # noqa: E402
-from tests.media import write_clip  # noqa: E402
-from tests.servers import RtspServer, rtsp_server  # noqa: E402
-from tests.sources.helpers import worker_pids  # noqa: E402
-from tests.synthetic import SyntheticModel  # noqa: E402
+from tests.support.broker import RunningBroker, running_broker  # noqa: E402
+from tests.support.media import write_clip  # noqa: E402
+from tests.support.reading import worker_pids  # noqa: E402
+from tests.support.servers import RtspServer, rtsp_server  # noqa: E402
+from tests.support.synthetic import SyntheticModel  # noqa: E402
 
 CAMERAS = 4
 SAMPLE_EVERY = 2.0

@@ -21,9 +21,9 @@ import torch
 from machine import describe_machine
 
 from streamseg import Segmenter
-from streamseg.api import build_pipeline
 from streamseg.config import parse_config
-from streamseg.inference.preprocess import geometry
+from streamseg.inference.prepare import geometry
+from streamseg.runtime.build import build_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "street.mp4"

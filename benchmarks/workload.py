@@ -19,11 +19,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from streamseg.models.decoupled import DecoupledOutput
-from streamseg.models.detector import Detector
-from streamseg.models.head import HeadOutput
-from streamseg.models.solo import SoloOutput
-from streamseg.models.solov2 import SoloV2Output
+from streamseg.models.nets.decoupled import DecoupledOutput
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.head import HeadOutput
+from streamseg.models.nets.solo import SoloOutput
+from streamseg.models.nets.solov2 import SoloV2Output
 from streamseg.models.spec import LevelSpec, ModelSpec
 
 SPREAD = (0.3, 0.3, 0.2, 0.1, 0.1)

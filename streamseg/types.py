@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.rle import RunLengths, decode_mask
+from streamseg.masks.rle import RunLengths, decode_mask
 
 if TYPE_CHECKING:
     from streamseg.errors import SourceError

@@ -10,8 +10,8 @@ import pytest
 import streamseg
 from streamseg import Segmenter, run
 from streamseg.errors import SourceError, UsageError
-from tests.media import write_clip
-from tests.program import STREET
+from tests.support.media import write_clip
+from tests.support.program import STREET
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from streamseg.config import ModelConfig, parse_config
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.bench import Speed
+    from streamseg.runtime.bench import Speed
 
 EXAMPLE = "Example: streamseg bench street.mp4 --batches 1,4"
 _STAGES = ("decode", "preprocess", "forward", "postprocess")
@@ -51,7 +51,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def _show(model: ModelConfig, source: str, *, sizes: list[int], seconds: float, as_json: bool) -> None:
-    from streamseg.bench import measure_batches, measure_program, read_pictures
+    from streamseg.runtime.bench import measure_batches, measure_program, read_pictures
 
     pictures = read_pictures(source)
     report: dict[str, Any] = {"model": _describe(model), "source": source}
@@ -70,8 +70,8 @@ def _describe(model: ModelConfig) -> str:
     import torch
 
     from streamseg.cli.summary import summary
-    from streamseg.inference.device import choose_device, choose_precision
-    from streamseg.models.weights import find_weights, read_spec
+    from streamseg.inference.devices import choose_device, choose_precision
+    from streamseg.models.weights.files import find_weights, read_spec
 
     device = choose_device(model.device)
     precision = str(choose_precision(model.precision, device)).removeprefix("torch.")

@@ -31,8 +31,8 @@ def convert(*, checkpoint: Path, out: Path, classes: str | None, half: bool) -> 
     if names is not None and not all(names):
         raise UsageError(f"--classes {classes!r}: there is an empty name")
     from streamseg.cli.summary import summary
-    from streamseg.models.convert import convert_checkpoint
-    from streamseg.models.weights import save_weights
+    from streamseg.models.convert.detectors import convert_checkpoint
+    from streamseg.models.weights.files import save_weights
 
     converted = convert_checkpoint(checkpoint, classes=names)
     notes = {"source": checkpoint.name, "implementation": converted.implementation}

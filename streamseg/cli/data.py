@@ -10,7 +10,7 @@ import click
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.models.detector import Detector
+    from streamseg.models.nets.detector import Detector
     from streamseg.training.evaluation import Segment
     from streamseg.training.loop import Outcome
 
@@ -113,9 +113,9 @@ def models() -> None:
     from typing import get_args
 
     from streamseg.cli.summary import summary
-    from streamseg.models.official import count_parameters, official_models, read_model
     from streamseg.models.spec import Architecture, BackboneName
-    from streamseg.models.weights import bundled_weights, read_spec
+    from streamseg.models.weights.files import bundled_weights, read_spec
+    from streamseg.models.weights.zoo import count_parameters, official_models, read_model
 
     sys.stdout.write("bundled weights:\n")
     for name, path in bundled_weights().items():

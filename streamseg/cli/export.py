@@ -36,8 +36,8 @@ def export(
     done.
     """
     _require_packages()
-    from streamseg.models.export import export_onnx
-    from streamseg.models.weights import find_weights, load_detector
+    from streamseg.models.onnx.export import export_onnx
+    from streamseg.models.weights.files import find_weights, load_detector
     from streamseg.outputs.files import check_writable, keep_whole, partial_path
 
     if out.suffix != ".onnx":

@@ -22,8 +22,8 @@ from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.pipeline import Pipeline
-    from streamseg.summary import StreamSummary, Summary
+    from streamseg.runtime.pipeline import Pipeline
+    from streamseg.runtime.stats import StreamSummary, Summary
     from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
@@ -187,10 +187,10 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
     stop = _StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
-    from streamseg.api import build_pipeline
     from streamseg.cli.progress import Progress
-    from streamseg.reload import Reloader
-    from streamseg.services import Services
+    from streamseg.runtime.build import build_pipeline
+    from streamseg.runtime.reload import Reloader
+    from streamseg.runtime.services import Services
 
     if not config.outputs and not resume and not config.view.enabled:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")

@@ -33,7 +33,7 @@ def view(*, url: str, listen: str, token: str | None) -> int:
     With their overlays (run --redis-overlays) it shows pictures, else the masks alone.
     """
     from streamseg.cli.logs import configure_logging
-    from streamseg.redis_url import check_redis_url
+    from streamseg.redis.url import check_redis_url
     from streamseg.web.access import Access
     from streamseg.web.feed import RedisFeed
     from streamseg.web.hub import Hub

@@ -13,7 +13,7 @@ from streamseg.config import RunConfig
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.reload import Reloader
+    from streamseg.runtime.reload import Reloader
 
 logger = logging.getLogger(__name__)
 

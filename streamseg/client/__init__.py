@@ -9,8 +9,8 @@ A mask is decoded when it is asked for. :func:`asubscribe` does the same for asy
 restart of the broker and go on after the last entry they saw.
 """
 
-from streamseg.client.asynchronous import AsyncSubscription, asubscribe
-from streamseg.client.reading import Start
-from streamseg.client.synchronous import Subscription, subscribe
+from streamseg.redis.reading import Start
+from streamseg.redis.subscribe import Subscription, subscribe
+from streamseg.redis.subscribe_async import AsyncSubscription, asubscribe
 
 __all__ = ["AsyncSubscription", "Start", "Subscription", "asubscribe", "subscribe"]

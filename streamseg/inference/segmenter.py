@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamseg.errors import ConfigError
-from streamseg.inference.device import choose_device, choose_precision
-from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
+from streamseg.inference.devices import choose_device, choose_precision
+from streamseg.inference.prepare import Normaliser, geometry, resize, stack
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry, enlarge
-from streamseg.models.detector import Detector
-from streamseg.models.head import HeadOutput
-from streamseg.models.postprocess import Detections
-from streamseg.models.weights import find_weights, load_detector
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.head import HeadOutput
+from streamseg.models.postprocess.detections import Detections
+from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
 
 

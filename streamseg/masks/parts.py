@@ -10,16 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.types import Instances
 
+def main_boxes(boxes: NDArray[np.int64], crops: Sequence[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """(N, 4) x1, y1, x2, y2 in pixels around the largest piece of each mask, x2 and y2 exclusive.
 
-def main_boxes(instances: Instances) -> NDArray[np.int64]:
-    """(N, 4) x1, y1, x2, y2 in pixels around the largest piece of each mask, x2 and y2 exclusive."""
-    boxes = instances.boxes.reshape(-1, 4).copy()
-    for i, crop in enumerate(instances.crops):
+    ``boxes`` are tight around the whole masks, ``crops`` the masks inside them.
+    """
+    main = boxes.reshape(-1, 4).copy()
+    for i, crop in enumerate(crops):
         if crop.size:
-            boxes[i] = main_box(crop, boxes[i].tolist())
-    return boxes
+            main[i] = main_box(crop, main[i].tolist())
+    return main
 
 
 def main_box(crop: NDArray[np.bool_], box: Sequence[int]) -> tuple[int, ...]:

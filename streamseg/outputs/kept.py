@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from streamseg.errors import UsageError
-from streamseg.masks.result import instances_of, published_pts
+from streamseg.results.frame_result import instances_of, published_pts
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, Instances
 
 _DECODER = msgspec.json.Decoder(FrameResult)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from streamseg.config import OverlayOptions
 from streamseg.errors import UsageError
-from streamseg.masks.paint import Painter
 from streamseg.outputs.audio import AudioCopy
 from streamseg.outputs.files import (
     check_writable,
@@ -20,6 +19,7 @@ from streamseg.outputs.files import (
     write_failure,
 )
 from streamseg.outputs.mp4 import Mp4Writer
+from streamseg.overlay.paint import Painter
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamInfo
 
 logger = logging.getLogger(__name__)

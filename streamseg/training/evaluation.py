@@ -16,9 +16,9 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from streamseg.errors import UsageError
-from streamseg.rle import encode_crop
-from streamseg.training.coco import CocoImage, Content, annotation_area, load_content, read_coco
-from streamseg.training.pictures import read_picture
+from streamseg.masks.rle import encode_crop
+from streamseg.training.data.coco import CocoImage, Content, annotation_area, load_content, read_coco
+from streamseg.training.data.pictures import read_picture
 from streamseg.types import Instances
 
 Segment = Callable[[NDArray[np.uint8]], Instances]

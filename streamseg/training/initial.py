@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from streamseg.errors import UsageError, WeightsError
-from streamseg.models.backbones import MobileNetV2
-from streamseg.models.checkpoint import read_checkpoint
-from streamseg.models.detector import Detector
+from streamseg.models.convert.checkpoint import read_checkpoint
+from streamseg.models.nets.backbones import MobileNetV2
+from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import BackboneName
-from streamseg.models.weights import find_weights, load_detector
+from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)

@@ -21,20 +21,20 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from streamseg.models.backbones import freeze_backbone
-from streamseg.models.detector import Detector
-from streamseg.training.batch import TrainingBatch
+from streamseg.models.nets.backbones import freeze_backbone
+from streamseg.models.nets.detector import Detector
 from streamseg.training.config import TrainConfig
-from streamseg.training.dataset import TrainingStream
+from streamseg.training.data.batch import TrainingBatch
+from streamseg.training.data.dataset import TrainingStream
+from streamseg.training.data.loader import make_loader, read
+from streamseg.training.data.material import Material, check_data, read_material
+from streamseg.training.data.pictures import Pictures, free_memory
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.interrupt import Forward, StopRequest
-from streamseg.training.loader import make_loader, read
-from streamseg.training.material import Material, check_data, read_material
 from streamseg.training.objective import memory_format
 from streamseg.training.optimisation import Plan, build_optimizer
-from streamseg.training.pictures import Pictures, free_memory
 from streamseg.training.processes import configure_spawned, make_fabric, raised_there, spawns
-from streamseg.training.report import TABLE, Report
+from streamseg.training.report.sheets import TABLE, Report
 from streamseg.training.state import CHECKPOINT, TrainingState, fingerprint, write_weights
 from streamseg.training.step import Stepper
 from streamseg.training.validation import BEST, MakeSegment, Validator

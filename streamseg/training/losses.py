@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from streamseg.models.head import HeadOutput
+from streamseg.models.nets.head import HeadOutput
 from streamseg.training.targets import LevelTargets
 
 MaskLossName = Literal["dice", "focal", "bce"]

@@ -6,11 +6,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from streamseg.models.backbones import freeze_backbone
-from streamseg.models.detector import Detector
+from streamseg.models.nets.backbones import freeze_backbone
+from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec
-from streamseg.training.batch import TrainingBatch
 from streamseg.training.config import ScheduleConfig
+from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.losses import Normaliser, solo_loss
 
 

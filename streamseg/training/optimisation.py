@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from streamseg.models.detector import Detector
+from streamseg.models.nets.detector import Detector
 from streamseg.training.config import EvaluationConfig, ScheduleConfig
 
 

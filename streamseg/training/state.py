@@ -13,8 +13,8 @@ import torch
 from lightning_fabric.plugins.precision import Precision
 
 from streamseg.errors import UsageError
-from streamseg.models.detector import Detector
-from streamseg.models.weights import save_weights
+from streamseg.models.nets.detector import Detector
+from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
 
 CHECKPOINT = "checkpoint.pt"

@@ -10,11 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from streamseg.errors import RunError
-from streamseg.training.batch import TrainingBatch
+from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.losses import Normaliser
 from streamseg.training.objective import Objective, Part, memory_format
 from streamseg.training.optimisation import Average, Plan, set_learning_rate
-from streamseg.training.report import StepReport
+from streamseg.training.report.sheets import StepReport
 from streamseg.training.state import TrainingState
 
 _NAMES = 16

@@ -8,13 +8,13 @@ import numpy as np
 import torch.distributed
 from lightning_fabric import Fabric
 
-from streamseg.models.detector import Detector
-from streamseg.training.coco import CocoImage
+from streamseg.models.nets.detector import Detector
 from streamseg.training.config import TrainConfig
+from streamseg.training.data.coco import CocoImage
+from streamseg.training.data.material import Material
 from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
-from streamseg.training.material import Material
 from streamseg.training.optimisation import Plan, evaluation_interval
-from streamseg.training.report import Report
+from streamseg.training.report.sheets import Report
 from streamseg.training.state import TrainingState, write_weights
 
 BEST = "best.safetensors"

@@ -12,9 +12,9 @@ import redis
 import redis.asyncio
 from numpy.typing import NDArray
 
-from streamseg.client import asubscribe
-from streamseg.client.reading import KNOWN_STREAMS, client_options
-from streamseg.masks.result import instances_of
+from streamseg.redis.reading import KNOWN_STREAMS, client_options
+from streamseg.redis.subscribe_async import asubscribe
+from streamseg.results.frame_result import instances_of
 from streamseg.types import FrameResult, StreamState
 from streamseg.web.hub import Hub, Picture
 from streamseg.web.thumbnail import painted_jpeg

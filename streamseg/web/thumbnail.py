@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.config import OverlayOptions
-from streamseg.masks.paint import paint
+from streamseg.overlay.paint import paint
 from streamseg.types import Instances
 
 _QUALITY = 75

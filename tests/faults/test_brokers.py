@@ -10,12 +10,12 @@ import pytest
 
 from streamseg.client import subscribe
 from streamseg.errors import OutputError, UsageError
-from streamseg.outputs import RedisOutput
-from tests.broker import RunningBroker, running_broker, wait_for
-from tests.faults.helpers import published_frames
-from tests.faults.tls import tls_in_front_of
-from tests.outputs.clips import frame, info, instances, result_of
-from tests.servers import free_port
+from streamseg.redis.publish import RedisOutput
+from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.clips import frame, info, instances, result_of
+from tests.support.runs import published_frames
+from tests.support.servers import free_port
+from tests.support.tls import tls_in_front_of
 
 RESULTS = "streamseg:{cam}:results"
 

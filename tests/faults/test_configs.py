@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.api import build_pipeline, build_sources
 from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import ConfigError, UsageError
+from streamseg.runtime.build import build_pipeline, build_sources
 
 WHOLE = """\
 streams:

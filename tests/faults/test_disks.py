@@ -11,13 +11,13 @@ import pytest
 
 from streamseg.errors import OutputError, OutputGoneError
 from streamseg.outputs import MemoryOutput, NdjsonOutput, VideoOutput
-from streamseg.pipeline import Pipeline
+from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
 from streamseg.types import Frame, FrameResult, Instances
-from tests.faults.helpers import run_here, run_program, without_clock
-from tests.faults.moving import Moving
-from tests.media import write_clip
-from tests.program import read_results, read_video
+from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.program import read_results, read_video
+from tests.support.runs import run_here, run_program, without_clock
 
 
 @pytest.fixture

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import running_broker, wait_for
-from tests.faults.helpers import (
+from tests.support.broker import running_broker, wait_for
+from tests.support.program import STREET, read_results, read_video, running_program
+from tests.support.program import run_program as run_real_program
+from tests.support.reading import worker_pids
+from tests.support.runs import (
     lines_in,
     published_frames,
     run_here,
@@ -21,9 +24,6 @@ from tests.faults.helpers import (
     without_clock,
     write_clips,
 )
-from tests.program import STREET, read_results, read_video, running_program
-from tests.program import run_program as run_real_program
-from tests.sources.helpers import worker_pids
 
 FRAMES = (60, 90, 30)
 

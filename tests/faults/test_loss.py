@@ -14,12 +14,12 @@ import pytest
 from streamseg.outputs import VideoOutput
 from streamseg.sources import Retry, Source
 from streamseg.types import FrameResult, StreamState
-from tests.broker import wait_for
-from tests.faults.helpers import QUICK, Run, SilentOutput, own_workers, resources
-from tests.media import write_clip
-from tests.program import read_video
-from tests.servers import RtspServer, free_port, refusing_server, rtsp_server
-from tests.sources.helpers import is_running
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.program import read_video
+from tests.support.reading import is_running
+from tests.support.runs import QUICK, Run, SilentOutput, own_workers, resources
+from tests.support.servers import RtspServer, free_port, refusing_server, rtsp_server
 
 LIVE, STALLED, CONNECTING = StreamState.LIVE, StreamState.STALLED, StreamState.CONNECTING
 FPS = 25

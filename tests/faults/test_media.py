@@ -11,13 +11,13 @@ import pytest
 
 from streamseg.errors import RunError
 from streamseg.outputs import NdjsonOutput, VideoOutput
-from streamseg.pipeline import Pipeline
+from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
-from tests.faults.moving import Moving
-from tests.faults.mutations import write_mutation
-from tests.media import write_clip
-from tests.program import read_results, read_video
-from tests.sources.helpers import worker_pids
+from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.mutations import write_mutation
+from tests.support.program import read_results, read_video
+from tests.support.reading import worker_pids
 
 HEALTHY = 40
 """Frames of the clips among the broken files."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import wait_for
-from tests.faults.helpers import lines_in, resources, started
-from tests.media import write_clip
-from tests.servers import rtsp_server
-from tests.sources.helpers import is_running, worker_pids
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.reading import is_running, worker_pids
+from tests.support.runs import lines_in, resources, started
+from tests.support.servers import rtsp_server
 
 
 def ring_holders() -> list[str]:

@@ -15,11 +15,11 @@ import pytest
 
 from streamseg.client import Subscription, subscribe
 from streamseg.types import FrameResult
-from tests.broker import RunningBroker, running_broker, wait_for
-from tests.faults.helpers import published_frames, started, without_clock
-from tests.media import write_clip
-from tests.program import read_results
-from tests.servers import rtsp_server
+from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.media import write_clip
+from tests.support.program import read_results
+from tests.support.runs import published_frames, started, without_clock
+from tests.support.servers import rtsp_server
 
 BACKLOG = 1000
 """Results of a camera that are kept for a broker that is away."""

@@ -14,10 +14,10 @@ import pytest
 
 from streamseg.sources import Source
 from streamseg.types import FrameResult, StreamState
-from tests.faults.helpers import Run
-from tests.media import write_clip
-from tests.servers import RtspServer, rtsp_server
-from tests.synthetic import SyntheticModel
+from tests.support.media import write_clip
+from tests.support.runs import Run
+from tests.support.servers import RtspServer, rtsp_server
+from tests.support.synthetic import SyntheticModel
 
 
 @pytest.fixture(scope="module")

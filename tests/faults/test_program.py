@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.broker import wait_for
-from tests.faults.helpers import started
-from tests.media import write_clip
-from tests.program import read_results
-from tests.servers import RtspServer, free_port, rtsp_server
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.program import read_results
+from tests.support.runs import started
+from tests.support.servers import RtspServer, free_port, rtsp_server
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streamseg.api import build_output, build_sources
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config
 from streamseg.errors import UsageError
-from streamseg.reload import Reloader
+from streamseg.runtime.build import build_output, build_sources
+from streamseg.runtime.reload import Reloader
 from streamseg.types import StreamState
-from tests.broker import wait_for
-from tests.faults.helpers import Run
-from tests.media import write_clip
-from tests.program import read_results
-from tests.servers import RtspServer, rtsp_server
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.program import read_results
+from tests.support.runs import Run
+from tests.support.servers import RtspServer, rtsp_server
 
 LIVE = StreamState.LIVE
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from streamseg.errors import UsageError
-from tests.faults.helpers import run_here, run_program, without_clock, write_clips
-from tests.media import write_clip
-from tests.program import read_video
+from tests.support.media import write_clip
+from tests.support.program import read_video
+from tests.support.runs import run_here, run_program, without_clock, write_clips
 
 
 @pytest.fixture

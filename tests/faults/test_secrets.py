@@ -13,16 +13,16 @@ import pytest
 
 import streamseg.cli
 from streamseg.errors import UsageError, mask_password
-from streamseg.outputs import RedisOutput
-from streamseg.pipeline import Pipeline
+from streamseg.redis.publish import RedisOutput
+from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import Retry, resolve_sources
-from tests.broker import running_broker, wait_for
-from tests.faults.helpers import command
-from tests.faults.moving import Moving
-from tests.media import write_clip
-from tests.program import ROOT
-from tests.servers import free_port, refusing_server, rtsp_server
-from tests.sources.helpers import worker_pids
+from tests.support.broker import running_broker, wait_for
+from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.program import ROOT
+from tests.support.reading import worker_pids
+from tests.support.runs import command
+from tests.support.servers import free_port, refusing_server, rtsp_server
 
 
 @pytest.fixture(autouse=True)

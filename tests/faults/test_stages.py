@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from streamseg.errors import RunError
 from streamseg.inference import BatchHalver
 from streamseg.outputs import MemoryOutput
-from streamseg.pipeline import Pipeline
+from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
 from streamseg.types import FrameResult, Instances, StreamInfo
-from tests.faults.moving import Moving
-from tests.media import write_clip
+from tests.support.media import write_clip
+from tests.support.moving import Moving
 
 
 class SmallDevice(Moving):
@@ -147,7 +147,7 @@ def test_a_broken_tracker(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("lost track")
 
-    monkeypatch.setattr("streamseg.tracking.Tracker.update", explode)
+    monkeypatch.setattr("streamseg.runtime.tracking.Tracker.update", explode)
     pipeline, _ = pipeline_of(Moving(), clip)
     run(pipeline)
     with pytest.raises(RuntimeError, match="lost track"):

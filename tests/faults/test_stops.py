@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from streamseg import stopping
 from streamseg.outputs import MemoryOutput, NdjsonOutput
-from streamseg.pipeline import Pipeline
+from streamseg.runtime import shutdown
+from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
 from streamseg.types import Frame, FrameResult, Instances
-from tests.broker import running_broker, wait_for
-from tests.faults.helpers import SilentOutput, lines_in, started
-from tests.faults.moving import Moving
-from tests.media import write_clip
-from tests.program import read_results, read_video
+from tests.support.broker import running_broker, wait_for
+from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.program import read_results, read_video
+from tests.support.runs import SilentOutput, lines_in, started
 
 LIMIT = 11.0
 """Ten seconds, and one for a busy machine."""
@@ -92,7 +92,7 @@ def stopped(pipeline: Pipeline, when: Callable[[], object]) -> float:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """All limits are as far apart as they are, but a fifth as long: the program has the real ones, above."""
     for name in ("_SUBMIT_SECONDS", "_MODEL_SECONDS", "_OUTPUT_SECONDS"):
-        monkeypatch.setattr(stopping, name, getattr(stopping, name) / 5)
+        monkeypatch.setattr(shutdown, name, getattr(shutdown, name) / 5)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from streamseg.inference import Segmenter
-from streamseg.models.detector import Detector
+from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import Architecture, InputSpec, TestSpec
 from streamseg.types import Instances
 from tests.models.test_architectures import ARCHITECTURES, tiny_spec

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from streamseg.inference import Segmenter
 from streamseg.types import Instances
-from tests.models.lively import VARIANTS, make_detector
-from tests.program import STREET
+from tests.support.lively import VARIANTS, make_detector
+from tests.support.program import STREET
 
 # (share of the instances, IoU, difference of the scores)
 TOLERANCES = {torch.bfloat16: (0.9, 0.85, 0.05), torch.float16: (0.95, 0.98, 0.01)}

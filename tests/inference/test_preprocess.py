@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
+from streamseg.inference.prepare import Normaliser, geometry, resize, stack
 from streamseg.models.spec import InputSpec
-from tests.oracle import Oracle
+from tests.support.oracle import Oracle
 
 FIXED = InputSpec(canvas=(352, 480))
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from streamseg.models.backbones import build_backbone
-from streamseg.models.detector import Detector
-from streamseg.models.layers import align_to_grid
+from streamseg.models.nets.backbones import build_backbone
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.layers import align_to_grid
 from streamseg.models.spec import (
     Alignment,
     Architecture,
@@ -16,7 +16,7 @@ from streamseg.models.spec import (
     MaskFeatureSpec,
     ModelSpec,
 )
-from tests.models.tiny import LEVELS
+from tests.support.tiny import LEVELS
 
 ARCHITECTURES: tuple[Architecture, ...] = ("solo", "decoupled_solo", "solov2")
 

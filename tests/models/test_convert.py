@@ -17,10 +17,10 @@ from torch import Tensor
 
 from streamseg.cli import main
 from streamseg.errors import WeightsError
-from streamseg.models.checkpoint import Checkpoint
 from streamseg.models.classes import COCO_CLASSES
-from streamseg.models.convert import build_detector, convert_checkpoint
-from streamseg.models.detector import Detector
+from streamseg.models.convert.checkpoint import Checkpoint
+from streamseg.models.convert.detectors import build_detector, convert_checkpoint
+from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import (
     Architecture,
     DeformableSpec,
@@ -29,8 +29,8 @@ from streamseg.models.spec import (
     MaskFeatureSpec,
     ModelSpec,
 )
-from streamseg.models.weights import load_detector, read_spec
-from tests.models.official_keys import key_lists
+from streamseg.models.weights.files import load_detector, read_spec
+from tests.support.official_keys import key_lists
 
 State = dict[str, Tensor]
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from streamseg.inference import Segmenter
-from streamseg.inference.preprocess import Normaliser, geometry, resize, stack
+from streamseg.inference.prepare import Normaliser, geometry, resize, stack
 from streamseg.masks.upsample import Geometry, enlarge
-from streamseg.models.backbones import freeze_backbone
-from streamseg.models.detector import Detector
+from streamseg.models.nets.backbones import freeze_backbone
+from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec, ModelSpec
 from streamseg.training.losses import Losses, solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
-from tests.oracle import Oracle, detector_name, names_of
+from tests.support.oracle import Oracle, detector_name, names_of
 from tests.training.test_targets_oracle import pairs_per_cell
 
 Targets = list[list[LevelTargets]]

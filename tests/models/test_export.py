@@ -19,16 +19,16 @@ from torch import Tensor
 from streamseg.cli import main
 from streamseg.errors import UsageError
 from streamseg.inference import Segmenter
-from streamseg.inference.preprocess import Normaliser, geometry, resize
+from streamseg.inference.prepare import Normaliser, geometry, resize
 from streamseg.masks.upsample import enlarge
-from streamseg.models.deformable import DeformableConv2d
-from streamseg.models.detector import Detector
-from streamseg.models.export import export_onnx
-from streamseg.models.onnx_network import OnnxNetwork
+from streamseg.models.nets.deformable import DeformableConv2d
+from streamseg.models.nets.detector import Detector
+from streamseg.models.onnx.export import export_onnx
+from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec, TestSpec
-from streamseg.models.weights import save_weights
-from tests.models.lively import GRIDS, VARIANTS, make_detector, shake
-from tests.program import ROOT, STREET, read_video
+from streamseg.models.weights.files import save_weights
+from tests.support.lively import GRIDS, VARIANTS, make_detector, shake
+from tests.support.program import ROOT, STREET, read_video
 
 # The tracer alone needs half a minute where other tests run beside it.
 pytestmark = pytest.mark.timeout(300)
@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_nothing_behind(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamseg.models.export.export_onnx", lambda *_, **__: onnx.ModelProto())
+    monkeypatch.setattr("streamseg.models.onnx.export.export_onnx", lambda *_, **__: onnx.ModelProto())
     monkeypatch.setattr(Path, "write_bytes", fail)
     assert main(["export", f"{tmp_path}/a.onnx"]) == 1
     assert "a.onnx: No space left on device" in capsys.readouterr().err

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from streamseg.masks.upsample import Geometry, enlarge
-from streamseg.models.candidates import points_nms, select_candidates
-from streamseg.models.decoupled import DecoupledOutput
-from streamseg.models.detector import Head, build_head
-from streamseg.models.head import HeadOutput, candidate_masks
-from streamseg.models.postprocess import Detections, detect
-from streamseg.models.solo import SoloOutput
-from streamseg.models.solov2 import SoloV2Output
-from tests.models.tiny import SETTINGS, STRIDES
-from tests.oracle import Oracle, names_of, thinned
+from streamseg.models.nets.decoupled import DecoupledOutput
+from streamseg.models.nets.detector import Head, build_head
+from streamseg.models.nets.head import HeadOutput, candidate_masks
+from streamseg.models.nets.solo import SoloOutput
+from streamseg.models.nets.solov2 import SoloV2Output
+from streamseg.models.postprocess.candidates import points_nms, select_candidates
+from streamseg.models.postprocess.detections import Detections, detect
+from tests.support.oracle import Oracle, names_of, thinned
+from tests.support.tiny import SETTINGS, STRIDES
 
 _STORED_SIZES = {"img0": ((120, 150), (140, 175)), "img1": ((128, 160), (97, 121))}
 """img_shape and ori_shape of the two tiny images, for files that do not repeat them."""

@@ -8,12 +8,12 @@ import torch
 
 from streamseg.cli import main
 from streamseg.errors import ConfigError
-from streamseg.models.detector import Detector
-from streamseg.models.dialects import recognise
-from streamseg.models.official import count_parameters, official_models, read_model
-from streamseg.models.reference import infer_model
+from streamseg.models.convert.infer_spec import infer_model
+from streamseg.models.convert.key_maps import recognise
+from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import ModelSpec
-from tests.models.official_keys import KeyList, key_lists
+from streamseg.models.weights.zoo import count_parameters, official_models, read_model
+from tests.support.official_keys import KeyList, key_lists
 
 MODELS = official_models()
 NAMES = sorted(key_lists())

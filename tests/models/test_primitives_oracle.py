@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from streamseg.inference.preprocess import geometry
-from streamseg.models.candidates import points_nms
-from streamseg.models.deformable import DeformableConv2d
-from streamseg.models.fpn import remap_levels
-from streamseg.models.layers import coordinates
-from streamseg.models.matrix_nms import intersections, matrix_nms
+from streamseg.inference.prepare import geometry
+from streamseg.models.nets.deformable import DeformableConv2d
+from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.layers import coordinates
+from streamseg.models.postprocess.candidates import points_nms
+from streamseg.models.postprocess.matrix_nms import intersections, matrix_nms
 from streamseg.models.spec import InputSpec
 from streamseg.training.losses import dice_loss, focal_loss
 from streamseg.training.targets import centres_of_mass
-from tests.models.tiny import LEVELS
-from tests.oracle import Oracle
+from tests.support.oracle import Oracle
+from tests.support.tiny import LEVELS
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from streamseg.errors import OutputError
 from streamseg.outputs import NdjsonOutput
 from streamseg.types import FrameResult
-from tests.outputs.clips import frame, info, result_of
+from tests.support.clips import frame, info, result_of
 
 
 def lines(text: bytes) -> list[FrameResult]:

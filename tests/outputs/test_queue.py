@@ -13,8 +13,8 @@ from streamseg.errors import OutputError, StreamsegError
 from streamseg.outputs import OutputQueue
 from streamseg.outputs.queue import PICTURE_BACKLOG
 from streamseg.types import Frame, FrameResult, Instances, StreamInfo
-from tests.broker import wait_for
-from tests.outputs.clips import frame, info, instances, result_of
+from tests.support.broker import wait_for
+from tests.support.clips import frame, info, instances, result_of
 
 
 class Recorder:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from streamseg.errors import UsageError
-from streamseg.masks.paint import PALETTE
 from streamseg.outputs import VideoOutput
-from tests.broker import wait_for
-from tests.outputs.clips import (
+from streamseg.overlay.paint import PALETTE
+from tests.support.broker import wait_for
+from tests.support.clips import (
     TIME_BASE,
     bars,
     frame,

@@ -14,7 +14,7 @@ import pytest
 
 from streamseg.errors import OutputError, UsageError
 from streamseg.outputs import VideoOutput
-from tests.outputs.clips import frame, info, instances, read_video, result_of
+from tests.support.clips import frame, info, instances, read_video, result_of
 
 
 def write(output: VideoOutput, n: int) -> None:
@@ -26,7 +26,7 @@ KILLED = """
     from pathlib import Path
     import sys, time
     from streamseg.outputs import VideoOutput
-    from tests.outputs.clips import frame, info, instances, result_of
+    from tests.support.clips import frame, info, instances, result_of
     output = VideoOutput(sys.argv[1])
     output.open(info())
     for i in range(200):
@@ -62,7 +62,7 @@ FILLED = """
     import resource, sys
     from streamseg.errors import OutputError, UsageError
     from streamseg.outputs import VideoOutput
-    from tests.outputs.clips import frame, info, instances, result_of
+    from tests.support.clips import frame, info, instances, result_of
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     output = VideoOutput(sys.argv[1])
     output.open(info())

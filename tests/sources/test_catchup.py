@@ -10,8 +10,8 @@ import pytest
 from streamseg.sources import Source
 from streamseg.sources.catchup import CatchUp
 from streamseg.sources.decode import VideoReader
-from tests.media import read_counter, write_clip
-from tests.servers import rtsp_server
+from tests.support.media import read_counter, write_clip
+from tests.support.servers import rtsp_server
 
 
 class Clock:

@@ -11,7 +11,7 @@ from streamseg.sources import Source
 from streamseg.sources.decode import VideoReader
 from streamseg.sources.faults import ReadError
 from streamseg.sources.picture import PictureWriter
-from tests.media import counter_picture, cut, read_counter, write_clip, write_sound
+from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 

@@ -12,9 +12,9 @@ import pytest
 
 from streamseg.sources import Retry, Source, SourceReader, Timing, resolve_sources
 from streamseg.types import FramePolicy
-from tests.media import write_clip
-from tests.servers import RtspServer, free_port, rtsp_server
-from tests.sources.helpers import PATIENCE, Listener, wait_until, worker_pids
+from tests.support.media import write_clip
+from tests.support.reading import PATIENCE, Listener, wait_until, worker_pids
+from tests.support.servers import RtspServer, free_port, rtsp_server
 
 QUICK = Retry(first=0.05, longest=0.2)
 

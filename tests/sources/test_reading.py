@@ -10,7 +10,7 @@ from streamseg.sources import Retry, Source
 from streamseg.sources.messages import Opened
 from streamseg.sources.reading import Counted, Reading
 from streamseg.types import FramesDropped
-from tests.sources.helpers import Listener
+from tests.support.reading import Listener
 
 PLAIN = Retry(jitter=0.0)
 OPENED = Opened(

@@ -11,9 +11,9 @@ import pytest
 
 from streamseg.sources import Source, SourceReader, Timing, resolve_sources
 from streamseg.types import FramePolicy
-from tests.media import cut, write_clip
-from tests.servers import web_server
-from tests.sources.helpers import Listener, is_running, wait_until, worker_pids
+from tests.support.media import cut, write_clip
+from tests.support.reading import Listener, is_running, wait_until, worker_pids
+from tests.support.servers import web_server
 
 
 @pytest.fixture

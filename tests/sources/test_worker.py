@@ -23,8 +23,8 @@ from streamseg.sources.messages import (
     worker_channel,
 )
 from streamseg.sources.process import WorkerProcess
-from tests.media import write_clip
-from tests.sources.helpers import Listener, is_running, wait_until, worker_pids
+from tests.support.media import write_clip
+from tests.support.reading import Listener, is_running, wait_until, worker_pids
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.errors import DataError, UsageError
 from streamseg.training.config import TrainConfig
+from streamseg.training.data.material import check_data, read_material
 from streamseg.training.loop import train
-from streamseg.training.material import check_data, read_material
-from tests.training.drawn import CANVAS, content_of_config, draw_data, write_config
+from tests.support.drawn import CANVAS, content_of_config, draw_data, write_config
 
 Change = Callable[[dict[str, Any]], object]
 

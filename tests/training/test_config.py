@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from streamseg.errors import ConfigError
-from streamseg.models.official import official_models, read_model
+from streamseg.models.weights.zoo import official_models, read_model
 from streamseg.training.config import TrainConfig, read_train_config
 from streamseg.training.optimisation import Plan, evaluation_interval
-from tests.training.drawn import content_of_config, make_config, write_config
+from tests.support.drawn import content_of_config, make_config, write_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCHEDULES = sorted((CONFIGS / "train").glob("*.yaml"))

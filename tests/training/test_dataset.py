@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from streamseg.errors import UsageError
-from streamseg.training.augment import Sample, resize_whole
-from streamseg.training.batch import Collate, TrainingBatch
-from streamseg.training.coco import CocoImage
 from streamseg.training.config import TrainConfig
-from streamseg.training.dataset import TrainingStream
-from streamseg.training.loader import make_loader, read
-from streamseg.training.material import read_material
+from streamseg.training.data.augment import Sample, resize_whole
+from streamseg.training.data.batch import Collate, TrainingBatch
+from streamseg.training.data.coco import CocoImage
+from streamseg.training.data.dataset import TrainingStream
+from streamseg.training.data.loader import make_loader, read
+from streamseg.training.data.material import read_material
+from streamseg.training.data.pack import pack
+from streamseg.training.data.pictures import Pictures, free_memory
 from streamseg.training.objective import normalise
-from streamseg.training.pack import pack
-from streamseg.training.pictures import Pictures, free_memory
-from tests.training.drawn import CANVAS, content_of_config, draw_data, make_config, write_config
+from tests.support.drawn import CANVAS, content_of_config, draw_data, make_config, write_config
 
 CPU = torch.device("cpu")
 

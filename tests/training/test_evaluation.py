@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from streamseg.cli import main
-from streamseg.training.coco import read_coco
 from streamseg.training.config import TrainConfig
+from streamseg.training.data.coco import read_coco
 from streamseg.training.evaluation import ClassScore, Stopwatch, evaluate, format_table, means
 from streamseg.training.validation import pick
 from streamseg.types import Instances
-from tests.training.drawn import content_of_config, draw_data, write_config
+from tests.support.drawn import content_of_config, draw_data, write_config
 
 CLASSES = ("disc", "box")
 

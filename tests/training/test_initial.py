@@ -10,11 +10,11 @@ import torchvision
 from safetensors.torch import save_file
 
 from streamseg.errors import UsageError
-from streamseg.models.detector import Detector
-from streamseg.models.weights import save_weights
+from streamseg.models.nets.detector import Detector
+from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
 from streamseg.training.initial import load_initial_weights
-from tests.training.drawn import content_of_config, write_config
+from tests.support.drawn import content_of_config, write_config
 
 
 def make(folder: Path, backbone: str, **values: object) -> TrainConfig:

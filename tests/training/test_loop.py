@@ -17,11 +17,11 @@ from torch import Tensor
 
 from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
-from streamseg.models.weights import load_detector, read_spec
+from streamseg.models.weights.files import load_detector, read_spec
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import train
 from streamseg.training.state import CHECKPOINT
-from tests.training.drawn import content_of_config, draw_data, make_config, make_segment, write_config
+from tests.support.drawn import content_of_config, draw_data, make_config, make_segment, write_config
 
 
 def weights_of(config: TrainConfig) -> dict[str, Tensor]:

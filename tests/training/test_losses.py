@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamseg.models.detector import build_head
+from streamseg.models.nets.detector import build_head
 from streamseg.models.spec import Architecture, HeadSpec, MaskFeatureSpec
 from streamseg.training.losses import MASK_LOSSES, MaskLossName, dice_loss, focal_loss, solo_loss
 from streamseg.training.targets import Annotations, build_targets
-from tests.models.tiny import LEVELS
+from tests.support.tiny import LEVELS
 
 HEIGHT, WIDTH, CLASSES = 64, 96, 3
 ARCHITECTURES: tuple[Architecture, ...] = ("solo", "decoupled_solo", "solov2")

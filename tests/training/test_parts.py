@@ -10,7 +10,7 @@ import torch
 from streamseg.errors import RunError, UsageError
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import train
-from tests.training.drawn import content_of_config, make_segment, write_config
+from tests.support.drawn import content_of_config, make_segment, write_config
 from tests.training.test_loop import assert_same_tensors, losses_of, weights_of
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamseg.models.reference import GRIDS, PYRAMID, SCALES, STRIDES
+from streamseg.models.convert.infer_spec import GRIDS, PYRAMID, SCALES, STRIDES
 from streamseg.models.spec import LevelSpec
 from streamseg.training.losses import solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
 from tests.models.test_head_oracle import load_head
-from tests.oracle import TINY_SCALES, Oracle, names_of
+from tests.support.oracle import TINY_SCALES, Oracle, names_of
 
 TINY_HEADS = [name for name in names_of("head") if Oracle(name).keys("targets")]
 V1_MASK_STRIDES, V2_MASK_STRIDES = (4, 4, 8, 16, 16), (4, 4, 4, 4, 4)

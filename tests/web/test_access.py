@@ -8,7 +8,7 @@ from streamseg.cli import main
 from streamseg.errors import UsageError
 from streamseg.web.access import Access, is_loopback
 from streamseg.web.hub import Hub
-from tests.web.helpers import get, served
+from tests.support.web import get, served
 
 TOKEN = "a token of enough characters"
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.broker import wait_for
-from tests.faults.helpers import command
-from tests.media import write_clip
-from tests.program import ROOT
-from tests.servers import free_port, rtsp_server
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.program import ROOT
+from tests.support.runs import command
+from tests.support.servers import free_port, rtsp_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

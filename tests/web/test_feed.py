@@ -10,11 +10,11 @@ import pytest
 from streamseg.errors import UsageError
 from streamseg.web.feed import RedisFeed
 from streamseg.web.hub import TILE, Hub
-from tests.broker import RunningBroker, running_broker
-from tests.faults.helpers import started
-from tests.media import write_clip
-from tests.servers import rtsp_server
-from tests.web.helpers import is_jpeg
+from tests.support.broker import RunningBroker, running_broker
+from tests.support.media import write_clip
+from tests.support.runs import started
+from tests.support.servers import rtsp_server
+from tests.support.web import is_jpeg
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 30) -> None:

@@ -12,8 +12,8 @@ from streamseg.web.history import SECONDS, CountHistory
 from streamseg.web.hub import LARGE, TILE, Hub
 from streamseg.web.output import ViewOutput
 from streamseg.web.thumbnail import painted_jpeg, shrink
-from tests.faults.moving import objects_in
-from tests.web.helpers import feed, is_jpeg
+from tests.support.moving import objects_in
+from tests.support.web import feed, is_jpeg
 
 
 def test_counts_are_the_highest_of_each_second() -> None:

@@ -9,17 +9,17 @@ from unittest.mock import patch
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamseg import api
-from streamseg.api import build_pipeline
 from streamseg.config import parse_config
-from streamseg.services import Services
+from streamseg.runtime import build
+from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.services import Services
 from streamseg.web import metrics
-from tests.broker import wait_for
-from tests.faults.moving import Moving
-from tests.media import write_clip
-from tests.program import ROOT, read_results
-from tests.servers import rtsp_server
-from tests.web.helpers import get
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.program import ROOT, read_results
+from tests.support.servers import rtsp_server
+from tests.support.web import get
 
 NAMES = {
     "streamseg_frames",
@@ -58,7 +58,7 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             "metrics": {"enabled": True, "port": 0},
         }
         config = parse_config(content, where="test")
-        with patch.object(api, "BatchHalver", Moving), Services(config) as services:
+        with patch.object(build, "BatchHalver", Moving), Services(config) as services:
             (url,) = services.urls
             assert get(url + "healthz")[0] == 200
             assert get(url + "readyz") == (503, b"no source delivers frames yet\n")
@@ -105,7 +105,7 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     }
     config = parse_config(content, where="test")
     with (
-        patch.object(api, "BatchHalver", Hanging),
+        patch.object(build, "BatchHalver", Hanging),
         patch.object(metrics, "_STUCK_SECONDS", 0.2),
         Services(config) as services,
     ):

@@ -11,7 +11,7 @@ import aiohttp
 
 from streamseg.web.hub import LARGE, TILE, Hub
 from streamseg.web.output import ViewOutput
-from tests.web.helpers import HEIGHT, WIDTH, Viewer, feed, is_jpeg, served
+from tests.support.web import HEIGHT, WIDTH, Viewer, feed, is_jpeg, served
 
 
 def view(hub: Hub, act: Callable[[Viewer], Awaitable[Any]]) -> Any:

@@ -1,0 +1,1 @@
+"""Checkpoints of the reference implementations as weights files."""

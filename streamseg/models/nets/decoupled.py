@@ -1,0 +1,125 @@
+"""The head of Decoupled SOLO (SOLO paper, "Decoupled SOLO").
+
+The mask of the object whose centre lies in row i, column j of a grid is the product of two soft
+maps: X_j, "pixels of objects centred in column j", and Y_i, the same for row i.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.head import CHUNK, copy_flat
+from streamseg.models.nets.layers import (
+    align_to_grid,
+    coordinates,
+    double,
+    once_per_map,
+    output_conv,
+    resize,
+    tower,
+)
+from streamseg.models.spec import DeformableSpec, HeadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DecoupledOutput:
+    """Logits per level: B images, C classes, grid S, masks at half the level's stride (h, w)."""
+
+    class_logits: list[Tensor]
+    """(B, C, S, S)"""
+    mask_x: list[Tensor]
+    """(B, S, h, w)"""
+    mask_y: list[Tensor]
+    """(B, S, h, w)"""
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of the finest level's masks."""
+        height, width = self.mask_x[0].shape[-2:]
+        return height, width
+
+    def soft_masks(
+        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
+    ) -> Tensor:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`; the product comes after the resizing."""
+        soft_x = self.mask_x[level][image, columns].float().sigmoid_()  # in place: it is a copy already
+        soft_y = self.mask_y[level][image, rows].float().sigmoid_()
+        if size is not None:
+            soft_x, soft_y = resize(soft_x[None], size)[0], resize(soft_y[None], size)[0]
+        return soft_x * soft_y
+
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
+        done = 0
+        for level, wanted in enumerate(cells):
+            if not len(wanted):
+                continue
+            x, columns = _lines(self.mask_x[level][image], wanted[:, 1], out.shape[-2:])
+            y, rows = _lines(self.mask_y[level][image], wanted[:, 0], out.shape[-2:])
+            for column, row in zip(columns.split(CHUNK), rows.split(CHUNK), strict=True):
+                torch.mul(x[column], y[row], out=out[done : done + len(row)])
+                done += len(row)
+
+    def mask_tensors(self) -> list[Tensor]:
+        """Every tensor that masks are made of."""
+        return [*self.mask_x, *self.mask_y]
+
+
+def _lines(logits: Tensor, wanted: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Soft masks of the wanted of S lines (S, h, w), and where each of ``wanted`` is among them.
+
+    Of all lines, if as many are wanted: some are then wanted twice.
+    """
+    if len(wanted) < len(logits):
+        logits = logits.index_select(0, wanted)
+        wanted = torch.arange(len(wanted), device=wanted.device)
+    soft = torch.empty((len(logits), *size), device=logits.device)
+    copy_flat(soft, resize(logits[None].float().sigmoid(), size)[0])
+    return soft, wanted
+
+
+class DecoupledHead(nn.Module):
+    """Towers are shared by all levels, the mask outputs are one per level."""
+
+    def __init__(
+        self, spec: HeadSpec, *, inputs: int, classes: int, first: int, deformable: DeformableSpec | None
+    ) -> None:
+        super().__init__()
+        self.spec, self.first = spec, first
+        build = partial(tower, groups=spec.groups, deformable=deformable)
+        if spec.shared_tower:
+            self.mask_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
+        else:
+            self.mask_tower_x = build(inputs + spec.coordinates, spec.channels, depth=spec.convs)
+            self.mask_tower_y = build(inputs + spec.coordinates, spec.channels, depth=spec.convs)
+        self.class_tower = build(inputs, spec.channels, depth=spec.class_convs)
+        self.mask_outputs_x = nn.ModuleList(output_conv(spec.channels, level.grid) for level in spec.levels)
+        self.mask_outputs_y = nn.ModuleList(output_conv(spec.channels, level.grid) for level in spec.levels)
+        self.class_output = output_conv(spec.channels, classes)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> DecoupledOutput:
+        """``pyramid`` holds P_first..P6, (B, inputs, H, W) each."""
+        maps = remap_levels(pyramid, self.spec.levels, first=self.first)
+        mask_x, mask_y = [], []
+        for level, (x, y) in enumerate(once_per_map(self._mask_features, maps)):
+            mask_x.append(self.mask_outputs_x[level](x))
+            mask_y.append(self.mask_outputs_y[level](y))
+        class_logits = [
+            self.class_output(self.class_tower(align_to_grid(x, level.grid, method=self.spec.alignment)))
+            for x, level in zip(maps, self.spec.levels, strict=True)
+        ]
+        return DecoupledOutput(class_logits, mask_x, mask_y)
+
+    def _mask_features(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Tower features for X and Y at twice the resolution of ``feature``."""
+        xy = coordinates(feature) if self.spec.coordinates else feature[:, :0]
+        if self.spec.shared_tower:
+            both = double(self.mask_tower(torch.cat((feature, xy), dim=1)))
+            return both, both
+        x = self.mask_tower_x(torch.cat((feature, xy[:, :1]), dim=1))
+        y = self.mask_tower_y(torch.cat((feature, xy[:, 1:]), dim=1))
+        return double(x), double(y)

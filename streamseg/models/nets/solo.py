@@ -1,0 +1,109 @@
+"""The head of SOLO (SOLO paper, "Network Architecture"): one mask channel for every cell of the grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.head import CHUNK, copy_flat
+from streamseg.models.nets.layers import (
+    align_to_grid,
+    coordinates,
+    double,
+    once_per_map,
+    output_conv,
+    resize,
+    tower,
+)
+from streamseg.models.spec import DeformableSpec, HeadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SoloOutput:
+    """B images, C classes, grid S, feature maps of the level's stride (H, W), masks twice that."""
+
+    class_logits: list[Tensor]
+    """(B, C, S, S)"""
+    features: list[Tensor]
+    """(B, channels, H, W)"""
+    weights: list[Tensor]
+    """(S*S, channels, 1, 1): the 1x1 convolution to the mask of cell row * S + column."""
+    biases: list[Tensor]
+    """(S*S,)"""
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of the finest level's masks."""
+        height, width = self.features[0].shape[-2:]
+        return 2 * height, 2 * width
+
+    def soft_masks(
+        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
+    ) -> Tensor:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`.
+
+        The paper doubles the features and convolves them with all S*S kernels. A 1x1 convolution
+        and an interpolation commute, so the few channels wanted are computed first and doubled
+        after: a quarter of the work, and the S*S masks never exist (1 GB at 800 x 1344).
+        """
+        cells = rows * self.class_logits[level].shape[-1] + columns
+        logits = F.conv2d(
+            self.features[level][image : image + 1], self.weights[level][cells], self.biases[level][cells]
+        )
+        soft = double(logits.float()).sigmoid_()
+        return (soft if size is None else resize(soft, size))[0]
+
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
+        done = 0
+        for level, wanted in enumerate(cells):
+            for chunk in wanted.split(CHUNK) if len(wanted) else ():
+                target = out[done : done + len(chunk)]
+                copy_flat(
+                    target, self.soft_masks(level, image, chunk[:, 0], chunk[:, 1], size=out.shape[-2:])
+                )
+                done += len(chunk)
+
+    def mask_tensors(self) -> list[Tensor]:
+        """Every tensor that masks are made of."""
+        return [*self.features, *self.weights, *self.biases]
+
+
+class SoloHead(nn.Module):
+    """Towers are shared by all levels, the mask outputs are one per level."""
+
+    def __init__(
+        self, spec: HeadSpec, *, inputs: int, classes: int, first: int, deformable: DeformableSpec | None
+    ) -> None:
+        super().__init__()
+        self.spec, self.first = spec, first
+        build = partial(tower, groups=spec.groups, deformable=deformable)
+        self.mask_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
+        self.class_tower = build(inputs, spec.channels, depth=spec.class_convs)
+        outputs = [output_conv(spec.channels, level.grid**2, kernel_size=1) for level in spec.levels]
+        self.mask_outputs = nn.ModuleList(outputs)
+        self.class_output = output_conv(spec.channels, classes)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> SoloOutput:
+        """``pyramid`` holds P_first..P6, (B, inputs, H, W) each."""
+        maps = remap_levels(pyramid, self.spec.levels, first=self.first)
+        class_logits = [
+            self.class_output(self.class_tower(align_to_grid(x, level.grid, method=self.spec.alignment)))
+            for x, level in zip(maps, self.spec.levels, strict=True)
+        ]
+        return SoloOutput(
+            class_logits,
+            features=once_per_map(self._mask_features, maps),
+            weights=[conv.get_parameter("weight") for conv in self.mask_outputs],
+            biases=[conv.get_parameter("bias") for conv in self.mask_outputs],
+        )
+
+    def _mask_features(self, x: Tensor) -> Tensor:
+        if self.spec.coordinates:
+            x = torch.cat((x, coordinates(x)), dim=1)
+        features: Tensor = self.mask_tower(x)
+        return features

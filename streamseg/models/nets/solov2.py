@@ -1,0 +1,132 @@
+"""The head of SOLOv2: each cell predicts a kernel that is convolved with one shared mask feature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.layers import (
+    ConvNormReLU,
+    align_to_grid,
+    coordinates,
+    output_conv,
+    resize,
+    tower,
+)
+from streamseg.models.spec import DeformableSpec, HeadSpec
+
+_PIXELS = 8192
+"""Pixels of all masks that are computed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoloV2Output:
+    """B images, C classes, grid S, E kernel weights, masks at the finest map's stride (h, w)."""
+
+    class_logits: list[Tensor]
+    """(B, C, S, S)"""
+    kernels: list[Tensor]
+    """(B, E, S, S)"""
+    mask_feature: Tensor
+    """(B, E, h, w)"""
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of the masks of all levels."""
+        height, width = self.mask_feature.shape[-2:]
+        return height, width
+
+    def soft_masks(
+        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
+    ) -> Tensor:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`: the dynamic 1x1 convolution."""
+        kernels = self.kernels[level][image, :, rows, columns]  # (E, n)
+        feature = self.mask_feature[image]  # (E, h, w)
+        # einsum would copy the feature and return the masks transposed when they are channels-last.
+        logits = (kernels.T @ feature.flatten(1)).unflatten(1, feature.shape[1:])
+        soft = logits.float().sigmoid_()
+        return soft if size is None else resize(soft[None], size)[0]
+
+    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`.
+
+        All kernels with some pixels of the feature after others, which are then read once.
+        """
+        kernels = torch.cat(
+            [k[image, :, c[:, 0], c[:, 1]].T for k, c in zip(self.kernels, cells, strict=True)]
+        )
+        features = self.mask_feature[image].flatten(1).split(_PIXELS, dim=1)
+        for feature, target in zip(features, out.flatten(1).split(_PIXELS, dim=1), strict=True):
+            torch.sigmoid((kernels @ feature).float(), out=target)
+
+    def mask_tensors(self) -> list[Tensor]:
+        """Every tensor that masks are made of."""
+        return [*self.kernels, self.mask_feature]
+
+
+class SoloV2Head(nn.Module):
+    """Kernel and category towers, shared by all levels, and the mask feature."""
+
+    def __init__(
+        self, spec: HeadSpec, *, inputs: int, classes: int, first: int, deformable: DeformableSpec | None
+    ) -> None:
+        super().__init__()
+        assert spec.mask_feature is not None
+        self.spec, self.first, self.inputs = spec, first, inputs
+        build = partial(tower, groups=spec.groups, deformable=deformable)
+        self.kernel_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
+        self.class_tower = build(inputs, spec.channels, depth=spec.class_convs)
+        self.kernel_output = output_conv(spec.channels, spec.mask_feature.outputs, bias=0.0)
+        self.class_output = output_conv(spec.channels, classes)
+        self.mask_feature = MaskFeature(spec, inputs=inputs, maps=6 - first, deformable=deformable)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> SoloV2Output:
+        """``pyramid`` holds P_first..P6, (B, inputs, H, W) each."""
+        kernels, class_logits = [], []
+        maps = remap_levels(pyramid, self.spec.levels, first=self.first)
+        for x, level in zip(maps, self.spec.levels, strict=True):
+            with_xy = torch.cat((x, coordinates(x)), dim=1) if self.spec.coordinates else x
+            cells = align_to_grid(with_xy, level.grid, method=self.spec.alignment)
+            kernels.append(self.kernel_output(self.kernel_tower(cells)))
+            class_logits.append(self.class_output(self.class_tower(cells[:, : self.inputs])))
+        return SoloV2Output(class_logits, kernels, self.mask_feature(pyramid[:-1]))
+
+
+class MaskFeature(nn.Module):
+    """Merge P_first..P5 into one map of E channels at P_first's stride (SOLOv2 paper, "Mask Feature").
+
+    The finest map passes one convolution, each coarser one as many as it needs doublings. P5 also
+    gets the coordinate channels.
+    """
+
+    def __init__(self, spec: HeadSpec, *, inputs: int, maps: int, deformable: DeformableSpec | None) -> None:
+        super().__init__()
+        assert spec.mask_feature is not None
+        self.spec = spec
+        channels = spec.mask_feature.channels
+        version = deformable.version if deformable is not None and deformable.head == "all" else None
+        branches = []
+        for doublings in range(maps):
+            extra = 2 * spec.coordinates if doublings == maps - 1 else 0
+            layers: list[nn.Module] = []
+            for width in [inputs + extra] + [channels] * (max(1, doublings) - 1):
+                layers.append(ConvNormReLU(width, channels, groups=spec.groups, deformable=version))
+                if doublings:
+                    layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+            branches.append(nn.Sequential(*layers))
+        self.branches = nn.ModuleList(branches)
+        self.output = ConvNormReLU(
+            channels, spec.mask_feature.outputs, groups=spec.groups, kernel_size=1, deformable=version
+        )
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """P_first..P5 -> (B, E, h, w), h x w the size of P_first."""
+        maps = list(pyramid)
+        if self.spec.coordinates:
+            maps[-1] = torch.cat((maps[-1], coordinates(maps[-1])), dim=1)
+        parts = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        feature: Tensor = self.output(sum(parts[1:], start=parts[0]))
+        return feature

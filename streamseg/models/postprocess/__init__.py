@@ -1,0 +1,1 @@
+"""From a head's output to detections."""

@@ -1,0 +1,117 @@
+"""Self-describing weights files: tensors and a :class:`ModelSpec` in one safetensors file."""
+
+import json
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from streamseg.config import describe
+from streamseg.errors import OutputError, WeightsError
+from streamseg.models.nets.detector import Detector
+from streamseg.models.spec import ModelSpec
+
+FORMAT = "streamseg-1"
+
+
+def bundled_weights() -> dict[str, Path]:
+    """Names and paths of the weights that come with the package."""
+    folder = Path(str(files("streamseg"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_weights(name: str) -> Path:
+    """A bundled name or a path to a ``.safetensors`` file. Raises WeightsError."""
+    bundled = bundled_weights()
+    path = bundled.get(name, Path(name))
+    if not path.is_file():
+        raise WeightsError(
+            f"weights {name!r}: no such file, and not one of the bundled weights ({', '.join(bundled)})"
+        )
+    return path
+
+
+def save_weights(detector: Detector, path: Path, *, half: bool = False, notes: dict[str, str]) -> None:
+    """Write a detector; ``half`` stores fp16. ``notes`` go into the metadata beside the spec.
+
+    The file appears under its name when it is whole. Raises WeightsError for a value that fp16 cannot
+    hold, OutputError if the file cannot be written.
+    """
+    state = {
+        name: (_half(path, name, tensor) if half and tensor.is_floating_point() else tensor)
+        .contiguous()
+        .cpu()
+        for name, tensor in detector.state_dict().items()
+    }
+    metadata = {"format": FORMAT, "spec": detector.spec.model_dump_json(), "notes": json.dumps(notes)}
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        save_file(state, partial, metadata=metadata)
+        partial.chmod(mode)  # safetensors leaves a file that only its owner can read
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OutputError(f"{path}: cannot be written ({error})") from error
+
+
+def _half(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    stored = tensor.half()
+    if stored.isinf().any() and not tensor.isinf().any():
+        raise WeightsError(f"{path}: tensor {name} holds {tensor.abs().max():.3g}, too large for fp16")
+    return stored
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read what a weights file says of itself, without its tensors. Raises WeightsError."""
+    return _parse_spec(path, _read(path, tensors=False)[0])
+
+
+def load_detector(path: Path) -> Detector:
+    """Build the detector that a file describes, in float32 and evaluation mode.
+
+    Nothing in the file is executed. Raises WeightsError that names the first thing that is wrong.
+    """
+    metadata, state = _read(path, tensors=True)
+    detector = Detector(_parse_spec(path, metadata))
+    _check_tensors(path, state, detector.state_dict())
+    detector.load_state_dict(state)
+    return detector.eval()
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            names = file.keys() if tensors else ()
+            return metadata, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _parse_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path}: its metadata says format {metadata.get('format')!r}, not {FORMAT!r}")
+    try:
+        return ModelSpec.model_validate_json(metadata.get("spec", ""))
+    except ValidationError as error:
+        raise WeightsError(f"{path}: its model description is not valid: {describe(error)}") from error
+
+
+def _check_tensors(path: Path, given: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    for name, tensor in wanted.items():
+        if name not in given:
+            raise WeightsError(f"{path}: tensor {name} is missing")
+        if given[name].shape != tensor.shape:
+            raise WeightsError(
+                f"{path}: tensor {name} has shape {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+            )
+    extra = sorted(given.keys() - wanted.keys())
+    if extra:
+        raise WeightsError(f"{path}: tensor {extra[0]} does not belong to this model")

@@ -1,0 +1,1 @@
+"""Results in Redis: the publisher, the status of streams, and subscribers."""

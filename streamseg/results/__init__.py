@@ -1,0 +1,1 @@
+"""Frame results: how they are made, and their JSON Schema."""

@@ -1,0 +1,70 @@
+"""From instances to the frame result that is published, and back."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.masks.rle import encode_crop
+from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
+
+
+def frame_result(frame: Frame, instances: Instances, *, model: str, published: float) -> FrameResult:
+    """Describe what was found in ``frame``; ``published`` is in UNIX seconds."""
+    return FrameResult(
+        v=RESULT_VERSION,
+        stream=frame.stream,
+        epoch=frame.epoch,
+        frame=frame.index,
+        pts=published_pts(frame),
+        time=round(frame.time, 3),
+        width=frame.width,
+        height=frame.height,
+        latency_ms=round((published - frame.time) * 1000, 1),
+        model=model,
+        instances=tuple(_instance_result(instances, i) for i in range(len(instances))),
+    )
+
+
+def published_pts(frame: Frame) -> float:
+    """Presentation time in seconds as a result states it."""
+    return round(frame.pts, 6)
+
+
+def published_score(score: float) -> float:
+    """Score as a result states it."""
+    return round(float(score), 4)
+
+
+def instances_of(result: FrameResult) -> Instances:
+    """What a published result was made from, without the ids and with its rounded scores.
+
+    Raises:
+        ValueError: A mask does not fill its picture.
+    """
+    found = result.instances
+    boxes = np.array([instance.box for instance in found], np.int64).reshape(-1, 4)
+    crops = (
+        instance.mask[y1:y2, x1:x2] for instance, (x1, y1, x2, y2) in zip(found, boxes.tolist(), strict=True)
+    )
+    return Instances(
+        height=result.height,
+        width=result.width,
+        class_ids=np.array([instance.class_id for instance in found], np.int64),
+        labels=tuple(instance.label for instance in found),
+        scores=np.array([instance.score for instance in found], np.float32),
+        boxes=boxes,
+        crops=tuple(crops),
+    )
+
+
+def _instance_result(instances: Instances, i: int) -> InstanceResult:
+    x1, y1, x2, y2 = instances.boxes[i].tolist()
+    crop: NDArray[np.bool_] = instances.crops[i]
+    return InstanceResult(
+        id=instances.ids[i] if instances.ids else None,
+        label=instances.labels[i],
+        class_id=int(instances.class_ids[i]),
+        score=published_score(instances.scores[i]),
+        box=(float(x1), float(y1), float(x2), float(y2)),
+        area=int(np.count_nonzero(crop)),
+        rle=encode_crop(crop, (x1, y1, x2, y2), instances.height, instances.width),
+    )

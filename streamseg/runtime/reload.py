@@ -1,0 +1,116 @@
+"""Another configuration for a run that goes on: streams come and go, everything else stays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamseg.config import RunConfig
+from streamseg.errors import UsageError
+from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.outputs.files import partial_path
+from streamseg.runtime.build import build_output, build_sources, check_files_differ
+from streamseg.runtime.pipeline import Pipeline
+from streamseg.sources import Source
+
+logger = logging.getLogger(__name__)
+
+
+class Reloader:
+    """Brings a running pipeline in line with a new configuration. One thread at a time."""
+
+    def __init__(self, config: RunConfig, pipeline: Pipeline, *, resume: bool = False) -> None:
+        """``config`` is what the pipeline was built from; ``resume``: to go on with an interrupted run."""
+        self._config, self._resume = config, resume
+        self._pipeline = pipeline
+        self._sources = {source.id: source for source in build_sources(config)}
+        several = len(self._sources) > 1
+        outputs = [build_output(output, several=several) for output in config.outputs]
+        self._files = [o for o in outputs if isinstance(o, (VideoOutput, NdjsonOutput))]
+        self._waiting: list[Source] = []
+        """To be added as soon as the stream that had their id has closed its files."""
+
+    def apply(self, config: RunConfig) -> None:
+        """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
+
+        A camera whose settings changed goes on as after a reconnect. What else changed is named in a
+        warning: it takes a restart.
+        """
+        wanted = {source.id: source for source in build_sources(config)}
+        added = [source for id_, source in wanted.items() if id_ not in self._sources]
+        removed = [id_ for id_ in self._sources if id_ not in wanted]
+        changed = [s for id_, s in wanted.items() if id_ in self._sources and s != self._sources[id_]]
+        revived = [source for source in changed if self._has_closed(source.id)]
+        self._check(list(wanted.values()), new=[*added, *revived], changed=changed)
+        self._sources = wanted
+        self._say_what_stays(config)
+        # First those that come: a run without a stream would end.
+        self._waiting += [*added, *revived]
+        self.retry()
+        for source in changed:
+            if source not in revived:
+                self._pipeline.replace(source)
+        for id_ in removed:
+            self._waiting = [source for source in self._waiting if source.id != id_]
+            self._pipeline.remove(id_)
+        said = [
+            f"{word} {', '.join(ids)}"
+            for word, ids in (
+                ("added", [s.id for s in added]),
+                ("changed", [s.id for s in changed]),
+                ("removed", removed),
+            )
+            if ids
+        ]
+        if said:
+            logger.warning("streams of the configuration: %s", "; ".join(said))
+
+    def retry(self) -> None:
+        """Add what had to wait for a stream of the same id to end. To be called now and then."""
+        for source in list(self._waiting):
+            if source.id not in self._pipeline.summary.streams or self._has_closed(source.id):
+                self._waiting.remove(source)
+                self._pipeline.add(source)
+
+    def _has_closed(self, stream: str) -> bool:
+        known = self._pipeline.summary.streams.get(stream)
+        return known is not None and known.closed
+
+    def _check(self, wanted: Sequence[Source], *, new: Sequence[Source], changed: Sequence[Source]) -> None:
+        for source in changed:
+            if not (source.live and self._sources[source.id].live):
+                raise UsageError(
+                    f"stream {source.id}: a recorded file cannot be changed while it is read; "
+                    "give what is to be read another id"
+                )
+        for output in self._files:
+            paths = [path for source in wanted if (path := output.path(source.id)) is not None]
+            if len(set(paths)) < len(paths):
+                raise UsageError(
+                    f"{paths[0]}: several streams would be written to it; start with a folder, or with "
+                    "{stream} in the name"
+                )
+            for source in new:
+                if paths and source.id in self._pipeline.summary.streams:
+                    raise UsageError(
+                        f"stream {source.id} has ended in this run and its files would be overwritten; "
+                        "give it another id or restart"
+                    )
+                if self._resume and (path := output.path(source.id)) is not None and _has_begun(path):
+                    raise UsageError(
+                        f"stream {source.id} has results in {path} that would be overwritten; restart "
+                        "with --resume to go on with them"
+                    )
+            output.check([source.id for source in new])
+        check_files_differ(wanted, self._files)
+
+    def _say_what_stays(self, config: RunConfig) -> None:
+        before, after = self._config.model_dump(), config.model_dump()
+        keys = [key for key in before if key != "streams" and before[key] != after[key]]
+        if keys:
+            logger.warning("only streams can change while it runs; %s: needs a restart", ", ".join(keys))
+
+
+def _has_begun(path: Path) -> bool:
+    return path.exists() or partial_path(path).exists()

@@ -1,0 +1,84 @@
+"""Going on with an interrupted run over recorded files.
+
+The NDJSON files tell how far it came. A file that is finished is passed over. Any other is read from
+its beginning: frames whose result is kept do not go through the network but go to the tracker, which
+so has the state it had, and to the outputs that need them once more (the overlay video is painted
+anew); the network takes over at the first frame without a result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamseg.errors import UsageError
+from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.outputs.kept import Kept, KeptInstances
+from streamseg.redis.publish import RedisOutput
+from streamseg.sources import Source
+from streamseg.types import Output
+
+_HEAD_START = 10.0
+"""Seconds by which frames of one file may have been decoded before the first of another got its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What is left to do."""
+
+    sources: list[Source]
+    kept: dict[str, Kept]
+    """Results there are already, by stream."""
+    finished: int
+    """How many sources need not be looked at."""
+
+    def instances(self) -> KeptInstances:
+        """What was found in the frames that have their result."""
+        return KeptInstances({stream: kept for stream, kept in self.kept.items() if kept.lines})
+
+
+def check_resumable(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
+    """Make sure that there is something to go by. Raises UsageError."""
+    if not any(isinstance(output, NdjsonOutput) and output.to_files for output in outputs):
+        raise UsageError("--resume goes by the results in NDJSON files: it needs --results FILE or FOLDER")
+    for source in sources:
+        if source.live:
+            raise UsageError(f"--resume is for recorded files: stream {source.id} is live")
+
+
+def take_over(sources: Sequence[Source], outputs: Sequence[Output], *, model: str) -> Resumption:
+    """Find out what an interrupted run left, and make the outputs go on with it.
+
+    Args:
+        sources: All sources of the run.
+        outputs: Its outputs, checked by :func:`check_resumable`.
+        model: Name of the weights that the run goes on with.
+
+    Raises:
+        UsageError: Results were made with other weights, or cannot be read.
+    """
+    files = [output for output in outputs if isinstance(output, NdjsonOutput | VideoOutput)]
+    left = [source for source in sources if not all(output.has_finished(source.id) for output in files)]
+    began = _began(sources, outputs)
+    kept = {source.id: _longest(source.id, outputs) for source in left}
+    for stream, one in kept.items():
+        if one.lines and one.model != model:
+            raise UsageError(f"--resume: {one.path} was made with the weights {one.model}, not {model}")
+        for output in outputs:
+            if isinstance(output, RedisOutput):
+                output.take_over(stream, began=began)
+    return Resumption(left, kept, len(sources) - len(left))
+
+
+def _began(sources: Sequence[Source], outputs: Sequence[Output]) -> float:
+    """UNIX seconds when the first frame of the interrupted run was decoded, or a little before."""
+    results = [output for output in outputs if isinstance(output, NdjsonOutput)]
+    times = [output.began(source.id) for output in results for source in sources]
+    return min((time for time in times if time is not None), default=math.inf) - _HEAD_START
+
+
+def _longest(stream: str, outputs: Sequence[Output]) -> Kept:
+    """Have the NDJSON outputs take over a stream; returns the longest run of results they have."""
+    found = [output.take_over(stream) for output in outputs if isinstance(output, NdjsonOutput)]
+    return max((one for one in found if one is not None), key=lambda one: one.lines)

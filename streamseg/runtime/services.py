@@ -1,0 +1,90 @@
+"""What a run serves over HTTP while it goes on: the live page, metrics and health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+
+from streamseg.config import MetricsConfig, OverlayOptions, RunConfig, ViewConfig
+from streamseg.runtime.pipeline import Pipeline
+from streamseg.types import FrameResult, Output, StreamInfo
+from streamseg.web.access import Access
+from streamseg.web.hub import Hub
+from streamseg.web.metrics import Health, Meter, RunCollector, StreamCounts, make_metrics
+from streamseg.web.output import ViewOutput
+from streamseg.web.page import make_page
+from streamseg.web.server import WebServer
+
+
+class Services:
+    """The web servers that a configuration asks for, from entering until leaving."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Prepare; nothing is listened on yet. Raises UsageError for an address that needs a token."""
+        self.outputs: list[Output] = []
+        """What the pipeline has to write to."""
+        self.meter: Meter | None = None
+        """What the pipeline has to be measured with, if with anything."""
+        self.urls: list[str] = []
+        """Where the servers are found, once they listen."""
+        self._servers: list[WebServer] = []
+        self._stack = ExitStack()
+        self._pipeline: Pipeline | None = None
+        if config.view.enabled:
+            self._add_page(config.view, config.overlay)
+        if config.metrics.enabled:
+            self._add_metrics(config.metrics)
+
+    def __enter__(self) -> Services:
+        """Listen. Raises UsageError if an address cannot be had."""
+        with ExitStack() as stack:
+            for server in self._servers:
+                stack.enter_context(server)
+                self.urls.append(server.url)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def attach(self, pipeline: Pipeline) -> None:
+        """Serve the counts of this run from now on."""
+        self._pipeline = pipeline
+
+    def observe(self, event: StreamInfo | FrameResult) -> None:
+        """Hear of every opening and result; any thread."""
+        if self.meter is not None:
+            self.meter.observe(event)
+
+    def _add_page(self, config: ViewConfig, overlay: OverlayOptions) -> None:
+        access = Access(config.host, config.token)
+        access.check(host="view.host", token="view.token")
+        hub = Hub()
+        self.outputs.append(ViewOutput(hub, overlay))
+        self._servers.append(
+            WebServer(lambda: make_page(hub, access), host=config.host, port=config.port, name="view")
+        )
+
+    def _add_metrics(self, config: MetricsConfig) -> None:
+        access = Access(config.host, config.token)
+        access.check(host="metrics.host", token="metrics.token")
+        self.meter = meter = Meter()
+        meter.registry.register(RunCollector(self._streams, self._queues))
+        health = Health(meter, self._streams)
+        self._servers.append(
+            WebServer(
+                lambda: make_metrics(meter, health, access),
+                host=config.host,
+                port=config.port,
+                name="metrics",
+            )
+        )
+
+    def _streams(self) -> Mapping[str, StreamCounts]:
+        return {} if self._pipeline is None else dict(self._pipeline.summary.streams)
+
+    def _queues(self) -> Mapping[str, int]:
+        return {} if self._pipeline is None else self._pipeline.queue_lengths()

@@ -1,0 +1,1 @@
+"""Images and annotations to train on, from files to batches with targets."""

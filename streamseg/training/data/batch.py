@@ -1,0 +1,191 @@
+"""From augmented images to a batch: one canvas, and the targets on it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamseg.models.spec import LevelSpec
+from streamseg.training.config import TrainConfig
+from streamseg.training.data.augment import Sample
+from streamseg.training.data.dataset import TrainingItem
+from streamseg.training.data.pack import Packed, pack
+from streamseg.training.losses import Normaliser
+from streamseg.training.targets import Annotations, LevelTargets, build_targets
+
+_MULTIPLE = 32
+"""The network halves its input five times."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """B images and what each level shall say about them."""
+
+    images: Tensor
+    """(B, H, W, 3) uint8 RGB; beyond an image's size 0."""
+    sizes: list[tuple[int, int]]
+    """Height and width of each image; the rest of the canvas is padding."""
+    targets: list[list[LevelTargets]]
+    """Per image, per level."""
+    class_weights: list[Tensor]
+    """(B, C, S, S) per level: 0 where a class is unknown."""
+    counts: Normaliser
+    """Positives and positive cells of these images."""
+    names: list[str]
+    """The files the images are made from."""
+
+
+class PackedBatch:
+    """A :class:`TrainingBatch` whose tensors are one."""
+
+    def __init__(self, batch: TrainingBatch) -> None:
+        self._rest = replace(batch, images=torch.empty(0), targets=[], class_weights=[])
+        self._packed = pack([batch.images, *batch.class_weights, *_flat(batch.targets)])
+        self._levels = len(batch.class_weights)
+
+    def pin_memory(self) -> "PackedBatch":
+        """What the loader calls so that the copy to a GPU need not be waited for."""
+        self._packed = Packed(self._packed.buffer.pin_memory(), self._packed.layout)
+        return self
+
+    def unpack(self, device: torch.device) -> TrainingBatch:
+        """The batch, on ``device``."""
+        buffer = self._packed.buffer.to(device, non_blocking=True)
+        tensors = iter(Packed(buffer, self._packed.layout).tensors())
+        return replace(
+            self._rest,
+            images=next(tensors),
+            class_weights=[next(tensors) for _ in range(self._levels)],
+            targets=[
+                [_level_targets(tensors) for _ in range(self._levels)] for _ in range(len(self._rest.names))
+            ],
+        )
+
+
+def _flat(targets: Sequence[Sequence[LevelTargets]]) -> Iterator[Tensor]:
+    for image in targets:
+        for level in image:
+            yield from (level.class_ids, level.owners, level.rows, level.columns, level.masks)
+
+
+def _level_targets(tensors: Iterator[Tensor]) -> LevelTargets:
+    class_ids, owners, rows, columns, masks = (next(tensors) for _ in range(5))
+    return LevelTargets(class_ids, owners, rows, columns, masks)
+
+
+class Collate:
+    """Puts items into a batch; runs in the loader's process."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._model = config.model
+        self._min_size = config.data.min_size
+        classes = config.model.classes
+        self._wheelers = [classes.index(c) for c in config.data.four_wheelers if c in classes]
+
+    def __call__(self, items: Sequence[TrainingItem]) -> PackedBatch:
+        """Pad the images to the largest of them, a multiple of 32, and build the targets on that."""
+        sizes = [(item.sample.image.shape[0], item.sample.image.shape[1]) for item in items]
+        height, width = (-(-max(sides) // _MULTIPLE) * _MULTIPLE for sides in zip(*sizes, strict=True))
+        images = np.zeros((len(items), height, width, 3), dtype=np.uint8)
+        for image, item, (h, w) in zip(images, items, sizes, strict=True):
+            image[:h, :w] = item.sample.image
+        told = [self._targets(item, (height, width)) for item in items]
+        targets = [levels for levels, _ in told]
+        return PackedBatch(
+            TrainingBatch(
+                images=torch.from_numpy(images),
+                sizes=sizes,
+                targets=targets,
+                class_weights=[torch.stack(w) for w in zip(*(w for _, w in told), strict=True)],
+                counts=Normaliser.of(targets),
+                names=[item.name for item in items],
+            )
+        )
+
+    def _targets(
+        self, item: TrainingItem, canvas: tuple[int, int]
+    ) -> tuple[list[LevelTargets], list[Tensor]]:
+        """What each level shall say, and (C, S, S) per level how much it counts."""
+        model, sample = self._model, item.sample
+        boxes = tight_boxes(sample.masks)
+        size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+        taught = ~sample.ignored & (size >= self._min_size)
+        # Where two objects claim a cell, the later one gets it: small ones need it most.
+        order = np.nonzero(taught)[0][np.argsort(-size[taught], kind="stable")]
+        targets = build_targets(
+            _annotations(sample, boxes, order, canvas),
+            model.head.levels,
+            classes=len(model.classes),
+            mask_strides=model.mask_strides,
+            pairs=model.architecture == "solov2",
+        )
+        doubt = _Doubt(
+            item.exhaustive,
+            [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)],
+            torch.from_numpy(np.append(sample.unknown[order], False)),
+        )
+        weights = [
+            self._class_weights(level, target, canvas, doubt)
+            for level, target in zip(model.head.levels, targets, strict=True)
+        ]
+        return targets, weights
+
+    def _class_weights(
+        self, level: LevelSpec, target: LevelTargets, canvas: tuple[int, int], doubt: "_Doubt"
+    ) -> Tensor:
+        """(C, S, S): 1 where the class of a cell is known, 0 where it is not."""
+        weights = torch.zeros(len(self._model.classes), level.grid, level.grid)
+        weights[sorted(doubt.exhaustive)] = 1
+        steps = np.array([level.grid / canvas[1], level.grid / canvas[0]] * 2)
+        for class_id, box in doubt.ignored:
+            x1, y1, x2, y2 = (box * steps).astype(int)
+            weights[class_id, y1 : y2 + 1, x1 : x2 + 1] = 0
+        weights[:, target.owners >= 0] = 1
+        of_unknown_type = doubt.unknown[target.owners]
+        for c in self._wheelers:
+            weights[c][of_unknown_type & (target.class_ids != c)] = 0
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """What is not known of an image."""
+
+    exhaustive: frozenset[int]
+    ignored: Sequence[tuple[int, NDArray[np.int64]]]
+    """Class and box of objects that are neither taught nor punished."""
+    unknown: Tensor
+    """(n + 1,) bool: objects of unknown type; the last one is for cells without an owner."""
+
+
+def _annotations(
+    sample: Sample, boxes: NDArray[np.int64], order: NDArray[np.int64], canvas: tuple[int, int]
+) -> Annotations:
+    """The objects ``order`` of a sample, on the canvas."""
+    masks = np.zeros((len(order), *canvas), dtype=np.uint8)
+    height, width = sample.image.shape[:2]
+    for target, k in zip(masks, order, strict=True):
+        target[:height, :width] = sample.masks[k]
+    return Annotations(
+        class_ids=torch.from_numpy(sample.class_ids[order]),
+        boxes=torch.from_numpy(boxes[order]).float(),
+        masks=torch.from_numpy(masks),
+    )
+
+
+def tight_boxes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(n, H, W), none empty -> (n, 4) x1, y1, x2, y2, the latter two exclusive."""
+    columns: NDArray[np.bool_] = np.any(masks, axis=1)
+    rows: NDArray[np.bool_] = np.any(masks, axis=2)
+    return np.stack(
+        (
+            columns.argmax(axis=1),
+            rows.argmax(axis=1),
+            columns.shape[1] - columns[:, ::-1].argmax(axis=1),
+            rows.shape[1] - rows[:, ::-1].argmax(axis=1),
+        ),
+        axis=1,
+    )

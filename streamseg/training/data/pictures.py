@@ -1,0 +1,82 @@
+"""The pixels of the training images: read from disk, or once and for all into memory."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from streamseg.errors import UsageError
+from streamseg.training.data.coco import CocoImage
+
+logger = logging.getLogger(__name__)
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+class Pictures:
+    """Decoded images by their path. What is kept is shared by all processes forked afterwards."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def read(self, image: CocoImage) -> NDArray[np.uint8]:
+        """(height, width, 3) RGB; not to be changed. Raises UsageError if it cannot be read."""
+        kept = self._kept.get(image.path)
+        return read_picture(image.path) if kept is None else kept
+
+    def keep(self, images: Sequence[CocoImage], *, budget: int, progress: bool) -> None:
+        """Read all images now if their pixels fit into ``budget`` bytes; otherwise none."""
+        paths = sorted({image.path for image in images})
+        needed = sum({i.path: 3 * i.height * i.width for i in images}.values())
+        if needed > budget:
+            logger.info(
+                "images are read from disk each time: they need %.1f GiB, data.cache_gib allows %.1f",
+                needed / 2**30,
+                budget / 2**30,
+            )
+            return
+        with ThreadPoolExecutor() as threads:  # OpenCV decodes without holding the interpreter
+            decoded = tqdm(
+                threads.map(read_picture, paths), "reading", len(paths), unit="image", disable=not progress
+            )
+            self._kept = dict(zip(paths, decoded, strict=True))
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """(height, width, 3) uint8 RGB, turned as its EXIF data says. Raises UsageError."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise UsageError(f"{path}: not a readable image")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def free_memory() -> int:
+    """Bytes that can still be had, in the container if there is one; 0 where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    return min([available, *_container_memory()])
+
+
+def _container_memory() -> list[int]:
+    free = []
+    for limit, used in _CGROUPS:
+        try:
+            free.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+        except (OSError, ValueError):  # no such group, or its limit is "max"
+            continue
+    return free

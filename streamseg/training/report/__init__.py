@@ -1,0 +1,1 @@
+"""What a training run tells: tables, curves and contact sheets."""

@@ -1,0 +1,119 @@
+"""What a run tells while it goes on: CSV files, TensorBoard, a picture of the curves, overlays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from streamseg.training.data.coco import CocoImage
+from streamseg.training.evaluation import ClassScore, Segment, format_table, means
+from streamseg.training.report.charts import contact_sheet, draw_curves, write_png
+from streamseg.training.report.journal import Journal
+
+LOSSES, SCORES, TABLE = "log.csv", "evaluation.csv", "evaluation.md"
+CURVES, OVERLAYS, EVENTS = "curves.png", "overlays.png", "tensorboard"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What is said of one step."""
+
+    mask_loss: float
+    class_loss: float
+    learning_rate: float
+    images: int
+
+
+class Report:
+    """Writes into a run's folder; in processes other than the first it does nothing."""
+
+    def __init__(
+        self, folder: Path, *, step: int, steps: int, pictures: int, active: bool, progress: bool
+    ) -> None:
+        """Go on after ``step`` of ``steps``; ``pictures`` is how many overlays are drawn."""
+        self._folder, self._pictures, self._active = folder, pictures, active
+        self._bar = tqdm(
+            desc="training",
+            total=steps,
+            initial=step,
+            unit="step",
+            disable=not (progress and active),
+            smoothing=0.05,
+            dynamic_ncols=True,
+        )
+        if active:
+            self._losses = Journal(folder / LOSSES, after=step)
+            self._scores = Journal(folder / SCORES, after=step)
+            # What TensorBoard has of later steps is of a run that was killed, or of one before.
+            self._board = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        if self._active:
+            self._losses.close()
+            self._scores.close()
+            self._board.close()
+
+    def step(self, number: int, said: StepReport) -> None:
+        """Write down one step."""
+        if not self._active:
+            return
+        loss = said.mask_loss + said.class_loss
+        self._bar.update()
+        rate = self._bar.format_dict["rate"]
+        self._bar.set_postfix(
+            {"loss": f"{loss:.3f}"} | ({"images/s": f"{rate * said.images:.1f}"} if rate else {}),
+            refresh=False,
+        )
+        self._losses.write(
+            {
+                "step": number,
+                "mask_loss": said.mask_loss,
+                "class_loss": said.class_loss,
+                "learning_rate": said.learning_rate,
+            }
+        )
+        self._board.add_scalar("loss/mask", said.mask_loss, number)
+        self._board.add_scalar("loss/classes", said.class_loss, number)
+        self._board.add_scalar("learning_rate", said.learning_rate, number)
+
+    def evaluation(self, number: int, scores: Sequence[ClassScore]) -> None:
+        """Write down the scores of an evaluation; values without objects are left out."""
+        mean = means(scores)
+        columns: dict[str, object] = {"step": number}
+        for name, values in [("mean", mean), *((s.name, s.values) for s in scores)]:
+            for column in ("AP", "AP50", "AP75"):
+                columns[f"{column} {name}"] = values[column] if values[column] >= 0 else ""
+                if values[column] >= 0:
+                    self._board.add_scalar(f"{column}/{name}", values[column], number)
+        self._scores.write(columns)
+        (self._folder / TABLE).write_text(f"{format_table(scores)}\n")
+        self.draw()
+
+    def overlays(self, number: int, segment: Segment, images: Sequence[CocoImage]) -> None:
+        """Draw what is found in some validation images."""
+        if self._pictures:
+            sheet = contact_sheet(segment, images, most=self._pictures)
+            write_png(sheet, self._folder / OVERLAYS)
+            self._board.add_image("overlays", sheet, number, dataformats="HWC")
+
+    def draw(self) -> None:
+        """Draw the curves up to now."""
+        if self._active:
+            self.flush()
+            write_png(draw_curves(self._folder / LOSSES, self._folder / SCORES), self._folder / CURVES)
+
+    def flush(self) -> None:
+        """Have all that was written survive a kill; call it before a checkpoint is written."""
+        if self._active:
+            self._losses.flush()
+            self._scores.flush()
+            self._board.flush()

@@ -1,0 +1,139 @@
+"""Listening to a SourceReader, and looking at its processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamseg.types import Frame, FramesDropped, SourceEvent, StreamChanged, StreamInfo, StreamState
+from tests.support.media import read_counter
+
+PATIENCE = 40.0
+"""Seconds a test waits for something that must happen; much more than it takes."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a test remembers of a frame; the pixels are let go."""
+
+    epoch: int
+    index: int
+    ticks: int
+    counter: int
+    shape: tuple[int, ...]
+    time: float
+
+
+@dataclass
+class Listener:
+    """Takes the events of a reader; keeps whole frames only if asked to."""
+
+    keep_frames: bool = False
+    events: list[SourceEvent] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    seen: dict[str, list[Seen]] = field(default_factory=dict)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def __call__(self, event: SourceEvent) -> None:
+        with self.changed:
+            if isinstance(event, Frame):
+                self._remember(event)
+            else:
+                self.events.append(event)
+            self.changed.notify_all()
+
+    def _remember(self, frame: Frame) -> None:
+        assert frame.stream not in self.ended, "a frame after the end of its stream"
+        counter = read_counter(frame.pixels)
+        seen = Seen(frame.epoch, frame.index, frame.ticks, counter, frame.pixels.shape, frame.time)
+        self.seen.setdefault(frame.stream, []).append(seen)
+        if self.keep_frames:
+            self.frames.append(frame)
+
+    def wait(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Wait until the condition holds, which is looked at after every event."""
+        with self.changed:
+            assert self.changed.wait_for(condition, patience), f"never happened; events: {self.events}"
+
+    def changed_within(self, seconds: float) -> bool:
+        """Whether an event comes in the next seconds: only to show that something is held up."""
+        with self.changed:
+            return self.changed.wait(seconds)
+
+    def wait_for_end(self, *streams: str) -> None:
+        """Wait until these streams have ended."""
+        self.wait(lambda: set(streams) <= set(self.ended))
+
+    @property
+    def ended(self) -> dict[str, StreamChanged]:
+        return {event.stream: event for event in self.changes if event.over}
+
+    @property
+    def changes(self) -> list[StreamChanged]:
+        return [event for event in self.events if isinstance(event, StreamChanged)]
+
+    def states(self, stream: str) -> list[str]:
+        """The states it went through, further failures in a row left out."""
+        states = [event.state.value for event in self.changes if event.stream == stream]
+        return [state for state, before in zip(states, ["", *states], strict=False) if state != before]
+
+    def last(self, stream: str) -> StreamChanged:
+        return [event for event in self.changes if event.stream == stream][-1]
+
+    @property
+    def infos(self) -> list[StreamInfo]:
+        return [event for event in self.events if isinstance(event, StreamInfo)]
+
+    def decoded(self, stream: str) -> int:
+        """Frames that came and frames that were dropped: all that were decoded."""
+        drops = (e.count for e in self.events if isinstance(e, FramesDropped) and e.stream == stream)
+        return len(self.seen.get(stream, [])) + sum(drops)
+
+    @property
+    def dropped(self) -> int:
+        return sum(event.count for event in self.events if isinstance(event, FramesDropped))
+
+    def counters(self, stream: str) -> list[int]:
+        return [seen.counter for seen in self.seen.get(stream, [])]
+
+    def error(self, stream: str) -> str:
+        assert self.ended[stream].state is StreamState.FAILED
+        return str(self.ended[stream].error)
+
+
+def worker_pids(parent: int) -> list[int]:
+    """The decode workers of a process that are not zombies."""
+    return [pid for pid in _children(parent) if b"streamseg.sources.worker" in _read(pid, "cmdline")]
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            status = _read(int(entry.name), "stat").rpartition(b") ")[2].split()
+            if len(status) > 1 and int(status[1]) == parent and status[0] != b"Z":
+                found.append(int(entry.name))
+    return found
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def is_running(pid: int) -> bool:
+    status = _read(pid, "stat").rpartition(b") ")[2].split()
+    return bool(status) and status[0] != b"Z"
+
+
+def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Wait for something that sends no event."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "never happened"
+        time.sleep(0.01)

@@ -1,0 +1,224 @@
+"""What fault tests have in common: a pipeline here or the program beside, on models that only pretend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from streamseg.config import parse_config
+from streamseg.runtime import build
+from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.pipeline import Pipeline
+from streamseg.runtime.stats import StreamSummary
+from streamseg.sources import Retry, Source, Timing
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState
+from tests.support.broker import RunningBroker, wait_for
+from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.program import ROOT, read_results
+from tests.support.reading import worker_pids
+from tests.support.synthetic import SyntheticModel
+
+QUICK = Retry(first=0.1, longest=0.4)
+PATIENCE = 40.0
+"""Seconds a test waits for something that must happen; much more than it takes."""
+
+
+class Run:
+    """A pipeline that runs from entering to leaving the context; every result and opening is kept."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        model: SyntheticModel | None = None,
+        outputs: Sequence[Output] = (),
+        retry: Retry = QUICK,
+        timing: Timing | None = None,
+        max_batch: int = 8,
+    ) -> None:
+        self.results: dict[str, list[FrameResult]] = {}
+        self.infos: dict[str, list[StreamInfo]] = {}
+        self.model = model or SyntheticModel()
+        self.pipeline = Pipeline(
+            sources,
+            self.model,
+            outputs,
+            max_batch=max_batch,
+            track=False,
+            observe=self._observe,
+            retry=retry,
+            timing=timing,
+        )
+
+    def _observe(self, event: StreamInfo | FrameResult) -> None:
+        if isinstance(event, FrameResult):
+            self.results.setdefault(event.stream, []).append(event)
+        else:
+            self.infos.setdefault(event.stream, []).append(event)
+
+    def __enter__(self) -> Run:
+        self.pipeline.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pipeline.stop()
+        self.pipeline.join()
+        self.pipeline.__exit__(kind, error, trace)
+        self.pipeline.raise_first_error()
+
+    def stream(self, name: str) -> StreamSummary:
+        return self.pipeline.summary.streams[name]
+
+    def wait_for_state(self, state: StreamState, *names: str) -> None:
+        self.wait(lambda: all(self.stream(name).state is state for name in names), f"{state} of {names}")
+
+    def wait_for_results(self, name: str, more: int, *, epoch: int | None = None) -> None:
+        """Until so many more results (of an epoch) have come than now."""
+
+        def count() -> int:
+            results = list(self.results.get(name, []))
+            return len([r for r in results if epoch is None or r.epoch == epoch])
+
+        wanted = count() + more
+        self.wait(lambda: count() >= wanted, f"{more} results of {name}")
+
+    @staticmethod
+    def wait(condition: Callable[[], object], what: str) -> None:
+        wait_for(condition, seconds=PATIENCE, what=what)
+
+    def check_counts(self) -> None:
+        """After the end: every frame that was decoded has a result or was counted as dropped."""
+        for name, summary in self.pipeline.summary.streams.items():
+            frames = [result.frame for result in self.results.get(name, [])]
+            assert frames == sorted(set(frames))
+            assert summary.results == len(frames)
+            assert not frames or frames[-1] + 1 == len(frames) + summary.dropped.total(), (name, summary)
+
+
+def own_workers() -> list[int]:
+    return worker_pids(os.getpid())
+
+
+def resources(pid: int | None = None) -> dict[str, int]:
+    """File descriptors, threads and children of a process, and its mappings of frame rings."""
+    home = Path(f"/proc/{pid or os.getpid()}")
+    return {
+        "fds": len(list((home / "fd").iterdir())),
+        "threads": len(list((home / "task").iterdir())),
+        "workers": len(worker_pids(pid or os.getpid())),
+        "rings": (home / "maps").read_text().count("memfd:streamseg-ring"),
+    }
+
+
+def command(*arguments: str | Path, seconds: float = 0.0) -> list[str]:
+    """``seconds`` for each picture."""
+    options = ["--weights", str(seconds), "--no-progress"]
+    return [sys.executable, "-m", "tests.support.fake_program", "run", *map(str, arguments), *options]
+
+
+def run_program(
+    *arguments: str | Path, seconds: float = 0.0, timeout: float = 100
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, seconds=seconds),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@contextmanager
+def started(*arguments: str | Path, seconds: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+    """A running program; it is killed if the test ends before it."""
+    with subprocess.Popen(
+        command(*arguments, seconds=seconds), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def write_clips(folder: Path, *frames: int) -> Path:
+    """A folder with a clip of each length, called c0, c1, …; the first one has sound."""
+    folder.mkdir()
+    for number, count in enumerate(frames):
+        path = folder / f"c{number}.mp4"
+        sound = 0.0 if number else count / 25
+        write_clip(path, frames=count, width=96, height=64, first_number=100 * number, sound=sound)
+    return folder
+
+
+def without_clock(path: Path) -> list[dict[str, Any]]:
+    """Results of a file but for what differs from run to run."""
+    return [{k: v for k, v in r.items() if k not in {"time", "latency_ms"}} for r in read_results(path)]
+
+
+def lines_in(folder: Path) -> int:
+    """Results in all files of a folder, finished or not."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.ndjson*"))
+
+
+def run_here(
+    *sources: str | Path,
+    results: Path | None = None,
+    video: Path | None = None,
+    redis: str | None = None,
+    seconds: float = 0.0,
+    resume: bool = False,
+    **part: float,
+) -> Pipeline:
+    """Run in this process to the end; folders as outputs end in a slash."""
+    places = (("ndjson", "path", results), ("video", "path", video), ("redis", "url", redis))
+    content = {
+        "streams": [{"url": str(source)} | part for source in sources],
+        "model": {"weights": str(seconds)},
+        "outputs": [{"type": kind, key: str(place)} for kind, key, place in places if place is not None],
+    }
+    with patch.object(build, "BatchHalver", Moving):
+        pipeline = build_pipeline(parse_config(content, where="test"), resume=resume)
+    with pipeline:
+        pipeline.join()
+    pipeline.raise_first_error()
+    return pipeline
+
+
+def published(broker: RunningBroker, stream: str) -> list[FrameResult]:
+    """All results of a stream that a broker has, oldest first."""
+    with broker.client() as client:
+        entries = client.xrange(f"streamseg:{{{stream}}}:results")
+    return [msgspec.json.decode(fields[b"result"], type=FrameResult) for _, fields in entries]
+
+
+def published_frames(broker: RunningBroker, stream: str) -> list[int]:
+    return [result.frame for result in published(broker, stream)]
+
+
+class SilentOutput:
+    """An output that does nothing, for tests to fill in what matters to them."""
+
+    needs_pixels = False
+
+    def check(self, streams: Sequence[str]) -> None: ...
+
+    def open(self, info: StreamInfo) -> None: ...
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
+
+    def close(self, stream: str, *, complete: bool) -> None: ...
+
+    def shutdown(self) -> None: ...
