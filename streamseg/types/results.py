@@ -1,0 +1,50 @@
+"""What is published of one frame."""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamseg.masks.rle import RunLengths, decode_mask
+
+RESULT_VERSION = 1
+
+
+class InstanceResult(msgspec.Struct, frozen=True):
+    """One object of a :class:`FrameResult`."""
+
+    id: int | None
+    """Stable for one object within stream and epoch; None without tracking."""
+    label: str
+    class_id: int
+    score: float
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2 in source pixels, tight around the mask, x2 and y2 exclusive."""
+    area: int
+    """Pixels of the mask."""
+    rle: RunLengths = msgspec.field(name="mask")
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The decoded mask, (height, width) bool."""
+        return decode_mask(self.rle)
+
+
+class FrameResult(msgspec.Struct, frozen=True):
+    """What is said of one frame, version 1: an NDJSON line, a Redis field."""
+
+    v: int
+    stream: str
+    epoch: int
+    frame: int
+    """Number among the decoded frames of the stream, from 0."""
+    pts: float
+    """Seconds on the stream's clock."""
+    time: float
+    """UNIX seconds when the frame was decoded."""
+    width: int
+    height: int
+    latency_ms: float
+    """From decoding to publication."""
+    model: str
+    instances: tuple[InstanceResult, ...]
+    """Best score first."""
