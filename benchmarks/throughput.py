@@ -111,7 +111,7 @@ def whole_program(device: str) -> float:
         pipeline = build_pipeline(config)
         with pipeline:
             pipeline.join()
-        return pipeline.summary.frames / pipeline.summary.seconds
+        return pipeline.stats.frames / pipeline.stats.seconds
 
 
 if __name__ == "__main__":

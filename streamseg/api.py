@@ -33,7 +33,7 @@ def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
         pipeline.stop()
         memory.abandon()
         worker.join()
-    for error in pipeline.summary.errors:
+    for error in pipeline.stats.errors:
         raise error
     pipeline.raise_first_error()
 

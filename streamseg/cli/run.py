@@ -23,7 +23,7 @@ from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
     from streamseg.runtime.pipeline import Pipeline
-    from streamseg.runtime.stats import StreamSummary, Summary
+    from streamseg.runtime.stats import StreamStats, RunStats
     from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
@@ -214,13 +214,13 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
             if watcher is not None:
                 watcher.stop()
     pipeline.raise_first_error()
-    code = _report(pipeline.summary, stop)
+    code = _report(pipeline.stats, stop)
     if pipeline.stuck:
         os._exit(code)  # else Python would wait for the model
     return code
 
 
-def _report(summary: Summary, stop: _StopOnSignal) -> int:
+def _report(summary: RunStats, stop: _StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.most_common()) or "none"
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
@@ -237,7 +237,7 @@ def _report(summary: Summary, stop: _StopOnSignal) -> int:
     return 1 if summary.errors else 0
 
 
-def _remarks(stream: StreamSummary) -> Iterator[str]:
+def _remarks(stream: StreamStats) -> Iterator[str]:
     if stream.kept:
         yield f"{stream.kept} results are from before"
     if stream.dropped.total():

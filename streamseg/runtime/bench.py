@@ -101,7 +101,7 @@ def measure_program(model: ModelConfig, path: str) -> Speed:
     with pipeline:
         pipeline.join()
     pipeline.raise_first_error()
-    summary = pipeline.summary
+    summary = pipeline.stats
     for error in summary.errors:
         raise error
     return Speed(summary.frames, summary.seconds, summary.labels.total(), times.take())

@@ -69,12 +69,12 @@ class Reloader:
     def retry(self) -> None:
         """Add what had to wait for a stream of the same id to end. To be called now and then."""
         for source in list(self._waiting):
-            if source.id not in self._pipeline.summary.streams or self._has_closed(source.id):
+            if source.id not in self._pipeline.stats.streams or self._has_closed(source.id):
                 self._waiting.remove(source)
                 self._pipeline.add(source)
 
     def _has_closed(self, stream: str) -> bool:
-        known = self._pipeline.summary.streams.get(stream)
+        known = self._pipeline.stats.streams.get(stream)
         return known is not None and known.closed
 
     def _check(self, wanted: Sequence[Source], *, new: Sequence[Source], changed: Sequence[Source]) -> None:
@@ -92,7 +92,7 @@ class Reloader:
                     "{stream} in the name"
                 )
             for source in new:
-                if paths and source.id in self._pipeline.summary.streams:
+                if paths and source.id in self._pipeline.stats.streams:
                     raise UsageError(
                         f"stream {source.id} has ended in this run and its files would be overwritten; "
                         "give it another id or restart"

@@ -84,7 +84,7 @@ class Services:
         )
 
     def _streams(self) -> Mapping[str, StreamCounts]:
-        return {} if self._pipeline is None else dict(self._pipeline.summary.streams)
+        return {} if self._pipeline is None else dict(self._pipeline.stats.streams)
 
     def _queues(self) -> Mapping[str, int]:
         return {} if self._pipeline is None else self._pipeline.queue_lengths()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamseg.errors import RunError
-from streamseg.inference import BatchHalver
+from streamseg.inference import OomGuard
 from streamseg.outputs import MemoryOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
@@ -46,7 +46,7 @@ class SmallDevice(Moving):
 
 def pipeline_of(model: Moving, clip: Path, **options: Any) -> tuple[Pipeline, MemoryOutput]:
     memory = MemoryOutput(size=1000)
-    return Pipeline(resolve_sources([str(clip)]), BatchHalver(model), [memory], **options), memory
+    return Pipeline(resolve_sources([str(clip)]), OomGuard(model), [memory], **options), memory
 
 
 def run(pipeline: Pipeline) -> None:
@@ -68,7 +68,7 @@ def test_without_room_for_a_batch_it_goes_on_with_halves(
     pipeline, memory = pipeline_of(model, clip, max_wait=5.0)
     run(pipeline)
     results = list(iter(memory.get, None))
-    assert pipeline.summary.errors == []
+    assert pipeline.stats.errors == []
     assert [r.frame for r in results] == list(range(50))
     alone, expected = pipeline_of(Moving(), clip)
     run(alone)
@@ -139,7 +139,7 @@ def test_a_broken_observer_of_results(clip: Path) -> None:
 def test_a_broken_observer_of_streams(clip: Path) -> None:
     pipeline, _ = pipeline_of(Moving(), clip, observe=breaking_at(StreamInfo))
     run(pipeline)
-    (error,) = pipeline.summary.errors
+    (error,) = pipeline.stats.errors
     assert "no StreamInfo, please" in str(error)
 
 

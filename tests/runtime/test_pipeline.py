@@ -62,14 +62,14 @@ def test_a_failing_output_does_not_stop_the_others(segmenter: Segmenter, tmp_pat
     run_to_end(pipeline)
     frames = [result.frame for result in iter(memory.get, None)]
     assert frames == list(range(6))
-    assert [str(e) for e in pipeline.summary.errors] == ["the disk is full"]
+    assert [str(e) for e in pipeline.stats.errors] == ["the disk is full"]
 
 
 def test_without_any_output_left_the_run_ends(segmenter: Segmenter, tmp_path: Path) -> None:
     pipeline = make(segmenter, [BreakingOutput()], clip(tmp_path, frames=400))
     run_to_end(pipeline)
-    assert pipeline.summary.frames < 400
-    assert [str(e) for e in pipeline.summary.errors] == ["the disk is full"]
+    assert pipeline.stats.frames < 400
+    assert [str(e) for e in pipeline.stats.errors] == ["the disk is full"]
 
 
 @pytest.mark.parametrize("stage", ["submit", "collect"])
@@ -95,7 +95,7 @@ def test_a_slow_reader_makes_a_recorded_file_wait(segmenter: Segmenter, tmp_path
     first = memory.get()
     # One result in our hands, one in the queue, one being written: the rest is still to be decoded.
     assert first is not None
-    assert pipeline.summary.streams["clip"].received < 40
+    assert pipeline.stats.streams["clip"].received < 40
     rest = list(iter(memory.get, None))
     runner.join()
     assert [first.frame, *(r.frame for r in rest)] == list(range(40))
@@ -116,7 +116,7 @@ def test_a_missing_file_is_an_error_of_its_stream_alone(segmenter: Segmenter, tm
     memory = MemoryOutput()
     pipeline = make(segmenter, [memory], tmp_path / "nowhere.mp4", clip(tmp_path))
     run_to_end(pipeline)
-    streams = pipeline.summary.streams
+    streams = pipeline.stats.streams
     assert isinstance(streams["nowhere"].error, SourceError)
     assert (streams["clip"].error, streams["clip"].results) == (None, 6)
 
@@ -124,7 +124,7 @@ def test_a_missing_file_is_an_error_of_its_stream_alone(segmenter: Segmenter, tm
 def test_stopping_finishes_what_was_decoded(segmenter: Segmenter, tmp_path: Path) -> None:
     output = tmp_path / "a.ndjson"
     pipeline = make(segmenter, [NdjsonOutput(str(output))], clip(tmp_path, frames=500))
-    stream = pipeline.summary.streams["clip"]
+    stream = pipeline.stats.streams["clip"]
     with pipeline:
         wait_for(lambda: stream.received > 0, what="frames")
         pipeline.stop()

@@ -58,7 +58,7 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             "metrics": {"enabled": True, "port": 0},
         }
         config = parse_config(content, where="test")
-        with patch.object(build, "BatchHalver", Moving), Services(config) as services:
+        with patch.object(build, "OomGuard", Moving), Services(config) as services:
             (url,) = services.urls
             assert get(url + "healthz")[0] == 200
             assert get(url + "readyz") == (503, b"no source delivers frames yet\n")
@@ -67,12 +67,12 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             with pipeline:
                 wait_for(lambda: get(url + "readyz")[0] == 200)
                 wait_for(lambda: scrape(url).get(("streamseg_stream_up", "camera")) == 1)
-                wait_for(lambda: pipeline.summary.streams["clip"].closed, seconds=60)
-                wait_for(lambda: pipeline.summary.streams["camera"].dropped.total() > 5, seconds=60)
+                wait_for(lambda: pipeline.stats.streams["clip"].closed, seconds=60)
+                wait_for(lambda: pipeline.stats.streams["camera"].dropped.total() > 5, seconds=60)
                 pipeline.stop()
                 pipeline.join()
             samples = scrape(url)
-            summary = pipeline.summary.streams
+            summary = pipeline.stats.streams
     for stream in ("camera", "clip"):
         published = len(read_results(tmp_path / f"{stream}.ndjson"))
         assert samples["streamseg_frames_total", stream] == published
@@ -105,7 +105,7 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     }
     config = parse_config(content, where="test")
     with (
-        patch.object(build, "BatchHalver", Hanging),
+        patch.object(build, "OomGuard", Hanging),
         patch.object(metrics, "_STUCK_SECONDS", 0.2),
         Services(config) as services,
     ):
