@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from workload import head_output
 
-from streamseg.inference.prepare import geometry
+from streamseg.models.input_size import geometry
 from streamseg.inference.segmenter import Segmenter, Submitted
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput

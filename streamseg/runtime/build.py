@@ -8,7 +8,7 @@ from typing import Any
 
 from streamseg.config import NdjsonConfig, OutputConfig, OverlayOptions, RedisConfig, RunConfig, VideoConfig
 from streamseg.errors import UsageError
-from streamseg.inference import BatchHalver
+from streamseg.inference import OomGuard
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
@@ -37,7 +37,7 @@ def build_pipeline(
     check_files_differ(sources, outputs)
     for output in outputs:
         output.check([source.id for source in sources])
-    model = BatchHalver.load(
+    model = OomGuard.load(
         config.model.weights, **config.model.model_dump(exclude={"weights"}), meter=meter
     )
     check_blur(config, model.classes)
