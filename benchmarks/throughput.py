@@ -22,7 +22,7 @@ from machine import describe_machine
 
 from streamseg import Segmenter
 from streamseg.config import parse_config
-from streamseg.inference.prepare import geometry
+from streamseg.models.input_size import geometry
 from streamseg.runtime.build import build_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
