@@ -56,7 +56,9 @@ def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> No
 
 def test_a_batch_equals_its_pictures(segmenter: Segmenter) -> None:
     pictures = [first_frame(), first_frame()[100:500, 50:750].copy()]
-    together = segmenter.collect(segmenter.submit(pictures))
+    ticket = segmenter.submit(pictures)
+    segmenter.wait(ticket)
+    together = [segmenter.finish(ticket, k) for k in range(2)]
     for picture, batched in zip(pictures, together, strict=True):
         alone = segmenter(picture)
         assert batched.labels == alone.labels
@@ -94,8 +96,10 @@ def test_leaving_the_loop_ends_the_run() -> None:
 def test_run_raises_what_went_wrong(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere\.mp4"):
         list(run(str(tmp_path / "nowhere.mp4"), device="cpu"))
-    with pytest.raises(UsageError, match="unknown key model"):
-        next(run(str(STREET), wieghts="demo"))
+    with pytest.raises(UsageError, match=r"model\.score: Input should be less than or equal to 1"):
+        next(run(str(STREET), score=30))
+    with pytest.raises(TypeError, match="wieghts"):
+        run(str(STREET), wieghts="demo")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

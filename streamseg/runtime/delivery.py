@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from streamseg.errors import StreamsegError
-from streamseg.outputs import OutputRunner, StreamBacklog
+from streamseg.outputs.backlog import StreamBacklog
+from streamseg.outputs.runner import OutputRunner
 from streamseg.types import Meter, Output, StreamInfo
 
 _STUCK_SECONDS = 130.0

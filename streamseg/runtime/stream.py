@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamseg.outputs import StreamBacklog
+from streamseg.outputs.backlog import StreamBacklog
 from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.stats import StreamStats
 from streamseg.runtime.tracking import Tracker

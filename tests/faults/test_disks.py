@@ -60,7 +60,7 @@ def test_the_program_finishes_its_other_outputs_and_says_so(small_disk: Path, no
 
 def test_results_on_a_full_disk_end_in_a_whole_line_and_are_resumed(small_disk: Path, noisy: Path) -> None:
     video, results = noisy.with_name("b.mp4"), small_disk / "a.ndjson"
-    (error,) = run_here(noisy, video=video, results=results).summary.errors
+    (error,) = run_here(noisy, video=video, results=results).stats.errors
     assert isinstance(error, OutputGoneError)
     assert f"cannot write {results}: No space left on device" in str(error)
     assert len(read_video(video).seconds) == 80
@@ -80,7 +80,7 @@ def test_results_on_a_full_disk_end_in_a_whole_line_and_are_resumed(small_disk: 
 
 def test_with_no_output_left_the_run_ends_early(small_disk: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", frames=2000, width=96, height=64)
-    summary = run_here(clip, results=small_disk / "a.ndjson").summary
+    summary = run_here(clip, results=small_disk / "a.ndjson").stats
     assert len(summary.errors) == 1
     assert summary.frames < 1000
 

@@ -62,7 +62,7 @@ def test_broken_files(
     assert not worker_pids(os.getpid())
     streams = pipeline.stats.streams
     assert len(streams) == len(paths)
-    assert all(stream.closed and not stream.waiting for stream in streams.values())
+    assert all(stream.over and not stream.waiting for stream in streams.values())
     for path in (path for path in paths if path.stem.startswith("healthy")):
         assert streams[path.stem].error is None
         assert len(read_results(out / f"{path.stem}.ndjson")) == HEALTHY

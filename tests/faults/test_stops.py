@@ -127,7 +127,7 @@ def test_stopping_twice_and_after_the_end(tmp_path: Path) -> None:
         pipeline.stop()
         pipeline.stop()
     assert pipeline.stats.frames == 5
-    assert not pipeline.stats.streams["a"].cut_short
+    assert not pipeline.stats.streams["a"].stopped
 
 
 def test_nothing_to_do_ends_at_once() -> None:

@@ -11,9 +11,10 @@ from streamseg.inference import Segmenter
 from streamseg.outputs import MemoryOutput, NdjsonOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
-from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo
+from streamseg.types import Frame, FrameResult, Instances, Output
 from tests.support.broker import wait_for
 from tests.support.media import write_clip
+from tests.support.runs import SilentOutput
 
 
 @pytest.fixture(scope="module")
@@ -21,26 +22,16 @@ def segmenter() -> Segmenter:
     return Segmenter.load("demo", device="cpu")
 
 
-class BreakingOutput:
+class BreakingOutput(SilentOutput):
     """Fails at its second result."""
-
-    needs_pixels = False
 
     def __init__(self) -> None:
         self.written = 0
-
-    def check(self, streams: Sequence[str]) -> None: ...
-
-    def open(self, info: StreamInfo) -> None: ...
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
         self.written += 1
         if self.written == 2:
             raise OutputError("the disk is full")
-
-    def close(self, stream: str, *, complete: bool) -> None: ...
-
-    def shutdown(self) -> None: ...
 
 
 def clip(folder: Path, *, frames: int = 6, name: str = "clip") -> Path:
@@ -72,7 +63,7 @@ def test_without_any_output_left_the_run_ends(segmenter: Segmenter, tmp_path: Pa
     assert [str(e) for e in pipeline.stats.errors] == ["the disk is full"]
 
 
-@pytest.mark.parametrize("stage", ["submit", "collect"])
+@pytest.mark.parametrize("stage", ["submit", "wait", "finish"])
 def test_a_broken_model_ends_the_run_with_its_error(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

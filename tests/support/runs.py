@@ -20,7 +20,7 @@ from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.stats import StreamStats
 from streamseg.sources import Backoff, Source, Timing
-from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState, StreamWriter
 from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
@@ -56,7 +56,7 @@ class Run:
             max_batch=max_batch,
             track=False,
             observe=self._observe,
-            backoff=retry,
+            backoff=backoff,
             timing=timing,
         )
 
@@ -100,11 +100,11 @@ class Run:
 
     def check_counts(self) -> None:
         """After the end: every frame that was decoded has a result or was counted as dropped."""
-        for name, summary in self.pipeline.stats.streams.items():
+        for name, stats in self.pipeline.stats.streams.items():
             frames = [result.frame for result in self.results.get(name, [])]
             assert frames == sorted(set(frames))
-            assert summary.results == len(frames)
-            assert not frames or frames[-1] + 1 == len(frames) + summary.dropped.total(), (name, summary)
+            assert stats.results == len(frames)
+            assert not frames or frames[-1] + 1 == len(frames) + stats.dropped.total(), (name, stats)
 
 
 def own_workers() -> list[int]:
@@ -208,17 +208,10 @@ def published_frames(broker: RunningBroker, stream: str) -> list[int]:
     return [result.frame for result in published(broker, stream)]
 
 
-class SilentOutput:
-    """An output that does nothing, for tests to fill in what matters to them."""
+class SilentOutput(Output, StreamWriter):
+    """An output that is its own writer and does nothing, for tests to fill in what matters to them."""
 
-    needs_pixels = False
-
-    def check(self, streams: Sequence[str]) -> None: ...
-
-    def open(self, info: StreamInfo) -> None: ...
+    def open(self, info: StreamInfo) -> StreamWriter:
+        return self
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
-
-    def close(self, stream: str, *, complete: bool) -> None: ...
-
-    def shutdown(self) -> None: ...

@@ -6,7 +6,9 @@ import threading
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.config import parse_config
@@ -67,7 +69,7 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             with pipeline:
                 wait_for(lambda: get(url + "readyz")[0] == 200)
                 wait_for(lambda: scrape(url).get(("streamseg_stream_up", "camera")) == 1)
-                wait_for(lambda: pipeline.stats.streams["clip"].closed, seconds=60)
+                wait_for(lambda: pipeline.stats.streams["clip"].over, seconds=60)
                 wait_for(lambda: pipeline.stats.streams["camera"].dropped.total() > 5, seconds=60)
                 pipeline.stop()
                 pipeline.join()
@@ -94,9 +96,9 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     go_on = threading.Event()
 
     class Hanging(Moving):
-        def collect(self, submitted: object) -> object:  # type: ignore[override]
+        def wait(self, ticket: list[NDArray[np.uint8]]) -> None:
             go_on.wait(60)
-            return super().collect(submitted)  # type: ignore[arg-type]
+            super().wait(ticket)
 
     content = {
         "streams": [{"url": str(tmp_path / "clip.mp4")}],
