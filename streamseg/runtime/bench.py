@@ -41,7 +41,7 @@ class Speed:
 
 
 class StageTimes:
-    """A Meter that adds up how long stages take."""
+    """A meter that adds up how long stages take."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
