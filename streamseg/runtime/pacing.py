@@ -32,7 +32,7 @@ class SubmitPacer:
         """Size and time of submission of each batch in the device, oldest first."""
         self._last_done = 0.0
         self._stay: dict[int, float] = {}
-        """Mean seconds from submission (or from the end of the batch before, if later) to the end, by size."""
+        """Mean seconds from submission (or the end of the batch before, if later) to the end, by size."""
         self._preparation = 0.0
         """Mean seconds that submitting takes."""
         self._open = False
