@@ -20,6 +20,7 @@ from tests.support.broker import wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.program import ROOT, read_results
+from tests.support.runs import resources
 from tests.support.servers import rtsp_server
 from tests.support.web import get
 
@@ -120,6 +121,17 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
             go_on.set()
             pipeline.join()
         wait_for(lambda: get(url + "healthz") == (200, b"ok\n"))
+
+
+def test_servers_that_are_never_entered_take_neither_threads_nor_descriptors() -> None:
+    content = {"metrics": {"enabled": True, "port": 0}, "view": {"enabled": True, "port": 0}}
+    config = parse_config(content, where="test")
+    before = resources()
+    services = [Services(config) for _ in range(10)]
+    assert resources() == before
+    with services[0]:
+        assert resources() != before
+    wait_for(lambda: resources() == before)
 
 
 def test_what_is_deployed_asks_for_metrics_that_there_are() -> None:
