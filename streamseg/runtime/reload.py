@@ -8,8 +8,8 @@ from pathlib import Path
 
 from streamseg.config import RunConfig
 from streamseg.errors import UsageError
+from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
-from streamseg.outputs.files import partial_path
 from streamseg.runtime.build import build_output, build_sources, check_files_differ
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import Source
