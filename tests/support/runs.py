@@ -20,7 +20,7 @@ from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.stats import StreamStats
 from streamseg.sources import Backoff, Source, Timing
-from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState, StreamWriter
+from streamseg.types import Frame, FrameResult, Instances, Model, Output, StreamInfo, StreamState, StreamWriter
 from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
@@ -40,7 +40,7 @@ class Run:
         self,
         sources: Sequence[Source],
         *,
-        model: SyntheticModel | None = None,
+        model: Model[Any] | None = None,
         outputs: Sequence[Output] = (),
         backoff: Backoff = QUICK,
         timing: Timing | None = None,
@@ -48,7 +48,7 @@ class Run:
     ) -> None:
         self.results: dict[str, list[FrameResult]] = {}
         self.infos: dict[str, list[StreamInfo]] = {}
-        self.model = model or SyntheticModel()
+        self.model: Any = model or SyntheticModel()
         self.pipeline = Pipeline(
             sources,
             self.model,
