@@ -43,24 +43,22 @@ class Mp4File:
         self,
         path: Path,
         *,
-        width: int,
-        height: int,
+        size: tuple[int, int],
         time_base: Fraction,
         fps: float | None,
         audio: AudioCopy | None,
     ) -> None:
-        """Raises OutputError."""
-        self.path = path
-        self.size = (width, height)
+        """``size`` is width and height. Raises OutputError."""
+        self.path, self.size = path, size
         self.frames = 0
         self.timescale = _timescale(time_base)
         self._last_pts = -1
         self._rate = Fraction(fps or 25).limit_denominator(1001 * 60)
-        self._colours = _colours(width, height)
+        self._colours = _colours(*size)
         self._reformatter = VideoReformatter()
         try:
             self._container = self._open_container(path)
-            self._video = self._add_video(width, height)
+            self._video = self._add_video(*size)
             self._audio = audio
             if audio is not None:
                 audio.attach(self._container)

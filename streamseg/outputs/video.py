@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from streamseg.config import OverlayOptions
-from streamseg.errors import UsageError
+from streamseg.errors import OutputError, UsageError
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.audio import AudioCopy
 from streamseg.outputs.files import leave_partial, output_path, write_failure
@@ -145,12 +145,15 @@ class VideoWriter(StreamWriter):
         self._last = frame.decoded_at
 
     def close(self, end: StreamEnd) -> None:
-        """Finish the file; of a stream that was stopped the sound ends with the pictures. Raises OutputError."""
-        if self._file is None:
+        """Finish the file; where a stream was stopped, its sound ends with its pictures.
+
+        Raises OutputError.
+        """
+        if self._file is not None:
+            self._finish(end)
+        elif not self._parts:
             leave_partial(self._path, empty=True)
             logger.warning("stream %s: no pictures, so no video %s", self._info.stream, self._path)
-            return
-        self._finish(end)
 
     def _file_for(self, frame: Frame) -> Mp4File:
         """The file that takes ``frame``: the open one, or the next part."""
@@ -160,23 +163,26 @@ class VideoWriter(StreamWriter):
             if same and not full:
                 return self._file
             self._finish(StreamEnd.ENDED)
-            level = logging.INFO if same else logging.WARNING
-            text = "stream %s: now %dx%d, goes on in part %d of %s"
-            logger.log(level, text, frame.stream, frame.width, frame.height, self._parts + 1, self._path)
+            return self._next_file(frame, logging.INFO if same else logging.WARNING)
         return self._next_file(frame)
 
-    def _next_file(self, frame: Frame) -> Mp4File:
+    def _next_file(self, frame: Frame, level: int = logging.DEBUG) -> Mp4File:
         self._parts += 1
+        size, stream = (frame.width, frame.height), self._info.stream
+        logger.log(level, "stream %s: now %dx%d, in %s", stream, *size, self._part_path)
         self._epoch, self._began = -1, frame.decoded_at
         with_audio = self._audio and self._info.has_audio and not self._live and self._parts == 1
-        self._file = Mp4File(
-            partial_path(self._part_path),
-            width=frame.width,
-            height=frame.height,
-            time_base=frame.time_base,
-            fps=self._info.fps,
-            audio=AudioCopy(self._info) if with_audio else None,
-        )
+        try:
+            self._file = Mp4File(
+                partial_path(self._part_path),
+                size=size,
+                time_base=frame.time_base,
+                fps=self._info.fps,
+                audio=AudioCopy(self._info) if with_audio else None,
+            )
+        except OutputError:
+            leave_partial(self._part_path, empty=True)
+            raise
         return self._file
 
     def _pts(self, file: Mp4File, frame: Frame) -> int:
@@ -200,16 +206,17 @@ class VideoWriter(StreamWriter):
         return seconds - Fraction(file.last_pts + ticks, file.timescale)
 
     def _finish(self, end: StreamEnd) -> None:
-        """Finish the open file; it gets its name unless the stream failed."""
-        file, path, failed = self._file, self._part_path, end is StreamEnd.FAILED
+        """Finish the open file; it gets its name unless the stream or the disk failed."""
+        file, path, complete = self._file, self._part_path, False
         assert file is not None
         self._file = None
         try:
             file.finish(whole_audio=end is StreamEnd.ENDED)
-            if not failed:
+            if end is not StreamEnd.FAILED:
                 mark_complete(partial_path(path), path)
+                complete = True
         except OSError as error:
             raise write_failure(path, error) from error
         finally:
-            if failed:
+            if not complete:
                 leave_partial(path, empty=file.frames == 0)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.errors import UsageError
-from streamseg.outputs.files import check_writable, output_path, partial_path
+from streamseg.outputs.files import output_path
 
 
 def test_a_file_name_is_for_one_stream(tmp_path: Path) -> None:
@@ -33,26 +33,3 @@ def test_a_template(tmp_path: Path) -> None:
 def test_a_template_does_not_leave_its_folder(tmp_path: Path, template: str) -> None:
     with pytest.raises(UsageError, match="lead out of the folder"):
         output_path(f"{tmp_path}/{template}", "..", ".mp4", several=True)
-
-
-def test_check_makes_the_folder_and_leaves_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "c.mp4"
-    check_writable(path)
-    assert list(path.parent.iterdir()) == []
-
-
-def test_check_keeps_what_is_there(tmp_path: Path) -> None:
-    path = tmp_path / "c.mp4"
-    path.write_text("old")
-    partial_path(path).write_text("older")
-    check_writable(path)
-    assert path.read_text() == "old"
-    assert partial_path(path).read_text() == "older"
-
-
-def test_unwritable_is_one_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file" / "x.mp4", tmp_path):
-        with pytest.raises(UsageError, match=r"^cannot write .*") as error:
-            check_writable(path)
-        assert "\n" not in str(error.value)

@@ -47,6 +47,7 @@ def frame(
     at: float | None = None,
     pixels: NDArray[np.uint8] | None = None,
 ) -> Frame:
+    """``at``: seconds on both clocks when it was decoded, now by default."""
     return Frame(
         stream=stream,
         epoch=epoch,
@@ -55,6 +56,7 @@ def frame(
         time_base=TIME_BASE,
         time=time.time() if at is None else at,
         pixels=bars(*size) if pixels is None else pixels,
+        decoded_at=time.monotonic() if at is None else at,
     )
 
 
@@ -93,7 +95,7 @@ def read_audio(path: Path) -> list[tuple[float, bytes]]:
         return [(float(p.pts * p.time_base), bytes(p)) for p in packets]
 
 
-def write_clip(path: Path, *, seconds: float, codec: str = "aac", container: str | None = None) -> None:
+def write_tone_clip(path: Path, *, seconds: float, codec: str = "aac", container: str | None = None) -> None:
     """A 64x48 clip at 25 fps with a tone."""
     with av.open(str(path), "w", format=container) as out:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
