@@ -10,6 +10,7 @@ import pytest
 import streamseg
 from streamseg import Segmenter, run
 from streamseg.errors import SourceError, UsageError
+from tests.support.batches import segment_batch
 from tests.support.media import write_clip
 from tests.support.program import STREET
 
@@ -56,7 +57,7 @@ def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> No
 
 def test_a_batch_equals_its_pictures(segmenter: Segmenter) -> None:
     pictures = [first_frame(), first_frame()[100:500, 50:750].copy()]
-    together = segmenter.collect(segmenter.submit(pictures))
+    together = segment_batch(segmenter, pictures)
     for picture, batched in zip(pictures, together, strict=True):
         alone = segmenter(picture)
         assert batched.labels == alone.labels
