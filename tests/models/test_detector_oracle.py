@@ -8,7 +8,7 @@ from torch import Tensor
 from streamseg.inference import Segmenter
 from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.masks.upsample import Geometry, enlarge
-from streamseg.models.input_size import geometry, resize_picture
+from streamseg.models.input_size import geometry, padded, resize_picture
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec, ModelSpec
@@ -111,10 +111,7 @@ def trained(oracle: Oracle) -> tuple[Detector, Losses, Targets]:
     freeze_backbone(detector.backbone, stages=1)
     pictures = [oracle.array(f"train/image{i}_bgr_u8")[..., ::-1].copy() for i in range(2)]
     sizes = [p.shape[:2] for p in pictures]
-    canvas = (
-        max(-(-h // 32) * 32 for h, _ in sizes),
-        max(-(-w // 32) * 32 for _, w in sizes),
-    )
+    canvas = padded(sizes)
     images = normaliser(detector)(stack(pictures, pinned=False), sizes, canvas)
     if "train/net_input" in oracle:
         torch.testing.assert_close(images, oracle.tensor("train/net_input"), atol=1e-5, rtol=0)

@@ -20,7 +20,16 @@ from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.stats import StreamStats
 from streamseg.sources import Backoff, Source, Timing
-from streamseg.types import Frame, FrameResult, Instances, Model, Output, StreamInfo, StreamState, StreamWriter
+from streamseg.types import (
+    Frame,
+    FrameResult,
+    Instances,
+    Model,
+    Output,
+    StreamInfo,
+    StreamState,
+    StreamWriter,
+)
 from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
