@@ -27,11 +27,12 @@ class ReplayBuffer:
         self._key, self._field_name, self._maxlen = key, field_name, maxlen
         self._entries: deque[tuple[float, str, bytes]] = deque(maxlen=_MOST)
         """Monotonic seconds, id and value."""
+        self._closed_at = float("inf")
 
     @property
     def expired(self) -> bool:
-        """Whether the broker has saved all of them by now."""
-        return not self._entries or self._entries[-1][0] < time.monotonic() - _SECONDS
+        """Whether it is closed, and the broker has saved all of them by now."""
+        return self._closed_at < time.monotonic() - _SECONDS
 
     def add(self, id_: str, value: bytes) -> None:
         """Note an entry that the broker has taken."""
@@ -39,6 +40,10 @@ class ReplayBuffer:
         while self._entries and self._entries[0][0] < now - _SECONDS:
             self._entries.popleft()
         self._entries.append((now, id_, value))
+
+    def close(self) -> None:
+        """Take notice that no more entries will come."""
+        self._closed_at = time.monotonic()
 
     def restore(self, connection: Any) -> int:
         """Send again what the broker lacks; returns how much that was.

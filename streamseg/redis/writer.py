@@ -81,6 +81,7 @@ class RedisWriter(StreamWriter):
 
     def close(self, end: StreamEnd) -> None:
         """Say in the status how the stream has ended."""
+        self._buffer.close()
         self._status.closed(self._stream, end)
         if self._undelivered:
             logger.warning(
