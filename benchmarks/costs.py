@@ -33,7 +33,7 @@ from streamseg.results.frame_result import frame_result
 from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.services import Services
 from streamseg.runtime.tracking import Tracker
-from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamInfo
+from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamEnd, StreamInfo
 from streamseg.web.hub import TILE, Hub
 from streamseg.web.output import ViewOutput
 
@@ -68,13 +68,13 @@ def main() -> None:
 
 
 def steps(scenes: list[Scene], folder: Path, url: str) -> dict[str, float]:
-    results = [frame_result(f, i, model="bench", published=f.time) for f, i in scenes]
+    results = [frame_result(f, i, model="bench", published_at=f.decoded_at) for f, i in scenes]
     tracker, hub = Tracker(fps=25), Hub()
     hub.watch("somebody", {"bench": TILE})
     costs = {
         "tracking": cost(scenes, lambda k, _, found: tracker.update(found, time=k / 25)),
         "result with run lengths": cost(
-            scenes, lambda _, frame, found: frame_result(frame, found, model="bench", published=0.0)
+            scenes, lambda _, frame, found: frame_result(frame, found, model="bench", published_at=0.0)
         ),
     }
     outputs: dict[str, Output] = {
@@ -105,13 +105,13 @@ def output_cost(output: Output, scenes: list[Scene], results: list[FrameResult])
     info = StreamInfo(
         "bench", "bench", FramePolicy.EVERY_FRAME, 0, frame.width, frame.height, frame.time_base, 25.0, FRAMES
     )
-    output.open(info)
+    writer = output.open(info)
     # The page paints by the clock: frames come as a camera's do.
     pause = 0.04 if isinstance(output, ViewOutput) else 0.0
     try:
-        return cost(scenes, lambda k, f, i: output.write(results[k], f, i), pause=pause)
+        return cost(scenes, lambda k, f, i: writer.write(results[k], f, i), pause=pause)
     finally:
-        output.close("bench", complete=True)
+        writer.close(StreamEnd.ENDED)
         output.shutdown()
 
 
@@ -148,7 +148,7 @@ def program(device: str, folder: Path, url: str | None) -> float:
         services.attach(pipeline)
         with viewer(services.urls[0] if services.urls else None), pipeline:
             pipeline.join()
-    return pipeline.summary.frames / pipeline.summary.seconds
+    return pipeline.stats.frames / pipeline.stats.seconds
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from streamseg.masks.rle import encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
 
 
-def frame_result(frame: Frame, instances: Instances, *, model: str, published: float) -> FrameResult:
-    """Describe what was found in ``frame``; ``published`` is in UNIX seconds."""
+def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
+    """Describe what was found in ``frame``; ``published_at`` is in seconds of the monotonic clock."""
     return FrameResult(
         v=RESULT_VERSION,
         stream=frame.stream,
@@ -18,7 +18,7 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published: f
         time=round(frame.time, 3),
         width=frame.width,
         height=frame.height,
-        latency_ms=round((published - frame.time) * 1000, 1),
+        latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
         instances=tuple(_instance_result(instances, i) for i in range(len(instances))),
     )

@@ -1,11 +1,12 @@
 """Sources: what to open, and decoding it in processes of its own.
 
-SourceReader -> Lane -> WorkerProcess =socket=> Worker -> VideoReader -> PyAV
-                 |                                 |
-             RingReader <== shared memory ==  RingWriter
+SourcePool -> DecoderHandle -> WorkerProcess =socket=> Worker -> VideoReader -> PyAV
+                  |                                      |
+              RingReader <====== shared memory ====== RingWriter
 """
 
-from streamseg.sources.reader import SourceReader
+from streamseg.sources.backoff import Backoff, Timing
+from streamseg.sources.pool import SourcePool
 from streamseg.sources.source import (
     VIDEO_EXTENSIONS,
     Source,
@@ -14,13 +15,12 @@ from streamseg.sources.source import (
     resolve_sources,
     source_for,
 )
-from streamseg.sources.timing import Retry, Timing
 
 __all__ = [
     "VIDEO_EXTENSIONS",
-    "Retry",
+    "Backoff",
     "Source",
-    "SourceReader",
+    "SourcePool",
     "Timing",
     "default_stream_id",
     "is_live",

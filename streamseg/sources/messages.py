@@ -1,7 +1,7 @@
-"""What parent and decode worker say to each other, and the socket that carries it.
+"""The parent and a decode worker: their messages, the socket between them, starting the process.
 
     parent -> worker    Open, Release, Stop
-    worker -> parent    Opened (with the ring's file descriptor), Decoded, Skipped, Alive, Harm, Ended
+    worker -> parent    Opened (with the ring's file descriptor), Decoded, Counted, Alive, Damaged, Ended
 
 The socket keeps message boundaries (SOCK_SEQPACKET), so a message is one msgpack map, without a
 length in front. Pixels never travel here.
@@ -10,7 +10,11 @@ length in front. Pixels never travel here.
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
+from collections import deque
 from fractions import Fraction
 from typing import Generic, Literal, TypeVar
 
@@ -21,6 +25,11 @@ from streamseg.types import StreamInfo
 
 MAX_MESSAGE = 1 << 16
 """Bytes: far above any message (the longest holds a URL), below what the socket buffers."""
+
+EXIT_WAIT = 0.5
+"""Seconds for a process to exit after it closed its socket."""
+REAP_WAIT = 0.1
+"""The same after it was killed: the thread that waits serves all other cameras too."""
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -36,14 +45,14 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):
-    """The pixels in this slot are no longer looked at."""
+    """Nobody looks at the pixels in these slots any more."""
 
     job: int
-    slot: int
+    slots: tuple[int, ...]
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Give up what is being read and exit."""
+    """Stop reading and exit."""
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -62,7 +71,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     """Seconds on the stream's clock where the file begins: not 0 in a transport stream."""
 
     def describe(self, source: Source, epoch: int) -> StreamInfo:
-        """The same in the words of the house."""
+        """The same as the event that the pool hands on."""
         return StreamInfo(
             stream=source.id,
             url=source.url,
@@ -87,13 +96,15 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     index: int
     ticks: int
     time: float
-    """UNIX seconds."""
+    """When it was decoded, in UNIX seconds."""
+    decoded_at: float
+    """The same moment in seconds of the monotonic clock, which all processes of a machine share."""
     seconds: float
     """Spent on decoding it, and on frames before it that were not selected."""
 
 
-class Skipped(msgspec.Struct, frozen=True, tag=True):
-    """A live source's frames up to this number were decoded; those not handed over found no free slot."""
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """A live source's frames below this number were decoded; those not handed over are dropped."""
 
     job: int
     next_index: int
@@ -105,7 +116,7 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
     job: int
 
 
-class Harm(msgspec.Struct, frozen=True, tag=True):
+class Damaged(msgspec.Struct, frozen=True, tag=True):
     """A recording was damaged in places; sent once, before Ended."""
 
     job: int
@@ -116,21 +127,21 @@ class Harm(msgspec.Struct, frozen=True, tag=True):
 
 
 Refused = Literal["user", "path"]
-"""What a server said no to: the user (401, 403), or the path (404)."""
+"""What a server refused: the user (401, 403), or the path (404)."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """Nothing more will come of this job."""
+    """The source is read to its end, or cannot be read on: the last message of this job."""
 
     job: int
     error: str | None
     """What went wrong, without path or URL; None at the proper end."""
     refused: Refused | None = None
-    """Set if it went wrong because a live source's server refused us."""
+    """Set if a live source's server refused the connection."""
 
 
 FromParent = Open | Release | Stop
-FromWorker = Opened | Decoded | Skipped | Alive | Harm | Ended
+FromWorker = Opened | Decoded | Counted | Alive | Damaged | Ended
 Incoming = TypeVar("Incoming")
 
 
@@ -146,7 +157,11 @@ class Channel(Generic[Incoming]):
         return self._socket.fileno()
 
     def send(self, message: FromParent | FromWorker, *, fd: int | None = None) -> None:
-        """Send, with a file descriptor if given. Raises OSError when the other side is gone."""
+        """Send, with a file descriptor if given.
+
+        Raises BlockingIOError when the socket does not block and is full, another OSError when the other
+        side is gone.
+        """
         data = msgspec.msgpack.encode(message)
         if fd is None:
             self._socket.send(data)
@@ -167,12 +182,12 @@ class Channel(Generic[Incoming]):
         return self._decoder.decode(data), fds[0] if fds else None
 
     def close(self) -> None:
-        """Hang up; the other side sees it."""
+        """Close the connection; the other side sees it."""
         self._socket.close()
 
 
 def parent_channel(end: socket.socket) -> Channel[FromWorker]:
-    """The parent's end: it never blocks, for one stuck worker must not hold up the others."""
+    """The parent's end: it never blocks, for a worker that hangs must not hold up the others."""
     end.setblocking(False)
     return Channel(end, msgspec.msgpack.Decoder(FromWorker))
 
@@ -181,3 +196,95 @@ def worker_channel(fd: int) -> Channel[FromParent]:
     """The worker's end, from the file descriptor it was started with."""
     os.set_inheritable(fd, False)
     return Channel(socket.socket(fileno=fd), msgspec.msgpack.Decoder(FromParent))
+
+
+class WorkerProcess:
+    """Starts a worker. Raises OSError when the system refuses one more process or socket."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel: Channel[FromWorker] = parent_channel(ours)
+        self.stopping = False
+        """Whether it was asked to exit."""
+        self._unsent: deque[FromParent] = deque()
+        with theirs:
+            try:
+                self._popen = _start(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._popen.pid
+
+    @property
+    def congested(self) -> bool:
+        """Whether messages wait until the socket is writable."""
+        return bool(self._unsent)
+
+    def send(self, message: FromParent) -> None:
+        """Send a message, or keep it for :meth:`flush` while the socket is full."""
+        self._unsent.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept.
+
+        A full socket says that the worker is busy or stopped, not that it is dead. A worker that has closed
+        its end is killed, and the end of its messages will tell the receiver.
+        """
+        try:
+            while self._unsent:
+                self.channel.send(self._unsent[0])
+                self._unsent.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()
+            self._popen.kill()
+
+    def stop(self) -> None:
+        """Ask the worker to exit, once."""
+        if not self.stopping:
+            self.stopping = True
+            self.send(Stop())
+
+    def end(self, *, kill: bool = False) -> str:
+        """Make sure that the process is gone, by force if it does not exit; returns how it ended.
+
+        For example "was killed by SIGSEGV". With ``kill`` it is not waited for first.
+        """
+        self.channel.close()
+        status = None if kill else self._wait(EXIT_WAIT)
+        if status is None:
+            self._popen.kill()
+            status = self._wait(REAP_WAIT)
+        if status is None:  # it hangs in the kernel (a dead network drive)
+            status = -signal.SIGKILL
+        return (
+            f"exited with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        )
+
+    def _wait(self, seconds: float) -> int | None:
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def _start(fd: int) -> subprocess.Popen[bytes]:
+    """Start a worker on its end of the socket.
+
+    Not with multiprocessing, which runs the user's main module again in every child. URLs go over
+    the socket only: arguments are there for everyone on the machine to read, passwords included.
+    """
+    search_path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "streamseg.sources.worker", str(fd), str(os.getpid())],
+        pass_fds=[fd],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": search_path},
+    )

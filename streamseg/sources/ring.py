@@ -1,8 +1,10 @@
 """The frame ring: a few slots of one picture each, in memory that worker and parent share.
 
 The worker makes the memory (a memfd: it has no name, so that nothing can be left behind by a
-killed process), writes pictures into free slots and sends the slots' numbers. The parent looks at
-them without copying; when the last view of a picture is gone, the slot goes back to the worker.
+killed process), writes pictures into free slots and sends the slots' numbers. The parent lends the
+pictures without copying; when the last view of one is gone, its slot is given back to the worker:
+
+    RingWriter.acquire -> Decoded -> RingReader.lend -> ... -> ReturnedSlots -> Release -> RingWriter.release
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Slot = TypeVar("Slot")
 
 MIN_SLOTS = 3
 """One being written, one on its way, one being looked at: with fewer, both sides wait for each other."""
@@ -61,20 +68,20 @@ class RingWriter:
                 self._changed.wait()
             return self._free.pop() if self._free and not self._stopped else None
 
-    def release(self, slot: int) -> None:
-        """Make a slot free again."""
+    def release(self, slots: Iterable[int]) -> None:
+        """Make slots free again."""
         with self._changed:
-            self._free.append(slot)
+            self._free.extend(slots)
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let nobody wait any longer."""
+        """End every wait for a slot, now and later."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
 
     def close(self) -> None:
-        """Let go of the memory; the parent keeps it as long as it looks at a picture."""
+        """Give the memory up; it lives on in the parent while anybody there holds a picture."""
         self._pictures = []
         os.close(self.fd)
 
@@ -102,3 +109,41 @@ class RingReader:
         # A view, and never the array itself: every view of a view refers to the first array of the
         # chain (numpy shortens the chain up to there), so that one lives as long as any of them.
         return picture.view()
+
+
+class ReturnedSlots(Generic[Slot]):
+    """The slots that were given back, and a file descriptor that tells the receiver thread so.
+
+    It takes no lock, for slots are given back by finalizers. The file descriptor is closed when the last
+    frame is gone, not before: by then its number could belong to somebody else's file.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError when the process has no file descriptor left."""
+        self._slots: deque[Slot] = deque()
+        self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """File descriptor to wait on."""
+        return self._event_fd
+
+    def put(self, slot: Slot) -> None:
+        """Note that nobody looks at this slot any more; called by finalizers, in any thread."""
+        self._slots.append(slot)
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the thread that waits on the file descriptor."""
+        with suppress(OSError):
+            os.eventfd_write(self._event_fd, 1)
+
+    def take(self) -> Iterator[Slot]:
+        """Every slot that was given back since the last time."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._event_fd)
+        while self._slots:
+            yield self._slots.popleft()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_event_fd"):
+            os.close(self._event_fd)

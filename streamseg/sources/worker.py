@@ -2,8 +2,8 @@
 
     python -m streamseg.sources.worker SOCKET_FD PARENT_PID
 
-It loads neither torch nor OpenCV, decides nothing about reconnecting, and goes when its parent
-goes, however that ends.
+It loads neither torch nor OpenCV, decides nothing about reconnecting, and exits when its parent does,
+however that ends.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
+import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, VideoReformatter
+from numpy.typing import NDArray
 
 from streamseg.sources.decode import VideoReader
-from streamseg.sources.faults import ReadError
+from streamseg.sources.integrity import ReadError
 from streamseg.sources.messages import (
     Alive,
     Channel,
+    Counted,
+    Damaged,
     Decoded,
     Ended,
     FromParent,
     FromWorker,
-    Harm,
     Open,
     Opened,
     Release,
-    Skipped,
     Stop,
     worker_channel,
 )
-from streamseg.sources.picture import PictureWriter
 from streamseg.sources.ring import RingWriter, slot_count
 
 ALIVE_EVERY = 1.0
@@ -47,12 +50,16 @@ FILE_THREADS = min(4, os.cpu_count() or 1)
 """For converting a recording's frames to RGB, beside the decoder's own threads."""
 MAX_ERROR = 1000
 """Characters of an unforeseen error's text that are handed on."""
-SKIPPED_EVERY = 0.25
+COUNT_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
+UNTAGGED = 2
+"""FFmpeg's AVCOL_SPC_UNSPECIFIED: the video does not say how its colours were made."""
+HD_WIDTH, HD_HEIGHT = 1280, 720
+"""From this width or height on, players take untagged video for BT.709, below for BT.601."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 MAX_MEMORY = 4 << 30
-"""Bytes a worker may ask for: a file that makes FFmpeg want more shall not cost the others theirs."""
+"""Bytes a worker may ask for: a file that makes FFmpeg want more must not take the other workers' memory."""
 
 
 class Worker:
@@ -78,14 +85,14 @@ class Worker:
         match message:
             case Open():
                 self._jobs.put(message)
-            case Release(job=number, slot=slot) if ring is not None and ring[0] == number:
-                ring[1].release(slot)
+            case Release(job=number, slots=slots) if ring is not None and ring[0] == number:
+                ring[1].release(slots)
             case Stop():
                 self._stop(ring)
 
     def _stop(self, ring: tuple[int, RingWriter] | None) -> None:
         if ring is None:
-            os._exit(0)  # idle, or waiting for a source to open: there is nothing to put in order
+            os._exit(0)  # idle, or waiting for a source to open: there is nothing to close
         self._stopping = True
         self._jobs.put(None)
         ring[1].stop()
@@ -134,10 +141,10 @@ class Worker:
                 self._announce(job, reader, reader.last_frame)  # open and in order, but nothing was selected
         finally:
             if delivery is not None:
-                delivery.report_skipped()
-            losses = reader.losses
-            if not job.source.live and (losses.lost or losses.concealed):
-                self.send(Harm(job.job, losses.lost, losses.concealed))
+                delivery.report_dropped()
+            damage = reader.damage
+            if not job.source.live and (damage.lost or damage.concealed):
+                self.send(Damaged(job.job, damage.lost, damage.concealed))
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
@@ -171,39 +178,91 @@ class _Delivery:
     """Puts the frames of one job into its ring."""
 
     def __init__(self, worker: Worker, job: Open, writer: PictureWriter, ring: RingWriter) -> None:
-        self._worker = worker
-        self._job = job
-        self._writer = writer
-        self._ring = ring
-        self._skipped = False
+        self._worker, self._job, self._writer, self._ring = worker, job, writer, ring
+        self._dropped = False
+        """Whether the last frame was dropped."""
         self._next_index = job.first_index
         self._last_report = 0.0
 
     def take(self, index: int, frame: VideoFrame, ticks: int, *, seconds: float) -> None:
         """Hand a frame over that took ``seconds`` to decode.
 
-        A live one is dropped, and counted, if there is no room for it.
+        A live one is dropped, and counted, if no slot is free. Raises ReadError when the picture of a live
+        source has changed its size.
         """
-        now = time.time()
+        now, decoded_at = time.time(), time.monotonic()
         live = self._job.source.live
         self._next_index = index + 1
         if live and not self._writer.fits(frame):
-            self._skipped = True
+            self._dropped = True
             raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
         slot = self._ring.acquire(wait=not live)
         if slot is not None:
             self._writer.write(frame, self._ring.picture(slot))
-            self._worker.send(Decoded(self._job.job, slot, index, ticks, now, seconds))
-        self._skipped = slot is None and live
-        if time.monotonic() - self._last_report > SKIPPED_EVERY:
-            self.report_skipped()
+            self._worker.send(Decoded(self._job.job, slot, index, ticks, now, decoded_at, seconds))
+        self._dropped = slot is None and live
+        if time.monotonic() - self._last_report > COUNT_EVERY:
+            self.report_dropped()
 
-    def report_skipped(self) -> None:
-        """Tell how far decoding got, if that is not clear from the last frame handed over."""
+    def report_dropped(self) -> None:
+        """Tell how far decoding got, if the last frame handed over does not show it."""
         self._last_report = time.monotonic()
-        if self._skipped:
-            self._worker.send(Skipped(self._job.job, self._next_index))
-            self._skipped = False
+        if self._dropped:
+            self._worker.send(Counted(self._job.job, self._next_index))
+            self._dropped = False
+
+
+class PictureWriter:
+    """Converts frames to RGB, all at the size of the first one and the right way up.
+
+    One scaler is kept for the whole stream: building one per frame costs half as much again as the
+    conversion. It follows each frame's own colour range and matrix.
+    """
+
+    def __init__(self, first: VideoFrame, *, threads: int = 1) -> None:
+        """``first`` gives size and orientation; ``threads`` share the conversion of one frame."""
+        self._threads = threads
+        self._size = (first.width, first.height)
+        # Telephones store pictures as the sensor lies and say by how much to turn them.
+        self._quarter_turns = round(first.rotation / 90) % 4
+        self._reformatter = VideoReformatter()
+
+    @property
+    def width(self) -> int:
+        """Columns after turning."""
+        return self._size[self._quarter_turns % 2]
+
+    @property
+    def height(self) -> int:
+        """Rows after turning."""
+        return self._size[1 - self._quarter_turns % 2]
+
+    def fits(self, frame: VideoFrame) -> bool:
+        """Whether the frame has the size of the first one."""
+        return (frame.width, frame.height) == self._size
+
+    def write(self, frame: VideoFrame, picture: NDArray[np.uint8]) -> None:
+        """Fill ``picture``, (height, width, 3) uint8; a frame of another size is scaled."""
+        width, height = self._size
+        rgb = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            src_colorspace=_colour_matrix(frame),
+            threads=self._threads,
+        )
+        plane: Any = rgb.planes[0]  # a buffer, which its type stub does not say
+        pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+        np.copyto(picture, np.rot90(pixels, self._quarter_turns))
+
+
+def _colour_matrix(frame: VideoFrame) -> Colorspace | None:
+    """How the frame's YUV is to be turned into RGB; None for as its tags say."""
+    if frame.colorspace != UNTAGGED or frame.format.is_rgb:
+        return None
+    hd = frame.width >= HD_WIDTH or frame.height >= HD_HEIGHT
+    return Colorspace.ITU709 if hd else Colorspace.ITU601
 
 
 def _die_with_parent() -> None:
@@ -231,8 +290,8 @@ def _watch_parent(pid: int) -> None:
 
 def main(socket_fd: str, parent_pid: str) -> None:
     """Run the worker on an inherited socket."""
-    # A Ctrl-C, a closed terminal or a service manager's SIGTERM reaches the whole group; what to do is the
-    # parent's decision.
+    # A Ctrl-C, a closed terminal or a service manager's SIGTERM reaches the whole group; the parent decides
+    # what to do.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
@@ -241,7 +300,7 @@ def main(socket_fd: str, parent_pid: str) -> None:
     threading.Thread(target=_watch_parent, args=(int(parent_pid),), daemon=True).start()
     threading.Thread(target=worker.listen, daemon=True).start()
     worker.run()
-    os._exit(0)  # nothing is left to clean up, and FFmpeg's threads need not be waited for
+    os._exit(0)  # nothing is left to clean up, and nobody waits for FFmpeg's threads
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamseg.sources import Source
-from streamseg.sources.catchup import CatchUp
 from streamseg.sources.decode import VideoReader
+from streamseg.sources.integrity import CatchUp
 from tests.support.media import read_counter, write_clip
 from tests.support.servers import rtsp_server
 

@@ -9,8 +9,8 @@ import pytest
 
 from streamseg.sources import Source
 from streamseg.sources.decode import VideoReader
-from streamseg.sources.faults import ReadError
-from streamseg.sources.picture import PictureWriter
+from streamseg.sources.integrity import ReadError
+from streamseg.sources.worker import PictureWriter
 from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
@@ -204,8 +204,8 @@ def test_a_damaged_file_gives_its_other_frames_and_counts_what_is_lost(tmp_path:
     damage(path, 20)
     with VideoReader(source(path)) as reader:
         indexes = [index for index, *_ in reader.selected()]
-    assert len(indexes) == 60 - reader.losses.lost
-    assert 5 < reader.losses.lost <= 10, "what was built on it is lost as well"
+    assert len(indexes) == 60 - reader.damage.lost
+    assert 5 < reader.damage.lost <= 10, "what was built on it is lost as well"
 
 
 def test_frames_that_the_decoder_patched_up_are_counted(tmp_path: Path) -> None:
@@ -213,8 +213,8 @@ def test_frames_that_the_decoder_patched_up_are_counted(tmp_path: Path) -> None:
     damage(path, 25, keep=12)
     with VideoReader(source(path)) as reader:
         assert len(list(reader.selected())) == 60
-    assert reader.losses.lost == 0
-    assert 1 <= reader.losses.concealed < 10
+    assert reader.damage.lost == 0
+    assert 1 <= reader.damage.concealed < 10
 
 
 @pytest.mark.parametrize(

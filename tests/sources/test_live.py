@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.sources import Retry, Source, SourceReader, Timing, resolve_sources
+from streamseg.sources import Backoff, Source, SourcePool, Timing, resolve_sources
 from streamseg.types import FramePolicy
 from tests.support.media import write_clip
 from tests.support.reading import PATIENCE, Listener, wait_until, worker_pids
 from tests.support.servers import RtspServer, free_port, rtsp_server
 
-QUICK = Retry(first=0.05, longest=0.2)
+QUICK = Backoff(first=0.05, longest=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,8 @@ def frames_of(listener: Listener, epoch: int) -> int:
 
 def test_a_camera_is_read(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader([camera(server.url("clip.mp4"))], emit=listener) as reader:
-        began = time.time()
-        reader.start()
+    began = time.time()
+    with SourcePool([camera(server.url("clip.mp4"))], emit=listener):
         listener.wait(lambda: frames_of(listener, 0) >= 40)
     (info,) = listener.infos
     assert (info.width, info.height, info.fps, info.frame_count) == (320, 240, 25.0, None)
@@ -63,8 +62,7 @@ def test_a_camera_is_read(server: RtspServer) -> None:
 
 def test_frames_that_find_no_slot_are_dropped_and_counted(server: RtspServer) -> None:
     listener = Listener(keep_frames=True)
-    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, slots=3) as reader:
-        reader.start()
+    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, slots=3):
         listener.wait(lambda: listener.dropped >= 25)
         assert len(listener.frames) == 3
         listener.keep_frames = False
@@ -79,8 +77,7 @@ def test_frames_that_find_no_slot_are_dropped_and_counted(server: RtspServer) ->
 
 def test_a_dead_camera_is_a_loss_and_a_new_epoch_follows(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 0) >= 10)
         server.kill()
         listener.wait(lambda: listener.states("cam")[-1] == "connecting")
@@ -99,8 +96,7 @@ def test_a_dead_camera_is_a_loss_and_a_new_epoch_follows(server: RtspServer) -> 
 def test_the_end_of_a_live_stream_is_a_loss(server: RtspServer) -> None:
     listener = Listener()
     source = camera(server.url("short.mp4", loop=False))
-    with SourceReader([source], emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool([source], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 1) >= 5)
         assert not listener.ended
 
@@ -108,8 +104,7 @@ def test_the_end_of_a_live_stream_is_a_loss(server: RtspServer) -> None:
 def test_a_camera_that_goes_silent_is_stalled_until_it_is_back(server: RtspServer) -> None:
     listener = Listener()
     source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=0.5, read_timeout=1.0)
-    with SourceReader([source], emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool([source], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 0) >= 10)
         (pid,) = worker_pids(os.getpid())
         server.freeze()
@@ -130,8 +125,7 @@ def test_one_silent_camera_does_not_disturb_another(server: RtspServer, media: P
             camera(server.url("clip.mp4"), read_timeout=PATIENCE),
             Source(id="other", url=other.url("clip.mp4"), live=True),
         ]
-        with SourceReader(sources, emit=listener) as reader:
-            reader.start()
+        with SourcePool(sources, emit=listener):
             listener.wait(lambda: {"cam", "other"} <= set(listener.seen))
             server.freeze()
             before = len(listener.seen["other"])
@@ -141,8 +135,7 @@ def test_one_silent_camera_does_not_disturb_another(server: RtspServer, media: P
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
 def test_a_crashed_worker_is_replaced(server: RtspServer, name: str) -> None:
     listener = Listener()
-    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 0) >= 5)
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, getattr(signal, name))
@@ -152,10 +145,7 @@ def test_a_crashed_worker_is_replaced(server: RtspServer, name: str) -> None:
 
 def test_a_stopped_worker_is_replaced(server: RtspServer) -> None:
     listener = Listener()
-    with SourceReader(
-        [camera(server.url("clip.mp4"), read_timeout=1.0)], emit=listener, retry=QUICK
-    ) as reader:
-        reader.start()
+    with SourcePool([camera(server.url("clip.mp4"), read_timeout=1.0)], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 0) >= 5)
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, signal.SIGSTOP)
@@ -168,8 +158,7 @@ def test_a_worker_that_stops_while_connecting_is_replaced(server: RtspServer) ->
     listener = Listener()
     source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=0.5)
     timing = Timing(start=1.0, first_frame=2.0)
-    with SourceReader([source], emit=listener, retry=QUICK, timing=timing) as reader:
-        reader.start()
+    with SourcePool([source], emit=listener, backoff=QUICK, timing=timing):
         wait_until(lambda: worker_pids(os.getpid()))
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, signal.SIGSTOP)
@@ -181,8 +170,7 @@ def test_a_camera_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixtu
     sources = resolve_sources([f"rtsp://me:secret@127.0.0.1:{free_port()}/a"])
     (name,) = (source.id for source in sources)
     listener = Listener()
-    with SourceReader(sources, emit=listener, retry=Retry(first=0.01, longest=0.02)) as reader:
-        reader.start()
+    with SourcePool(sources, emit=listener, backoff=Backoff(first=0.01, longest=0.02)):
         listener.wait(lambda: len(listener.changes) >= 20)
     assert listener.states(name) == ["connecting", "ended"]
     error = listener.changes[1].error
@@ -201,10 +189,9 @@ def test_a_camera_is_given_up_after_as_many_attempts_as_allowed(server: RtspServ
         Source(id="ended", url=server.url("short.mp4", loop=False), live=True, reconnect_attempts=0),
     ]
     listener = Listener()
-    with SourceReader(sources, emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool(sources, emit=listener, backoff=QUICK) as pool:
         listener.wait_for_end("three", "once", "ended")
-        wait_until(lambda: not reader.running)
+        wait_until(lambda: not pool.running)
     shown = sources[0].shown
     assert listener.error("once") == f"cannot connect to {shown}: Connection refused"
     expected = f"cannot connect to {shown}: Connection refused (given up after 3 more attempts)"
@@ -220,8 +207,7 @@ def test_a_picture_that_changes_its_size_is_a_loss(tmp_path: Path, caplog: pytes
     both = tmp_path / "both.h264"
     both.write_bytes(small.read_bytes() + big.read_bytes())
     listener = Listener()
-    with SourceReader([camera(f"file://{both}")], emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool([camera(f"file://{both}")], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 1) >= 5)
     assert "the picture size changed to 320x240" in caplog.text
     assert {seen.shape for seen in listener.seen["cam"]} == {(120, 160, 3)}
@@ -230,8 +216,7 @@ def test_a_picture_that_changes_its_size_is_a_loss(tmp_path: Path, caplog: pytes
 def test_a_camera_that_comes_up_late_is_found(media: Path) -> None:
     server = RtspServer(media)
     listener = Listener()
-    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, retry=QUICK) as reader:
-        reader.start()
+    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, backoff=QUICK):
         starter = threading.Thread(target=server.start)
         starter.start()
         listener.wait(lambda: frames_of(listener, 0) >= 5)
@@ -244,13 +229,12 @@ def test_a_camera_that_comes_up_late_is_found(media: Path) -> None:
 @pytest.mark.parametrize("silent", [False, True])
 def test_stopping_a_camera_is_prompt(server: RtspServer, silent: bool) -> None:
     listener = Listener()
-    with SourceReader([camera(server.url("clip.mp4"))], emit=listener, timing=Timing(grace=0.5)) as reader:
-        reader.start()
+    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, timing=Timing(grace=0.5)) as pool:
         listener.wait(lambda: frames_of(listener, 0) >= 5)
         if silent:
             server.freeze()
         began = time.monotonic()
-        reader.stop()
+        pool.stop()
         assert time.monotonic() - began < 5
     assert listener.ended["cam"].error is None
     assert worker_pids(os.getpid()) == []

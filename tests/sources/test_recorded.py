@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.sources import Source, SourceReader, Timing, resolve_sources
+from streamseg.sources import Source, SourcePool, Timing, resolve_sources
 from streamseg.types import FramePolicy
 from tests.support.media import cut, write_clip
 from tests.support.reading import Listener, is_running, wait_until, worker_pids
@@ -23,8 +23,8 @@ def clip(tmp_path: Path) -> Path:
 
 def run(sources: list[Source], **options: object) -> Listener:
     listener = Listener()
-    with SourceReader(sources, emit=listener, **options) as reader:  # type: ignore[arg-type]
-        reader.start()
+    with SourcePool(sources, emit=listener, **options) as pool:  # type: ignore[arg-type]
+        pool.start()
         listener.wait_for_end(*(source.id for source in sources))
     return listener
 
@@ -69,8 +69,7 @@ def test_several_clips_at_once_do_not_mix(tmp_path: Path) -> None:
 
 def test_reading_waits_for_whoever_holds_the_frames(clip: Path) -> None:
     listener = Listener(keep_frames=True)
-    with SourceReader(resolve_sources([str(clip)]), emit=listener, slots=4) as reader:
-        reader.start()
+    with SourcePool(resolve_sources([str(clip)]), emit=listener, slots=4):
         listener.wait(lambda: len(listener.frames) == 4)
         assert not listener.changed_within(0.3)
         while len(listener.seen["clip"]) < 60:
@@ -83,8 +82,7 @@ def test_reading_waits_for_whoever_holds_the_frames(clip: Path) -> None:
 
 def test_frames_stay_as_they_were_while_they_are_held(clip: Path) -> None:
     listener = Listener(keep_frames=True)
-    with SourceReader(resolve_sources([str(clip)]), emit=listener, slots=4) as reader:
-        reader.start()
+    with SourcePool(resolve_sources([str(clip)]), emit=listener, slots=4):
         listener.wait(lambda: len(listener.frames) == 4)
         frames = listener.frames
         copies = [frame.pixels.copy() for frame in frames]
@@ -94,8 +92,7 @@ def test_frames_stay_as_they_were_while_they_are_held(clip: Path) -> None:
 
 def test_a_slice_holds_its_frame(clip: Path) -> None:
     listener = Listener(keep_frames=True)
-    with SourceReader(resolve_sources([str(clip)]), emit=listener, slots=3) as reader:
-        reader.start()
+    with SourcePool(resolve_sources([str(clip)]), emit=listener, slots=3):
         listener.wait(lambda: len(listener.frames) == 3)
         corner = listener.frames[0].pixels[:60, :60]
         before = corner.copy()
@@ -115,8 +112,7 @@ def test_hundreds_of_clips_need_no_more_than_a_few(tmp_path: Path) -> None:
     listener = Listener()
     pids: set[int] = set()
     marks: list[tuple[int, int]] = []
-    with SourceReader(sources, emit=listener, max_workers=2) as reader:
-        reader.start()
+    with SourcePool(sources, emit=listener, max_workers=2):
         for goal in (50, 150, 290):
             listener.wait(lambda goal=goal: len(listener.ended) >= goal)
             pids.update(worker_pids(os.getpid()))
@@ -141,10 +137,7 @@ def test_frames_kept_from_many_clips_hold_the_next_ones_up(tmp_path: Path) -> No
     for path in paths:
         os.link(seed, path)
     listener = Listener(keep_frames=True)
-    with SourceReader(
-        resolve_sources([str(path) for path in paths]), emit=listener, slots=4, max_workers=1
-    ) as reader:
-        reader.start()
+    with SourcePool(resolve_sources([str(path) for path in paths]), emit=listener, slots=4, max_workers=1):
         listener.wait(lambda: len(listener.frames) == 4 and len(listener.ended) == 2)
         assert not listener.changed_within(0.3)
         listener.keep_frames = False
@@ -180,8 +173,7 @@ def test_an_empty_part_is_a_stream_without_frames(clip: Path) -> None:
 def test_a_crashed_worker_costs_only_its_file(tmp_path: Path, clip: Path, name: str) -> None:
     sources = resolve_sources([str(clip), str(write_clip(tmp_path / "next.mp4", frames=10))])
     listener = Listener(keep_frames=True)
-    with SourceReader(sources, emit=listener, slots=4, max_workers=1) as reader:
-        reader.start()
+    with SourcePool(sources, emit=listener, slots=4, max_workers=1):
         listener.wait(lambda: len(listener.frames) == 4)
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, getattr(signal, name))
@@ -206,11 +198,10 @@ def test_a_worker_stuck_on_a_file_is_replaced(tmp_path: Path) -> None:
 def test_stopping_is_prompt_and_ends_every_stream_once(tmp_path: Path, clip: Path, holding: bool) -> None:
     sources = resolve_sources([str(clip)] + [f"{tmp_path}/later{number}.mp4" for number in range(3)])
     listener = Listener(keep_frames=holding)
-    with SourceReader(sources, emit=listener, slots=4, max_workers=1) as reader:
-        reader.start()
+    with SourcePool(sources, emit=listener, slots=4, max_workers=1) as pool:
         listener.wait(lambda: len(listener.seen.get("clip", [])) >= 4)
         pids = worker_pids(os.getpid())
-        reader.stop()
+        pool.stop()
         count = len(listener.seen["clip"])
         assert not any(is_running(pid) for pid in pids)
     assert len(listener.seen["clip"]) == count
@@ -221,15 +212,15 @@ def test_stopping_is_prompt_and_ends_every_stream_once(tmp_path: Path, clip: Pat
 
 
 def test_closing_twice_and_without_a_start_is_fine(clip: Path) -> None:
-    reader = SourceReader(resolve_sources([str(clip)]), emit=Listener())
-    reader.close()
-    reader.close()
+    pool = SourcePool(resolve_sources([str(clip)]), emit=Listener())
+    pool.close()
+    pool.close()
 
 
 def test_ids_must_be_unique(clip: Path) -> None:
     source = Source(id="a", url=str(clip), live=False)
     with pytest.raises(ValueError, match="unique; more than one source is called a"):
-        SourceReader([source, source], emit=Listener())
+        SourcePool([source, source], emit=Listener())
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -237,24 +228,24 @@ def test_a_broken_listener_ends_the_reading(clip: Path) -> None:
     def broken(event: object) -> None:
         raise RuntimeError("broken listener")
 
-    reader = SourceReader(resolve_sources([str(clip)]), emit=broken)
-    reader.start()
-    wait_until(lambda: not worker_pids(os.getpid()) and not reader.running)
+    pool = SourcePool(resolve_sources([str(clip)]), emit=broken)
+    pool.start()
+    wait_until(lambda: not worker_pids(os.getpid()) and not pool.running)
 
 
 def test_a_script_without_a_main_guard_works(tmp_path: Path, clip: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import threading\n"
-        "from streamseg.sources import SourceReader, resolve_sources\n"
+        "from streamseg.sources import SourcePool, resolve_sources\n"
         "from streamseg.types import StreamChanged\n"
         "ended = threading.Event()\n"
         "def emit(event):\n"
         "    if isinstance(event, StreamChanged) and event.over:\n"
         "        print(event.error)\n"
         "        ended.set()\n"
-        f"with SourceReader(resolve_sources([{str(clip)!r}]), emit=emit) as reader:\n"
-        "    reader.start()\n"
+        f"with SourcePool(resolve_sources([{str(clip)!r}]), emit=emit) as pool:\n"
+        "    pool.start()\n"
         "    ended.wait(60)\n"
     )
     # Another folder than the repository: workers must find the package the way their parent did.

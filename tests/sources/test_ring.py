@@ -5,8 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from streamseg.sources.returns import Returns
-from streamseg.sources.ring import RingReader, RingWriter, slot_count
+from streamseg.sources.ring import ReturnedSlots, RingReader, RingWriter, slot_count
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_a_ring_cannot_shrink_under_its_reader(writer: RingWriter) -> None:
 def test_a_slot_is_given_out_once(writer: RingWriter) -> None:
     slots = [writer.acquire(wait=False) for _ in range(4)]
     assert slots == [0, 1, 2, None]
-    writer.release(1)
+    writer.release([1])
     assert writer.acquire(wait=True) == 1
 
 
@@ -100,21 +99,21 @@ def test_waiting_ends_with_a_release_or_a_stop(writer: RingWriter) -> None:
         target=lambda: got.extend([writer.acquire(wait=True), writer.acquire(wait=True)])
     )
     waiting.start()
-    writer.release(2)
+    writer.release([2])
     writer.stop()
     waiting.join(10)
     assert not waiting.is_alive()
     assert got in ([2, None], [None, None])
 
 
-def test_returns_come_from_a_garbage_collection_in_any_thread(writer: RingWriter) -> None:
-    returns: Returns[int] = Returns()
+def test_slots_are_given_back_by_a_garbage_collection_in_any_thread(writer: RingWriter) -> None:
+    slots: ReturnedSlots[int] = ReturnedSlots()
     reader = RingReader(os.dup(writer.fd), 241, 321)
-    cycle: list[object] = [reader.lend(0, lambda: returns.put(0))]
+    cycle: list[object] = [reader.lend(0, lambda: slots.put(0))]
     cycle.append(cycle)
     del cycle
     collector = threading.Thread(target=gc.collect)
     collector.start()
     collector.join()
-    assert list(returns.take()) == [0]
-    assert list(returns.take()) == []
+    assert list(slots.take()) == [0]
+    assert list(slots.take()) == []

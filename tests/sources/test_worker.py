@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamseg.sources import Source, SourceReader, Timing, resolve_sources
+from streamseg.sources import Source, SourcePool, Timing, resolve_sources
 from streamseg.sources.messages import (
     Alive,
     Decoded,
@@ -19,10 +19,10 @@ from streamseg.sources.messages import (
     Opened,
     Release,
     Stop,
+    WorkerProcess,
     parent_channel,
     worker_channel,
 )
-from streamseg.sources.process import WorkerProcess
 from tests.support.media import write_clip
 from tests.support.reading import Listener, is_running, wait_until, worker_pids
 
@@ -36,8 +36,8 @@ def clip(tmp_path: Path) -> Path:
 def worker() -> Iterator[WorkerProcess]:
     process = WorkerProcess()
     yield process
-    process.kill()
-    process.end()
+    if process.channel.fileno() >= 0:
+        process.end(kill=True)
 
 
 def receive(worker: WorkerProcess):
@@ -103,8 +103,8 @@ def test_a_release_of_an_earlier_ring_is_ignored(worker: WorkerProcess, clip: Pa
     worker.send(Open(job=2, source=source, first_index=0, slots=3, max_ring_bytes=1 << 30))
     os.close(receive(worker)[1])
     slots = [receive(worker)[0].slot for _ in range(3)]
-    worker.send(Release(job=1, slot=slots[0]))
-    worker.send(Release(job=2, slot=slots[1]))
+    worker.send(Release(job=1, slots=(slots[0],)))
+    worker.send(Release(job=2, slots=(slots[1],)))
     assert isinstance(following := receive(worker)[0], Decoded)
     assert following.slot == slots[1]
 
@@ -136,8 +136,7 @@ def test_a_worker_that_is_already_dead_is_no_surprise(worker: WorkerProcess) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_to_the_whole_group_are_the_parents_business(clip: Path, number: signal.Signals) -> None:
     listener = Listener(keep_frames=True)
-    with SourceReader(resolve_sources([str(clip)]), emit=listener, slots=4) as reader:
-        reader.start()
+    with SourcePool(resolve_sources([str(clip)]), emit=listener, slots=4):
         # At once, while the worker's interpreter is still starting, and again when it reads.
         wait_until(lambda: worker_pids(os.getpid()))
         (pid,) = worker_pids(os.getpid())
@@ -154,8 +153,7 @@ def test_signals_to_the_whole_group_are_the_parents_business(clip: Path, number:
 def test_arguments_and_environment_hold_no_password(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtsp://me:secret@127.0.0.1:{silent.getsockname()[1]}/a"
-        with SourceReader(resolve_sources([url]), emit=Listener()) as reader:
-            reader.start()
+        with SourcePool(resolve_sources([url]), emit=Listener()):
             silent.settimeout(40)
             connection, _ = silent.accept()
             (pid,) = worker_pids(os.getpid())
@@ -166,10 +164,10 @@ def test_arguments_and_environment_hold_no_password(tmp_path: Path) -> None:
 
 PARENT = """
 import os, sys, time
-from streamseg.sources import SourceReader, resolve_sources
+from streamseg.sources import SourcePool, resolve_sources
 held = []
-reader = SourceReader(resolve_sources(sys.argv[1:]), emit=held.append)
-reader.start()
+pool = SourcePool(resolve_sources(sys.argv[1:]), emit=held.append)
+pool.start()
 while len(held) < 9:
     time.sleep(0.01)
 if os.fork() == 0:
@@ -213,8 +211,7 @@ def test_nothing_is_left_when_the_parent_is_killed_not_even_a_stopped_worker(cli
 
 def test_a_worker_that_ignores_everything_is_killed_at_the_end(clip: Path) -> None:
     listener = Listener(keep_frames=True)
-    with SourceReader(resolve_sources([str(clip)]), emit=listener, timing=Timing(grace=0.2)) as reader:
-        reader.start()
+    with SourcePool(resolve_sources([str(clip)]), emit=listener, timing=Timing(grace=0.2)):
         listener.wait(lambda: len(listener.frames) == 8)
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Listening to a SourceReader, and looking at its processes."""
+"""Listening to a SourcePool, and looking at its processes."""
 
 from __future__ import annotations
 

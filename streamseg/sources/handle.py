@@ -1,0 +1,290 @@
+"""The parent's side of one decode worker: its process, the stream it reads, the slots it lent."""
+
+from __future__ import annotations
+
+import math
+import os
+import selectors
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+from streamseg.errors import SourceError
+from streamseg.sources.backoff import Backoff, Timing
+from streamseg.sources.connection import StreamConnection
+from streamseg.sources.messages import (
+    Alive,
+    Counted,
+    Damaged,
+    Decoded,
+    Ended,
+    FromWorker,
+    Open,
+    Opened,
+    Refused,
+    Release,
+    WorkerProcess,
+)
+from streamseg.sources.ring import ReturnedSlots, RingReader
+from streamseg.sources.source import Source
+from streamseg.types import EmitEvent, Frame, FramesDamaged
+
+MESSAGES_PER_TURN = 32
+"""Taken from one worker before the other workers have their turn."""
+SLOTS_PER_RELEASE = 1024
+"""Slots named in one message, which must stay far below :data:`streamseg.sources.messages.MAX_MESSAGE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """What all handles of a pool have in common."""
+
+    emit: EmitEvent
+    slots: int
+    max_ring_bytes: int
+    timing: Timing
+    backoff: Backoff
+
+
+class DecoderHandle:
+    """Reads one source at a time in a worker process that it starts, watches and replaces.
+
+    Only the receiver thread uses it. Slots are given back in other threads, through
+    :class:`streamseg.sources.ring.ReturnedSlots`.
+    """
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        selector: selectors.BaseSelector,
+        returned: ReturnedSlots[tuple[DecoderHandle, int, int]],
+    ) -> None:
+        """``selector`` waits for the worker's messages, ``returned`` takes handle, job and slot."""
+        self._settings, self._selector, self._returned = settings, selector, returned
+        self.connection: StreamConnection | None = None
+        """The stream that is read or waited for; after its end until :meth:`take_ended`."""
+        self._process: WorkerProcess | None = None
+        self._events = 0
+        """What the selector waits for."""
+        self._ring: RingReader | None = None
+        self._slots = 0
+        self._job = 0
+        self._lent: Counter[int] = Counter()
+        """Slots in use, by job."""
+        self._to_release: list[int] = []
+        """Slots of the present ring that the worker is not told of yet."""
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a worker process."""
+        return self._process is not None
+
+    @property
+    def roomy(self) -> bool:
+        """Whether frames of earlier sources were given back, so that memory stays bounded.
+
+        Not all of them are waited for: a page that shows the last picture of a file would stop the next.
+        """
+        return self._lent.total() <= self._settings.slots // 2
+
+    def begin(self, connection: StreamConnection) -> None:
+        """Read a stream; only when none is being read."""
+        self.connection = connection
+        connection.begin()
+        self._open(connection)
+
+    def replace(self, source: Source) -> None:
+        """Go on reading the same stream with other settings."""
+        if self.connection is not None and not self.connection.over:
+            self.kill_worker()
+            self.connection.replace(source)
+            self._open(self.connection)
+
+    def end(self, error: SourceError | None = None) -> None:
+        """End the stream, if there is one, whatever its worker is doing; the worker goes on to run."""
+        self._ring = None
+        if self.connection is not None:
+            self.connection.end(error)
+
+    def take_ended(self) -> StreamConnection | None:
+        """The stream, if it has ended: it is given out once, and the next one may begin."""
+        if self.connection is None or not self.connection.over:
+            return None
+        ended, self.connection = self.connection, None
+        return ended
+
+    def stop_worker(self) -> None:
+        """Ask the worker process to exit."""
+        if self._process is not None:
+            self._process.stop()
+            self._update_events(self._process)
+
+    def kill_worker(self) -> None:
+        """End the worker process at once; the pictures it lent stay valid."""
+        self._end_process(kill=True)
+
+    def _end_process(self, *, kill: bool) -> str:
+        if self._process is None:
+            return "is gone"
+        process, self._process = self._process, None
+        self._selector.unregister(process.channel)
+        self._ring, self._to_release = None, []
+        return process.end(kill=kill)
+
+    def _open(self, connection: StreamConnection) -> None:
+        connection.attempt()
+        self._ring, self._to_release = None, []
+        self._job += 1
+        settings = self._settings
+        if self._process is not None and self._process.stopping:
+            self.kill_worker()
+        try:
+            process = self._process or self._start()
+        except OSError as error:
+            self._interrupted(connection, f"cannot start a decode worker: {error.strerror}")
+            return
+        source, first_index = connection.source, connection.next_index
+        process.send(Open(self._job, source, first_index, settings.slots, settings.max_ring_bytes))
+
+    def _start(self) -> WorkerProcess:
+        self._process = process = WorkerProcess()
+        self._events = selectors.EVENT_READ
+        self._selector.register(process.channel, self._events, self)
+        return process
+
+    def _interrupted(
+        self, connection: StreamConnection, error: str | None, refused: Refused | None = None
+    ) -> None:
+        """No more frames come in this attempt."""
+        self._ring = None
+        connection.interrupted(error, refused)
+
+    # What happens: messages, slots that are given back, deadlines.
+
+    def receive(self) -> None:
+        """Take what the worker has sent."""
+        for _ in range(MESSAGES_PER_TURN):
+            if self._process is None:
+                return
+            try:
+                received = self._process.channel.receive()
+            except BlockingIOError:
+                return
+            if received is None:
+                self._process_ended()
+                return
+            self._handle(*received)
+
+    def _process_ended(self) -> None:
+        how = self._end_process(kill=False)
+        connection = self.connection
+        if connection is not None and not connection.over and connection.retry_at == math.inf:
+            self._interrupted(connection, f"the decode worker {how}")
+
+    def _handle(self, message: FromWorker, fd: int | None) -> None:
+        connection = self.connection
+        if connection is None or connection.over or message.job != self._job:
+            if fd is not None:
+                os.close(fd)
+            return
+        connection.answered()
+        match message:
+            case Opened() if fd is not None:
+                self._opened(connection, message, fd)
+            case Decoded():
+                self._decoded(connection, message)
+            case Counted(next_index=next_index):
+                connection.count_to(next_index)
+            case Damaged(lost=lost, concealed=concealed):
+                self._settings.emit(FramesDamaged(connection.source.id, lost, concealed))
+            case Ended(error=error, refused=refused):
+                self._interrupted(connection, error, refused)
+            case Alive() | Opened():
+                pass
+
+    def _opened(self, connection: StreamConnection, opened: Opened, fd: int) -> None:
+        try:
+            self._ring = RingReader(fd, opened.height, opened.width)
+        except (OSError, ValueError) as error:
+            self.kill_worker()
+            self._interrupted(connection, f"cannot map the frame ring: {error}")
+            return
+        self._slots = opened.slots
+        connection.opened(opened)
+
+    def _decoded(self, connection: StreamConnection, decoded: Decoded) -> None:
+        assert self._ring is not None, "a frame without a ring"
+        assert connection.info is not None, "a frame before its stream"
+        self._lent[self._job] += 1
+        connection.count_to(decoded.index)
+        connection.next_index = decoded.index + 1
+        returned = partial(self._returned.put, (self, self._job, decoded.slot))
+        frame = Frame(
+            stream=connection.source.id,
+            epoch=connection.epoch,
+            index=decoded.index,
+            ticks=decoded.ticks,
+            time_base=connection.info.time_base,
+            time=decoded.time,
+            pixels=self._ring.lend(decoded.slot, returned),
+            decoding=decoded.seconds,
+            decoded_at=decoded.decoded_at,
+        )
+        self._settings.emit(frame)
+
+    def returned(self, job: int, slot: int) -> None:
+        """Nobody looks at a slot any more: :meth:`flush` tells the worker, if it still has that ring."""
+        self._lent[job] -= 1
+        if not self._lent[job]:
+            del self._lent[job]
+        if job == self._job and self._ring is not None and self.connection is not None:
+            self.connection.slot_returned()
+            self._to_release.append(slot)
+
+    def flush(self) -> None:
+        """Tell the worker of all slots that were given back, as far as its socket takes it."""
+        process = self._process
+        if process is None:
+            return
+        process.flush()
+        while self._to_release and not process.congested:
+            process.send(Release(self._job, tuple(self._to_release[:SLOTS_PER_RELEASE])))
+            del self._to_release[:SLOTS_PER_RELEASE]
+        self._update_events(process)
+
+    def _update_events(self, process: WorkerProcess) -> None:
+        """Let the selector wait for a full socket to become writable, and only for a full one."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.congested else 0)
+        if events != self._events:
+            self._events = events
+            self._selector.modify(process.channel, events, self)
+
+    def due_at(self) -> float:
+        """When :meth:`attend` has something to do, on the monotonic clock."""
+        connection = self.connection
+        if connection is None:
+            return math.inf
+        waits_for_slot = self._ring is not None and self._lent[self._job] >= self._slots
+        if waits_for_slot and not connection.source.live:
+            return math.inf
+        return min(connection.retry_at, connection.silent_at())
+
+    def attend(self, now: float) -> None:
+        """Do what is due: open the source again, or replace a worker that is silent."""
+        connection = self.connection
+        if connection is None or now < self.due_at():
+            return
+        if now >= connection.silent_at():
+            self._replace_silent(connection)
+        elif self.roomy:
+            self._open(connection)
+        else:
+            connection.retry_at = now + self._settings.backoff.first
+
+    def _replace_silent(self, connection: StreamConnection) -> None:
+        live = connection.source.live and self._ring is not None
+        self.kill_worker()
+        if live:
+            connection.stalled()
+        else:
+            self._interrupted(connection, "the decode worker gave no sign of life and was replaced")
