@@ -136,7 +136,8 @@ def test_the_main_part_of_a_mask() -> None:
     found = replace(found, crops=(crop, *found.crops[1:]))
     main = main_boxes(found.boxes, found.crops)
     assert main.tolist() == [[400, 300, 450, 400], [0, 0, 20, 20], [5, 5, 6, 6]]
-    assert main_boxes(instances(SIZE)).shape == (0, 4)
+    empty = instances(SIZE)
+    assert main_boxes(empty.boxes, empty.crops).shape == (0, 4)
 
 
 def test_colours() -> None:
