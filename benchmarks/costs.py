@@ -33,7 +33,7 @@ from streamseg.results.frame_result import frame_result
 from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.services import Services
 from streamseg.runtime.tracking import Tracker
-from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamInfo
+from streamseg.types import Frame, FramePolicy, FrameResult, Instances, Output, StreamEnd, StreamInfo
 from streamseg.web.hub import TILE, Hub
 from streamseg.web.output import ViewOutput
 
@@ -105,13 +105,13 @@ def output_cost(output: Output, scenes: list[Scene], results: list[FrameResult])
     info = StreamInfo(
         "bench", "bench", FramePolicy.EVERY_FRAME, 0, frame.width, frame.height, frame.time_base, 25.0, FRAMES
     )
-    output.open(info)
+    writer = output.open(info)
     # The page paints by the clock: frames come as a camera's do.
     pause = 0.04 if isinstance(output, ViewOutput) else 0.0
     try:
-        return cost(scenes, lambda k, f, i: output.write(results[k], f, i), pause=pause)
+        return cost(scenes, lambda k, f, i: writer.write(results[k], f, i), pause=pause)
     finally:
-        output.close("bench", complete=True)
+        writer.close(StreamEnd.ENDED)
         output.shutdown()
 
 

@@ -1,1 +1,1 @@
-"""Masks at the edge: source resolution, frame results, overlay painting."""
+"""Masks of objects: at source resolution, as run lengths, their main parts."""

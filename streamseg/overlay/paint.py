@@ -15,8 +15,6 @@ from streamseg.overlay.palette import PALETTE, Colour, colour_of, colours_of
 from streamseg.overlay.trails import Point, Trails
 from streamseg.types import Frame, Instances
 
-__all__ = ["PALETTE", "Painter", "paint"]
-
 _FILL = 0.42  # share of the colour: the object stays recognisable below it
 _REFERENCE_SIDE = 720  # sizes below are those of a picture whose shorter side has that many pixels
 _LINE = 2

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from streamseg.config import OverlayOptions
 from streamseg.masks.parts import main_boxes
 from streamseg.overlay import labels as labels_module
-from streamseg.overlay.paint import PALETTE, Painter, paint
-from streamseg.overlay.palette import colours_of
+from streamseg.overlay.paint import Painter, paint
+from streamseg.overlay.palette import PALETTE, colours_of
 from streamseg.overlay.trails import Point, Trails
 from streamseg.types import Frame, Instances
 from tests.support.clips import frame, instances
@@ -136,7 +136,8 @@ def test_the_main_part_of_a_mask() -> None:
     found = replace(found, crops=(crop, *found.crops[1:]))
     main = main_boxes(found.boxes, found.crops)
     assert main.tolist() == [[400, 300, 450, 400], [0, 0, 20, 20], [5, 5, 6, 6]]
-    assert main_boxes(instances(SIZE)).shape == (0, 4)
+    empty = instances(SIZE)
+    assert main_boxes(empty.boxes, empty.crops).shape == (0, 4)
 
 
 def test_colours() -> None:
@@ -203,13 +204,11 @@ def test_trails_begin_anew_with_an_epoch() -> None:
     assert len(update(trails, frame(0, epoch=1), moving(0))[4]) == 1
 
 
-def test_a_painter_keeps_the_streams_apart_and_forgets() -> None:
-    painter = Painter(chosen(trails=True))
+def test_a_painter_draws_the_trails_of_its_own_stream() -> None:
+    options = chosen(trails=True)
+    painter = Painter(options)
     for step in range(8):
-        painted = painter.paint(frame(step, stream="a", size=SIZE, pixels=grey()), moving(step))
+        painted = painter.paint(frame(step, size=SIZE, pixels=grey()), moving(step))
     assert (painted[195:206, 50:100] != 100).any()
-    other = painter.paint(frame(8, stream="b", size=SIZE, pixels=grey()), moving(8))
+    other = Painter(options).paint(frame(8, size=SIZE, pixels=grey()), moving(8))
     np.testing.assert_array_equal(other, grey())
-    painter.forget("a")
-    again = painter.paint(frame(9, stream="a", size=SIZE, pixels=grey()), moving(9))
-    np.testing.assert_array_equal(again, grey())

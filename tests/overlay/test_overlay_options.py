@@ -8,6 +8,7 @@ import numpy as np
 from streamseg.cli import main
 from streamseg.config import OverlayOptions
 from streamseg.redis.publish import RedisOutput
+from streamseg.types import StreamEnd
 from tests.support.broker import running_broker
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.program import STREET, read_video
@@ -25,6 +26,7 @@ def test_pictures_in_redis_are_blurred_too(tmp_path: Path) -> None:
         writer = output.open(info())
         taken, found = frame(0, pixels=noise), instances(boxes=[(10, 4, 50, 44)])
         writer.write(result_of(taken, found), taken, found)
+        writer.close(StreamEnd.ENDED)
         output.shutdown()
         with broker.client() as client:
             ((_, fields),) = client.xrange("streamseg:{cam}:overlays")
@@ -34,11 +36,10 @@ def test_pictures_in_redis_are_blurred_too(tmp_path: Path) -> None:
 
 def test_only_blurring(tmp_path: Path) -> None:
     """People lose their details, the rest of the picture stays as it was."""
-    part = ["--end", "0.2", "--device", "cpu", "--no-progress"]
-    for name, options in {"plain": [], "blur": ["--blur", "person"]}.items():
-        paths = ["-o", str(tmp_path / f"{name}.mp4")]
-        assert main(["run", str(STREET), *paths, *part, "--overlay", "none", *options]) == 0
-    plain, blur = (read_video(tmp_path / f"{name}.mp4").first.astype(int) for name in ("plain", "blur"))
+    part = ["--end", "0.04", "--device", "cpu", "--no-progress"]
+    path = tmp_path / "blur.mp4"
+    assert main(["run", str(STREET), "-o", str(path), *part, "--overlay", "none", "--blur", "person"]) == 0
+    plain, blur = (read_video(video).first.astype(int) for video in (STREET, path))
     differs = np.abs(plain - blur).max(axis=2) > 40
     assert 500 < differs.sum() < 0.1 * differs.size
     ys, xs = np.nonzero(differs)

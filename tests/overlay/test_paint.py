@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamseg.overlay.paint import PALETTE, paint
+from streamseg.overlay.paint import paint
+from streamseg.overlay.palette import PALETTE
 from tests.support.clips import instances
 
 

@@ -15,12 +15,13 @@ import aiohttp
 import numpy as np
 
 from streamseg.results.frame_result import frame_result
-from streamseg.types import Frame, FrameResult
+from streamseg.types import Frame, FrameResult, StreamWriter
 from streamseg.web.access import Access
 from streamseg.web.hub import Hub
 from streamseg.web.output import ViewOutput
 from streamseg.web.page import make_page
 from streamseg.web.server import WebServer
+from tests.support.clips import info
 from tests.support.media import counter_picture
 from tests.support.moving import objects_in
 
@@ -35,15 +36,20 @@ def served(hub: Hub, *, host: str = "127.0.0.1", token: str | None = None) -> It
         yield server.url
 
 
+def showing(hub: Hub, stream: str) -> StreamWriter:
+    """What shows a camera on the page."""
+    return ViewOutput(hub).open(info(stream, live=True, width=WIDTH, height=HEIGHT))
+
+
 def feed(
-    output: ViewOutput, stream: str, number: int, *, height: int = HEIGHT, width: int = WIDTH
+    writer: StreamWriter, stream: str, number: int, *, height: int = HEIGHT, width: int = WIDTH
 ) -> FrameResult:
     """Write frame ``number`` of a stream, a picture that shows it, with up to four objects."""
     pixels = counter_picture(number, width, height)
     frame = Frame(stream, 0, number, number, Fraction(1, 25), 1e9 + number / 25, pixels)
     instances = objects_in(number, height, width)
     result = frame_result(frame, instances, model="moving", published_at=frame.decoded_at + 0.05)
-    output.write(result, frame, instances)
+    writer.write(result, frame, instances)
     return result
 
 

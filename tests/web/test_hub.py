@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from streamseg.config import OverlayOptions
-from streamseg.types import FramePolicy, StreamInfo
+from streamseg.types import FramePolicy, StreamEnd, StreamInfo
 from streamseg.web.history import SECONDS, CountHistory
 from streamseg.web.hub import LARGE, TILE, Hub
 from streamseg.web.output import ViewOutput
 from streamseg.web.thumbnail import painted_jpeg, shrink
 from tests.support.moving import objects_in
-from tests.support.web import feed, is_jpeg
+from tests.support.web import feed, is_jpeg, showing
 
 
 def test_counts_are_the_highest_of_each_second() -> None:
@@ -36,15 +36,15 @@ def test_counts_are_kept_for_minutes_only() -> None:
 
 def test_pictures_are_made_for_whoever_looks() -> None:
     hub = Hub()
-    output = ViewOutput(hub)
+    lobby, yard = showing(hub, "lobby"), showing(hub, "yard")
     hub.watch("one", {"lobby": TILE})
-    feed(output, "lobby", 6, height=1080, width=1920)
+    feed(lobby, "lobby", 6, height=1080, width=1920)
     assert (picture := hub.picture("lobby")) is not None
     assert is_jpeg(picture.jpeg, width=TILE)
-    feed(output, "lobby", 7, height=1080, width=1920)
+    feed(lobby, "lobby", 7, height=1080, width=1920)
     assert hub.picture("lobby") is picture, "a second one comes no sooner than the eye needs it"
     hub.watch("two", {"yard": LARGE})
-    feed(output, "yard", 6, height=1080, width=1920)
+    feed(yard, "yard", 6, height=1080, width=1920)
     assert (picture := hub.picture("yard")) is not None
     assert is_jpeg(picture.jpeg, width=LARGE)
     assert hub.watched == {"lobby", "yard"}
@@ -52,13 +52,17 @@ def test_pictures_are_made_for_whoever_looks() -> None:
     assert hub.watched == {"yard"}
 
 
-def test_a_picture_is_there_for_whoever_comes_after_the_end() -> None:
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [(StreamEnd.ENDED, "ended"), (StreamEnd.STOPPED, "ended"), (StreamEnd.FAILED, "failed")],
+)
+def test_a_picture_is_there_for_whoever_comes_after_the_end(end: StreamEnd, state: str) -> None:
     hub = Hub()
-    output = ViewOutput(hub)
-    feed(output, "clip", 0)
-    output.close("clip", complete=True)
+    writer = showing(hub, "clip")
+    feed(writer, "clip", 0)
+    writer.close(end)
     assert hub.picture("clip") is not None
-    assert hub.status()[0]["state"] == "ended"
+    assert hub.status()[0]["state"] == state
 
 
 def test_the_state_of_a_stream_is_what_the_run_says() -> None:
@@ -68,9 +72,9 @@ def test_the_state_of_a_stream_is_what_the_run_says() -> None:
     info = StreamInfo(
         "lobby", "rtsp://camera/1", FramePolicy.NEWEST_FRAME, 2, 320, 240, Fraction(1, 25), 25, None
     )
-    output.open(info)
+    writer = output.open(info)
     output.report("lobby", state="live", dropped=3)
-    result = feed(output, "lobby", 10)
+    result = feed(writer, "lobby", 10)
     (status,) = hub.status()
     assert status["state"] == "live"
     assert (status["width"], status["height"], status["dropped"], status["reconnects"]) == (320, 240, 3, 2)

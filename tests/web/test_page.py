@@ -10,8 +10,7 @@ from typing import Any
 import aiohttp
 
 from streamseg.web.hub import LARGE, TILE, Hub
-from streamseg.web.output import ViewOutput
-from tests.support.web import HEIGHT, WIDTH, Viewer, feed, is_jpeg, served
+from tests.support.web import HEIGHT, WIDTH, Viewer, feed, is_jpeg, served, showing
 
 
 def view(hub: Hub, act: Callable[[Viewer], Awaitable[Any]]) -> Any:
@@ -28,14 +27,14 @@ def view(hub: Hub, act: Callable[[Viewer], Awaitable[Any]]) -> Any:
 @contextmanager
 def filming(hub: Hub, *streams: str, wide: int = WIDTH) -> Iterator[None]:
     """Cameras that go on until the end."""
-    output, stop = ViewOutput(hub), threading.Event()
+    writers, stop = {stream: showing(hub, stream) for stream in streams}, threading.Event()
 
     def film() -> None:
         number = 0
         while not stop.wait(0.02):
             number += 1
-            for stream in streams:
-                feed(output, stream, number, height=wide * HEIGHT // WIDTH, width=wide)
+            for stream, writer in writers.items():
+                feed(writer, stream, number, height=wide * HEIGHT // WIDTH, width=wide)
 
     thread = threading.Thread(target=film)
     thread.start()
@@ -144,11 +143,11 @@ def test_many_viewers_share_one_picture() -> None:
                 await viewer.say(type="watch", tiles=["lobby"])
             while len(hub.watched) < 1:
                 await asyncio.sleep(0.01)
-            output, end = ViewOutput(hub), time.monotonic() + 1.0
+            writer, end = showing(hub, "lobby"), time.monotonic() + 1.0
             number = 0
             while time.monotonic() < end:
                 number += 1
-                feed(output, "lobby", number)
+                feed(writer, "lobby", number)
                 if (picture := hub.picture("lobby")) is not None:
                     painted.append(id(picture.jpeg))
                 await asyncio.sleep(0.005)
