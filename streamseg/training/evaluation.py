@@ -18,7 +18,7 @@ from tqdm import tqdm
 from streamseg.errors import UsageError
 from streamseg.masks.rle import encode_crop
 from streamseg.training.data.coco import CocoImage, Content, annotation_area, load_content, read_coco
-from streamseg.training.data.pictures import read_picture
+from streamseg.training.data.image_cache import read_image
 from streamseg.types import Instances
 
 Segment = Callable[[NDArray[np.uint8]], Instances]
@@ -111,7 +111,7 @@ def predict(segment: Segment, records: Sequence[CocoImage], truth: COCO, *, prog
     """What is found in some images, with the file's category ids. Raises UsageError."""
     category = _categories(truth)
     bar = tqdm(records, "evaluating", unit="image", disable=not progress, leave=False)
-    return [row for record in bar for row in _rows(segment(read_picture(record.path)), record, category)]
+    return [row for record in bar for row in _rows(segment(read_image(record.path)), record, category)]
 
 
 def _categories(truth: COCO) -> dict[str, int]:

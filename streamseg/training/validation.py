@@ -9,13 +9,13 @@ import torch.distributed
 from lightning_fabric import Fabric
 
 from streamseg.models.nets.detector import Detector
+from streamseg.training.checkpoint import TrainingState, write_weights
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.coco import CocoImage
-from streamseg.training.data.material import Material
+from streamseg.training.data.splits import Splits
 from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
 from streamseg.training.optimisation import Plan, evaluation_interval
-from streamseg.training.report.sheets import Report
-from streamseg.training.state import TrainingState, write_weights
+from streamseg.training.report.run_report import Report
 
 BEST = "best.safetensors"
 MakeSegment = Callable[[Detector, str, str], Segment]
@@ -30,7 +30,7 @@ class Validator:
         self,
         fabric: Fabric,
         config: TrainConfig,
-        material: Material,
+        splits: Splits,
         plan: Plan,
         *,
         make_segment: MakeSegment | None,
@@ -38,10 +38,10 @@ class Validator:
     ) -> None:
         self._fabric, self._config, self._progress = fabric, config, progress
         self._make_segment = make_segment
-        self._images = material.val if make_segment is not None else []
-        self._truth = make_truth(material.truth) if self._images else None
+        self._images = splits.val if make_segment is not None else []
+        self._truth = make_truth(splits.truth) if self._images else None
         self._steps = plan.steps
-        self._every = evaluation_interval(config.evaluation, config.schedule, images=len(material.train))
+        self._every = evaluation_interval(config.evaluation, config.schedule, images=len(splits.train))
 
     def due(self, step: int) -> bool:
         """Whether to score after ``step`` steps."""

@@ -18,9 +18,9 @@ from torch import Tensor
 from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
 from streamseg.models.weights.files import load_detector, read_spec
+from streamseg.training.checkpoint import CHECKPOINT
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import train
-from streamseg.training.state import CHECKPOINT
 from tests.support.drawn import content_of_config, draw_data, make_config, make_segment, write_config
 
 

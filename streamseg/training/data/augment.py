@@ -23,10 +23,10 @@ class Sample:
     """(n, H, W) 0/1."""
     class_ids: NDArray[np.int64]
     """(n,)"""
-    unknown: NDArray[np.bool_]
-    """(n,) four-wheelers of unknown type."""
+    also_possible: NDArray[np.bool_]
+    """(n, C) the classes, beside its own, that an object may be."""
     ignored: NDArray[np.bool_]
-    """(n,) crowds and remains of objects: neither taught nor punished."""
+    """(n,) crowds and remains of objects: neither taught nor counted as background."""
 
     def select(self, keep: NDArray[np.bool_]) -> "Sample":
         """Only the objects marked in ``keep`` (n,)."""
@@ -36,7 +36,7 @@ class Sample:
             self,
             masks=self.masks[keep],
             class_ids=self.class_ids[keep],
-            unknown=self.unknown[keep],
+            also_possible=self.also_possible[keep],
             ignored=self.ignored[keep],
         )
 
@@ -167,7 +167,7 @@ def copy_paste(
         image=image,
         masks=np.concatenate((below.masks, pasted.masks)),
         class_ids=np.concatenate((below.class_ids, pasted.class_ids)),
-        unknown=np.concatenate((below.unknown, pasted.unknown)),
+        also_possible=np.concatenate((below.also_possible, pasted.also_possible)),
         ignored=np.concatenate((below.ignored, pasted.ignored)),
     )
 

@@ -12,10 +12,11 @@ from streamseg.models.spec import LevelSpec
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.augment import Sample
 from streamseg.training.data.dataset import TrainingItem
-from streamseg.training.data.pack import Packed, pack
-from streamseg.training.losses import Normaliser
+from streamseg.training.losses import PositiveCounts
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
 
+_ALIGNMENT = 16
+"""Bytes: a view of a buffer as another type has to begin at a multiple of that type's size."""
 _MULTIPLE = 32
 """The network halves its input five times."""
 
@@ -32,7 +33,7 @@ class TrainingBatch:
     """Per image, per level."""
     class_weights: list[Tensor]
     """(B, C, S, S) per level: 0 where a class is unknown."""
-    counts: Normaliser
+    counts: PositiveCounts
     """Positives and positive cells of these images."""
     names: list[str]
     """The files the images are made from."""
@@ -82,8 +83,6 @@ class Collate:
     def __init__(self, config: TrainConfig) -> None:
         self._model = config.model
         self._min_size = config.data.min_size
-        classes = config.model.classes
-        self._wheelers = [classes.index(c) for c in config.data.four_wheelers if c in classes]
 
     def __call__(self, items: Sequence[TrainingItem]) -> PackedBatch:
         """Pad the images to the largest of them, a multiple of 32, and build the targets on that."""
@@ -100,7 +99,7 @@ class Collate:
                 sizes=sizes,
                 targets=targets,
                 class_weights=[torch.stack(w) for w in zip(*(w for _, w in told), strict=True)],
-                counts=Normaliser.of(targets),
+                counts=PositiveCounts.of(targets),
                 names=[item.name for item in items],
             )
         )
@@ -125,7 +124,7 @@ class Collate:
         doubt = _Doubt(
             item.exhaustive,
             [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)],
-            torch.from_numpy(np.append(sample.unknown[order], False)),
+            torch.from_numpy(np.pad(sample.also_possible[order], ((0, 1), (0, 0)))),
         )
         weights = [
             self._class_weights(level, target, canvas, doubt)
@@ -144,9 +143,7 @@ class Collate:
             x1, y1, x2, y2 = (box * steps).astype(int)
             weights[class_id, y1 : y2 + 1, x1 : x2 + 1] = 0
         weights[:, target.owners >= 0] = 1
-        of_unknown_type = doubt.unknown[target.owners]
-        for c in self._wheelers:
-            weights[c][of_unknown_type & (target.class_ids != c)] = 0
+        weights[doubt.also_possible[target.owners].permute(2, 0, 1)] = 0
         return weights
 
 
@@ -155,10 +152,11 @@ class _Doubt:
     """What is not known of an image."""
 
     exhaustive: frozenset[int]
+    """Class ids of which every object is annotated."""
     ignored: Sequence[tuple[int, NDArray[np.int64]]]
-    """Class and box of objects that are neither taught nor punished."""
-    unknown: Tensor
-    """(n + 1,) bool: objects of unknown type; the last one is for cells without an owner."""
+    """Class and box of objects that are neither taught nor counted as background."""
+    also_possible: Tensor
+    """(n + 1, C) bool: other classes that an object may be; the last row is for cells without an owner."""
 
 
 def _annotations(
@@ -189,3 +187,38 @@ def tight_boxes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
         ),
         axis=1,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Many tensors of any types and shapes as one.
+
+    Every tensor that crosses a process takes a file descriptor, and every one that is copied to a GPU
+    a call; a batch of 16 images has some 400 of them.
+    """
+
+    buffer: Tensor
+    """(bytes,) uint8"""
+    layout: tuple[tuple[torch.dtype, tuple[int, ...], int], ...]
+    """Type, shape and first byte of each."""
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors, as views of the buffer."""
+        found = []
+        for dtype, shape, start in self.layout:
+            size = torch.Size(shape).numel() * dtype.itemsize
+            found.append(self.buffer[start : start + size].view(dtype).view(shape))
+        return found
+
+
+def pack(tensors: Sequence[Tensor]) -> Packed:
+    """Copy tensors of the host into one buffer."""
+    layout, end = [], 0
+    for tensor in tensors:
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        layout.append((tensor.dtype, tuple(tensor.shape), start))
+        end = start + tensor.numel() * tensor.element_size()
+    packed = Packed(torch.empty(end, dtype=torch.uint8), tuple(layout))
+    for target, tensor in zip(packed.tensors(), tensors, strict=True):
+        target.copy_(tensor)
+    return packed

@@ -36,7 +36,7 @@ def make_loader(
 
 
 def read(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
-    """The batches; a picture that cannot be read is told as if it were read here. Raises UsageError."""
+    """The batches. Raises UsageError for an image that cannot be read, in a worker as in this process."""
     try:
         yield from loader
     except UsageError as error:
