@@ -26,7 +26,7 @@ from streamseg.training.config import TrainConfig
 from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.data.dataset import TrainingStream
 from streamseg.training.data.image_cache import ImageCache, free_memory
-from streamseg.training.data.loader import make_loader, read
+from streamseg.training.data.loader import make_loader, read_batches
 from streamseg.training.data.splits import Splits, check_data, read_splits
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.optimisation import Plan, build_optimizer
@@ -49,20 +49,20 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run leaves."""
+    """What a run leaves behind."""
 
     weights: Path
-    """The averaged weights after the last step; not there if the run was stopped before."""
+    """File of the averaged weights after the last step; missing if the run was stopped before it."""
     best: Path | None
     """Those with the highest mean AP on the validation images, if there are any."""
     table: str | None
     """The last evaluation, a Markdown table."""
     steps: int
-    """Taken, all runs before this one included."""
+    """Steps taken, with those of earlier runs that this one resumed."""
     signal: int | None
-    """What stopped the run before its end."""
+    """The signal that stopped the run before its end."""
     main: bool
-    """False in a process beside the first that runs the program too (strategy ddp, torchrun)."""
+    """False in every process but the first, where several run the program (strategy ddp, torchrun)."""
 
 
 def train(
@@ -183,7 +183,7 @@ class _Run:
             rank=self._fabric.global_rank,
             pin=device.type == "cuda",
         )
-        batches = read(loader)
+        batches = read_batches(loader)
         while parts := [b.unpack(device) for b in islice(batches, self._config.schedule.accumulate)]:
             yield parts
 

@@ -1,4 +1,4 @@
-"""What is published of one frame."""
+"""The result of one frame, as it is published."""
 
 import msgspec
 import numpy as np
@@ -36,7 +36,7 @@ class InstanceResult(msgspec.Struct, frozen=True):
 
 
 class FrameResult(msgspec.Struct, frozen=True):
-    """What is said of one frame, version 1: an NDJSON line, a Redis field."""
+    """The result of one frame, version 1: an NDJSON line, a Redis field."""
 
     v: int
     stream: str

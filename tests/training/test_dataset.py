@@ -16,7 +16,7 @@ from streamseg.training.data.batch import Collate, TrainingBatch, pack
 from streamseg.training.data.coco import CocoImage
 from streamseg.training.data.dataset import TrainingStream
 from streamseg.training.data.image_cache import ImageCache, free_memory
-from streamseg.training.data.loader import make_loader, read
+from streamseg.training.data.loader import make_loader, read_batches
 from streamseg.training.data.splits import read_splits
 from streamseg.training.step import normalise
 from tests.support.drawn import CANVAS, content_of_config, draw_data, make_config, write_config
@@ -278,7 +278,7 @@ def test_a_picture_that_is_gone_is_named_in_one_line(workers: int, tmp_path: Pat
     for path in tmp_path.glob("*.png"):
         path.unlink()
     with pytest.raises(UsageError) as caught:
-        next(read(make_loader(stream, config, first=0, steps=1, rank=0, pin=False)))
+        next(read_batches(make_loader(stream, config, first=0, steps=1, rank=0, pin=False)))
     assert re.fullmatch(re.escape(str(tmp_path)) + r"/\d\.png: not a readable image", str(caught.value))
 
 

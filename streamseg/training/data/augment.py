@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from streamseg.training.config import AugmentConfig
 
-_KEPT_PART = 0.2  # an object cut or covered to less than this is no longer recognisable: ignored
+_KEPT_PART = 0.2  # an object of which less is left, cut off or covered, is ignored: nobody could recognise it
 
 _PADDING = (124, 116, 104)  # ImageNet's mean: near 0 once normalised, which is what inference pads with
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image and its n objects, all of one size (H, W)."""
+    """An image and the masks of its n objects, all of one size (H, W). C is the number of classes."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
@@ -125,7 +125,7 @@ def fit(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:
-    """A point x, y that the crop shall contain: mostly one of an object."""
+    """A point x, y inside the crop: mostly one of an object."""
     height, width = sample.image.shape[:2]
     if len(sample.masks) and rng.random() < 0.8:
         ys, xs = np.nonzero(sample.masks[rng.integers(len(sample.masks))])
@@ -136,7 +136,7 @@ def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _offset(extent: float, size: int, centre: float, rng: np.random.Generator) -> float:
-    """Where an axis of ``extent`` pixels begins on a canvas of ``size``, so that ``centre`` is seen."""
+    """Where ``extent`` pixels begin along a canvas side of ``size``, with ``centre`` on the canvas."""
     if extent <= size:
         return rng.uniform(0, size - extent)
     return float(np.clip(rng.uniform(0.2, 0.8) * size - centre, size - extent, 0))
@@ -173,7 +173,7 @@ def copy_paste(
 
 
 def _ignore_remains(sample: Sample, before: NDArray[np.floating | np.integer]) -> Sample:
-    """Drop objects that vanished; ignore those of which little is left. ``before`` (n,) pixels."""
+    """Drop objects that vanished; ignore those of which little is left. ``before``: (n,) pixels of each."""
     area = sample.masks.sum(axis=(1, 2), dtype=np.int64)
     remains = area < _KEPT_PART * before
     return replace(sample, ignored=sample.ignored | remains).select(area > 0)

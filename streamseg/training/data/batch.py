@@ -23,7 +23,7 @@ _MULTIPLE = 32
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """B images and what each level shall say about them."""
+    """B images and what each level of the head learns from them."""
 
     images: Tensor
     """(B, H, W, 3) uint8 RGB; beyond an image's size 0."""
@@ -40,7 +40,7 @@ class TrainingBatch:
 
 
 class PackedBatch:
-    """A :class:`TrainingBatch` whose tensors are one."""
+    """A :class:`TrainingBatch` whose tensors share one buffer."""
 
     def __init__(self, batch: TrainingBatch) -> None:
         self._rest = replace(batch, images=torch.empty(0), targets=[], class_weights=[])
@@ -48,7 +48,7 @@ class PackedBatch:
         self._levels = len(batch.class_weights)
 
     def pin_memory(self) -> "PackedBatch":
-        """What the loader calls so that the copy to a GPU need not be waited for."""
+        """Called by the loader: a copy to a GPU from pinned memory runs in the background."""
         self._packed = Packed(self._packed.buffer.pin_memory(), self._packed.layout)
         return self
 
@@ -78,7 +78,7 @@ def _level_targets(tensors: Iterator[Tensor]) -> LevelTargets:
 
 
 class Collate:
-    """Puts items into a batch; runs in the loader's process."""
+    """Makes a batch of items, in a worker of the loader."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._model = config.model
@@ -91,14 +91,14 @@ class Collate:
         images = np.zeros((len(items), height, width, 3), dtype=np.uint8)
         for image, item, (h, w) in zip(images, items, sizes, strict=True):
             image[:h, :w] = item.sample.image
-        told = [self._targets(item, (height, width)) for item in items]
-        targets = [levels for levels, _ in told]
+        learned = [self._targets(item, (height, width)) for item in items]
+        targets = [levels for levels, _ in learned]
         return PackedBatch(
             TrainingBatch(
                 images=torch.from_numpy(images),
                 sizes=sizes,
                 targets=targets,
-                class_weights=[torch.stack(w) for w in zip(*(w for _, w in told), strict=True)],
+                class_weights=[torch.stack(w) for w in zip(*(w for _, w in learned), strict=True)],
                 counts=PositiveCounts.of(targets),
                 names=[item.name for item in items],
             )
@@ -107,7 +107,7 @@ class Collate:
     def _targets(
         self, item: TrainingItem, canvas: tuple[int, int]
     ) -> tuple[list[LevelTargets], list[Tensor]]:
-        """What each level shall say, and (C, S, S) per level how much it counts."""
+        """The targets of each level, and (C, S, S) per level how much they count."""
         model, sample = self._model, item.sample
         boxes = tight_boxes(sample.masks)
         size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
@@ -121,34 +121,34 @@ class Collate:
             mask_strides=model.mask_strides,
             pairs=model.architecture == "solov2",
         )
-        doubt = _Doubt(
+        unknowns = _Unknowns(
             item.exhaustive,
             [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)],
             torch.from_numpy(np.pad(sample.also_possible[order], ((0, 1), (0, 0)))),
         )
         weights = [
-            self._class_weights(level, target, canvas, doubt)
+            self._class_weights(level, target, canvas, unknowns)
             for level, target in zip(model.head.levels, targets, strict=True)
         ]
         return targets, weights
 
     def _class_weights(
-        self, level: LevelSpec, target: LevelTargets, canvas: tuple[int, int], doubt: "_Doubt"
+        self, level: LevelSpec, target: LevelTargets, canvas: tuple[int, int], unknowns: "_Unknowns"
     ) -> Tensor:
         """(C, S, S): 1 where the class of a cell is known, 0 where it is not."""
         weights = torch.zeros(len(self._model.classes), level.grid, level.grid)
-        weights[sorted(doubt.exhaustive)] = 1
+        weights[sorted(unknowns.exhaustive)] = 1
         steps = np.array([level.grid / canvas[1], level.grid / canvas[0]] * 2)
-        for class_id, box in doubt.ignored:
+        for class_id, box in unknowns.ignored:
             x1, y1, x2, y2 = (box * steps).astype(int)
             weights[class_id, y1 : y2 + 1, x1 : x2 + 1] = 0
         weights[:, target.owners >= 0] = 1
-        weights[doubt.also_possible[target.owners].permute(2, 0, 1)] = 0
+        weights[unknowns.also_possible[target.owners].permute(2, 0, 1)] = 0
         return weights
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
+class _Unknowns:
     """What is not known of an image."""
 
     exhaustive: frozenset[int]

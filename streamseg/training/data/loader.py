@@ -35,7 +35,7 @@ def make_loader(
     )
 
 
-def read(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
+def read_batches(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
     """The batches. Raises UsageError for an image that cannot be read, in a worker as in this process."""
     try:
         yield from loader
@@ -45,7 +45,7 @@ def read(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
 
 
 class _Numbers:
-    """Sample numbers: step s has ``batch`` of them from s * batch on, part after part, rank by rank."""
+    """The sample numbers of each part: step s begins at s * batch; part by part, rank by rank."""
 
     def __init__(self, config: TrainConfig, *, first: int, steps: int, rank: int) -> None:
         self._config, self._first, self._steps, self._rank = config, first, steps, rank
