@@ -83,14 +83,14 @@ def measure(case: Case, folder: Path, seconds: float, *, asynchronous: bool) -> 
             while len(recorder.results) < len(sources):
                 time.sleep(0.1)
             time.sleep(2.0)
-            before = {name: dict(s.dropped) for name, s in pipeline.summary.streams.items()}
+            before = {name: dict(s.dropped) for name, s in pipeline.stats.streams.items()}
             model.batches.clear()
             start = time.monotonic()
             time.sleep(seconds)
             end = time.monotonic()
             dropped = {
                 name: {reason: n - before[name].get(reason, 0) for reason, n in s.dropped.items()}
-                for name, s in pipeline.summary.streams.items()
+                for name, s in pipeline.stats.streams.items()
             }
             batch = float(np.mean(model.batches))
             pipeline.stop()

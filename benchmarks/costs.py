@@ -68,13 +68,13 @@ def main() -> None:
 
 
 def steps(scenes: list[Scene], folder: Path, url: str) -> dict[str, float]:
-    results = [frame_result(f, i, model="bench", published=f.time) for f, i in scenes]
+    results = [frame_result(f, i, model="bench", published_at=f.decoded_at) for f, i in scenes]
     tracker, hub = Tracker(fps=25), Hub()
     hub.watch("somebody", {"bench": TILE})
     costs = {
         "tracking": cost(scenes, lambda k, _, found: tracker.update(found, time=k / 25)),
         "result with run lengths": cost(
-            scenes, lambda _, frame, found: frame_result(frame, found, model="bench", published=0.0)
+            scenes, lambda _, frame, found: frame_result(frame, found, model="bench", published_at=0.0)
         ),
     }
     outputs: dict[str, Output] = {
@@ -148,7 +148,7 @@ def program(device: str, folder: Path, url: str | None) -> float:
         services.attach(pipeline)
         with viewer(services.urls[0] if services.urls else None), pipeline:
             pipeline.join()
-    return pipeline.summary.frames / pipeline.summary.seconds
+    return pipeline.stats.frames / pipeline.stats.seconds
 
 
 @contextmanager

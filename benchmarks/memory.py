@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from workload import head_output
 
-from streamseg.inference.prepare import geometry
-from streamseg.inference.segmenter import Segmenter, Submitted
+from streamseg.inference.segmenter import BatchTicket, Computing, Segmenter
+from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.weights.zoo import official_models, read_model
@@ -84,8 +84,11 @@ def measure(model: str, classes: int, device: str) -> dict:
 
 def finish(segmenter: Segmenter, output: HeadOutput, sources: Sequence[tuple[int, int]]) -> list[Instances]:
     """All that comes after the network, for pictures of these sizes: masks at source resolution."""
-    geometries = tuple(geometry(*source, segmenter.spec.input) for source in sources)
-    return segmenter.collect(Submitted(output, geometries, geometries[0].canvas, segmenter._streams.mark()))
+    sizes = tuple(geometry(*source, segmenter.spec.input) for source in sources)
+    now = segmenter._streams.mark()
+    ticket = BatchTicket(sizes, Computing(output, now, now), [None] * len(sizes))
+    segmenter.wait(ticket)
+    return [segmenter.finish(ticket, k) for k in range(len(sizes))]
 
 
 def peak_mb(work: Callable[[], object], device: torch.device) -> float:

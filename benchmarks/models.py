@@ -38,7 +38,7 @@ from machine import describe_machine
 from workload import head_output
 
 from streamseg.inference.devices import PRECISIONS, choose_device, choose_precision
-from streamseg.inference.segmenter import Segmenter
+from streamseg.inference.segmenter import BatchTicket, Segmenter
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.weights.zoo import official_models, read_model
@@ -163,9 +163,14 @@ class Bench:
         waiting = self.segmenter.submit(self.pictures)
         for _ in range(batches - 1):
             following = self.segmenter.submit(self.pictures)
-            self.segmenter.collect(waiting)
+            self.finish(waiting)
             waiting = following
-        self.segmenter.collect(waiting)
+        self.finish(waiting)
+
+    def finish(self, ticket: BatchTicket) -> None:
+        self.segmenter.wait(ticket)
+        for k in range(len(self.pictures)):
+            self.segmenter.finish(ticket, k)
 
 
 def measure_or_say(name: str, device: str, precision: str, *, batch: int, rounds: int) -> dict:

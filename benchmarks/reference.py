@@ -45,7 +45,7 @@ from models import CANDIDATES, MODELS, RESULTS, SOURCE, Bench, by_turns, clock, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.inference.prepare import geometry
+from streamseg.models.input_size import geometry
 from streamseg.models.nets.decoupled import DecoupledOutput
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.nets.layers import double

@@ -39,7 +39,7 @@ from machine import describe_machine  # noqa: E402
 from streamseg.outputs import NdjsonOutput, VideoOutput  # noqa: E402
 from streamseg.redis.publish import RedisOutput  # noqa: E402
 from streamseg.runtime.pipeline import Pipeline  # noqa: E402
-from streamseg.runtime.stats import StreamSummary  # noqa: E402
+from streamseg.runtime.stats import StreamStats  # noqa: E402
 from streamseg.sources import Source  # noqa: E402
 from streamseg.types import FrameResult, StreamInfo  # noqa: E402
 from tests.support.broker import RunningBroker, running_broker  # noqa: E402
@@ -170,7 +170,7 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
                 time.sleep(0.5)
             # The last fault is to heal before the end.
             deadline = time.monotonic() + 60
-            streams = pipeline.summary.streams
+            streams = pipeline.stats.streams
             while not all(s.state.value == "live" for s in streams.values()):
                 if time.monotonic() > deadline:
                     break
@@ -179,7 +179,7 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
             pipeline.stop()
             pipeline.join()
         pipeline.raise_first_error()
-    summary = pipeline.summary
+    summary = pipeline.stats
     samples = [json.loads(line) for line in notes.read_text().splitlines()]
     return {
         "minutes": minutes,
@@ -200,7 +200,7 @@ def soak(folder: Path, minutes: float, every: float) -> dict[str, object]:
     }
 
 
-def count_before_outputs(stream: StreamSummary) -> int:
+def count_before_outputs(stream: StreamStats) -> int:
     """Frames dropped on their way to a result."""
     return sum(n for reason, n in stream.dropped.items() if not reason.startswith("by "))
 

@@ -22,7 +22,7 @@ from machine import describe_machine
 
 from streamseg import Segmenter
 from streamseg.config import parse_config
-from streamseg.inference.prepare import geometry
+from streamseg.models.input_size import geometry
 from streamseg.runtime.build import build_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,7 +111,7 @@ def whole_program(device: str) -> float:
         pipeline = build_pipeline(config)
         with pipeline:
             pipeline.join()
-        return pipeline.summary.frames / pipeline.summary.seconds
+        return pipeline.stats.frames / pipeline.stats.seconds
 
 
 if __name__ == "__main__":

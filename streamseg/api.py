@@ -1,29 +1,87 @@
-"""Running the program from Python, and what the command line is built on."""
+"""Running the program from Python."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from streamseg.config import parse_config
+from streamseg.config import ModelConfig, parse_config
 from streamseg.outputs import MemoryOutput
-from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.build import Sink, build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.types import FrameResult
 
+__all__ = ["Sink", "run"]
 
-def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
-    """Segment files, folders, globs, URLs or devices; yields one result per frame, in order.
+_MODEL = ModelConfig()
 
-    ``model`` are keys of the configuration's section ``model`` (``weights``, ``device``,
-    ``precision``, ``score``, ``classes``, ``max_instances``). Results of several sources come
-    interleaved; cameras have no end and are waited for. Leaving the loop stops the run. Raises
-    UsageError before the first frame, and the first error of a source after the last result.
+
+def run(
+    *sources: str,
+    weights: str = _MODEL.weights,
+    device: str = _MODEL.device,
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _MODEL.precision,
+    score: float = _MODEL.score,
+    classes: Sequence[str] | None = _MODEL.classes,
+    max_instances: int = _MODEL.max_instances,
+    track: bool = True,
+    start: float = 0.0,
+    end: float | None = None,
+    stride: int = 1,
+    transport: Literal["tcp", "udp"] = "tcp",
+    reconnect_attempts: int | None = None,
+    outputs: Sequence[Sink] = (),
+) -> Iterator[FrameResult]:
+    """Segment recorded files and cameras; yields one result per frame, each stream's in order.
+
+    Results of several sources come interleaved. Cameras have no end and are waited for. Leaving the loop
+    stops the run.
+
+    Args:
+        sources: Files, folders, globs, URLs or ``/dev/videoN``.
+        weights: Name of bundled weights, or path of a ``.safetensors`` file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` takes half precision wherever it is faster.
+        score: Instances below this score, in [0, 1], are left out.
+        classes: Names of the classes to keep; all of them if not given.
+        max_instances: At most so many per frame, the best ones.
+        track: Give objects ids that stay with them.
+        start: Recorded files: begin at this second.
+        end: Recorded files: end before this second; None is the end of the file.
+        stride: Recorded files: take every ``stride``-th frame.
+        transport: How RTSP carries the video.
+        reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
+        outputs: Sinks that get the results too: outputs (:class:`streamseg.types.Output`), or functions
+            that are called with the result, the frame and the instances.
+
+    Raises:
+        UsageError: Before the first frame: an argument or the weights cannot work.
+        RunError: After the last result: the first error of a source or output.
     """
-    config = parse_config({"streams": [{"url": s} for s in sources], "model": model}, where="run()")
+    stream = {
+        "transport": transport,
+        "start": start,
+        "end": end,
+        "stride": stride,
+        "reconnect_attempts": reconnect_attempts,
+    }
+    model = {
+        "weights": weights,
+        "device": device,
+        "precision": precision,
+        "score": score,
+        "classes": classes,
+        "max_instances": max_instances,
+    }
+    content = {
+        "streams": [{"url": source, **stream} for source in sources],
+        "model": model,
+        "tracking": {"enabled": track},
+    }
+    config = parse_config(content, where="run()")
     memory = MemoryOutput()
-    pipeline = build_pipeline(config, extra_outputs=[memory])
+    pipeline = build_pipeline(config, outputs=[memory, *outputs])
     worker = threading.Thread(target=_run_to_end, args=(pipeline, memory), name="streamseg.run")
     worker.start()
     try:
@@ -33,7 +91,7 @@ def run(*sources: str, **model: Any) -> Iterator[FrameResult]:
         pipeline.stop()
         memory.abandon()
         worker.join()
-    for error in pipeline.summary.errors:
+    for error in pipeline.stats.errors:
         raise error
     pipeline.raise_first_error()
 

@@ -9,7 +9,8 @@ import pytest
 
 import streamseg
 from streamseg import Segmenter, run
-from streamseg.errors import SourceError, UsageError
+from streamseg.errors import OutputError, SourceError, UsageError
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
 from tests.support.media import write_clip
 from tests.support.program import STREET
 
@@ -56,7 +57,9 @@ def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> No
 
 def test_a_batch_equals_its_pictures(segmenter: Segmenter) -> None:
     pictures = [first_frame(), first_frame()[100:500, 50:750].copy()]
-    together = segmenter.collect(segmenter.submit(pictures))
+    ticket = segmenter.submit(pictures)
+    segmenter.wait(ticket)
+    together = [segmenter.finish(ticket, k) for k in range(2)]
     for picture, batched in zip(pictures, together, strict=True):
         alone = segmenter(picture)
         assert batched.labels == alone.labels
@@ -91,11 +94,55 @@ def test_leaving_the_loop_ends_the_run() -> None:
         assert first.instances[0].mask.shape == (576, 768)
 
 
+class Labels(StreamWriter):
+    """What a user writes to have results written somewhere else."""
+
+    def __init__(self, labels: dict[int, int]) -> None:
+        self.labels = labels
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        assert frame is None, "it did not ask for pixels"
+        self.labels[result.frame] = len(result.instances)
+
+
+class LabelsOutput(Output):
+    def __init__(self) -> None:
+        self.labels: dict[int, int] = {}
+
+    def open(self, info: StreamInfo) -> StreamWriter:
+        return Labels(self.labels)
+
+
+def test_sinks_of_ones_own(tmp_path: Path) -> None:
+    seen: list[tuple[int, tuple[int, ...], int]] = []
+
+    def note(result: FrameResult, frame: Frame, instances: Instances) -> None:
+        seen.append((result.frame, frame.pixels.shape, len(instances)))
+
+    output, clip = LabelsOutput(), write_clip(tmp_path / "a.mp4", frames=3, width=64, height=48)
+    results = list(run(str(clip), device="cpu", outputs=[note, output]))
+    assert seen == [(r.frame, (48, 64, 3), len(r.instances)) for r in results]
+    assert output.labels == {r.frame: len(r.instances) for r in results}
+
+
+def test_a_sink_that_fails_is_told_at_the_end(tmp_path: Path) -> None:
+    def explode(result: FrameResult, frame: Frame, instances: Instances) -> None:
+        raise ValueError("no such table")
+
+    clip = write_clip(tmp_path / "a.mp4", frames=3, width=64, height=48)
+    results = run(str(clip), device="cpu", outputs=[explode])
+    with pytest.raises(OutputError, match="explode: ValueError: no such table"):
+        for _ in results:
+            pass
+
+
 def test_run_raises_what_went_wrong(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere\.mp4"):
         list(run(str(tmp_path / "nowhere.mp4"), device="cpu"))
-    with pytest.raises(UsageError, match="unknown key model"):
-        next(run(str(STREET), wieghts="demo"))
+    with pytest.raises(UsageError, match=r"model\.score: Input should be less than or equal to 1"):
+        next(run(str(STREET), score=30))
+    with pytest.raises(TypeError, match="wieghts"):
+        run(str(STREET), wieghts="demo")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

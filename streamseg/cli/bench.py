@@ -69,7 +69,7 @@ def _describe(model: ModelConfig) -> str:
     """What runs, and on what."""
     import torch
 
-    from streamseg.cli.summary import summary
+    from streamseg.cli.describe import describe_model
     from streamseg.inference.devices import choose_device, choose_precision
     from streamseg.models.weights.files import find_weights, read_spec
 
@@ -79,7 +79,7 @@ def _describe(model: ModelConfig) -> str:
     if device.type == "cuda":
         place = torch.cuda.get_device_name(device)
     spec = read_spec(find_weights(model.weights))
-    return f"{model.weights}: {summary(spec)}; {device} ({place}), {precision}"
+    return f"{model.weights}: {describe_model(spec)}; {device} ({place}), {precision}"
 
 
 def _add(report: dict[str, Any], name: str, speed: "Speed", *, as_json: bool) -> None:

@@ -30,7 +30,7 @@ def convert(*, checkpoint: Path, out: Path, classes: str | None, half: bool) -> 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     if names is not None and not all(names):
         raise UsageError(f"--classes {classes!r}: there is an empty name")
-    from streamseg.cli.summary import summary
+    from streamseg.cli.describe import describe_model
     from streamseg.models.convert.detectors import convert_checkpoint
     from streamseg.models.weights.files import save_weights
 
@@ -40,7 +40,7 @@ def convert(*, checkpoint: Path, out: Path, classes: str | None, half: bool) -> 
     spec = converted.detector.spec
     millions = sum(parameter.numel() for parameter in converted.detector.parameters()) / 1e6
     sys.stdout.write(
-        f"{out}: {summary(spec)}, {len(spec.classes)} classes ({_few(spec.classes)}), "
+        f"{out}: {describe_model(spec)}, {len(spec.classes)} classes ({_few(spec.classes)}), "
         f"{millions:.2f} M parameters, from {converted.implementation}\n"
     )
 

@@ -112,7 +112,7 @@ def models() -> None:
     """List the bundled weights, the published models and what models are made of."""
     from typing import get_args
 
-    from streamseg.cli.summary import summary
+    from streamseg.cli.describe import describe_model
     from streamseg.models.spec import Architecture, BackboneName
     from streamseg.models.weights.files import bundled_weights, read_spec
     from streamseg.models.weights.zoo import count_parameters, official_models, read_model
@@ -120,10 +120,14 @@ def models() -> None:
     sys.stdout.write("bundled weights:\n")
     for name, path in bundled_weights().items():
         spec, size = read_spec(path), path.stat().st_size / 1e6
-        sys.stdout.write(f"  {name}: {summary(spec)}, {size:.1f} MB, classes {', '.join(spec.classes)}\n")
+        sys.stdout.write(
+            f"  {name}: {describe_model(spec)}, {size:.1f} MB, classes {', '.join(spec.classes)}\n"
+        )
     sys.stdout.write("published models (their checkpoints are read by streamseg convert):\n")
     for name, path in official_models().items():
         spec = read_model(path)
-        sys.stdout.write(f"  {name}: {summary(spec)}, {count_parameters(spec) / 1e6:.2f} M parameters\n")
+        sys.stdout.write(
+            f"  {name}: {describe_model(spec)}, {count_parameters(spec) / 1e6:.2f} M parameters\n"
+        )
     sys.stdout.write(f"architectures: {', '.join(get_args(Architecture))}\n")
     sys.stdout.write(f"backbones: {', '.join(get_args(BackboneName))}\n")

@@ -36,9 +36,9 @@ def export(
     done.
     """
     _require_packages()
+    from streamseg.files import check_writable, complete_file
     from streamseg.models.onnx.export import export_onnx
     from streamseg.models.weights.files import find_weights, load_detector
-    from streamseg.outputs.files import check_writable, keep_whole, partial_path
 
     if out.suffix != ".onnx":
         raise UsageError(f"{out}: the name must end in .onnx")
@@ -57,12 +57,10 @@ def export(
         candidates=max_candidates,
         opset=opset,
     )
-    partial = partial_path(out)
     try:
-        partial.write_bytes(model.SerializeToString())
-        keep_whole(partial, out)
+        with complete_file(out) as partial:
+            partial.write_bytes(model.SerializeToString())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
     shape = ", ".join(
         d.dim_param or str(d.dim_value) for d in model.graph.input[0].type.tensor_type.shape.dim

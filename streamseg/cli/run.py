@@ -23,7 +23,7 @@ from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
     from streamseg.runtime.pipeline import Pipeline
-    from streamseg.runtime.stats import StreamSummary, Summary
+    from streamseg.runtime.stats import RunStats, StreamStats
     from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
@@ -203,7 +203,7 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
             bar.observe(event)
 
         pipeline = build_pipeline(
-            config, extra_outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
+            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
         )
         services.attach(pipeline)
         with pipeline:
@@ -214,30 +214,30 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
             if watcher is not None:
                 watcher.stop()
     pipeline.raise_first_error()
-    code = _report(pipeline.summary, stop)
+    code = _report(pipeline.stats, stop)
     if pipeline.stuck:
         os._exit(code)  # else Python would wait for the model
     return code
 
 
-def _report(summary: Summary, stop: _StopOnSignal) -> int:
+def _report(stats: RunStats, stop: _StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
-    labels = ", ".join(f"{count} {label}" for label, count in summary.labels.most_common()) or "none"
-    rate = summary.frames / summary.seconds if summary.seconds else 0.0
-    _say(f"{summary.frames} frames, {rate:.1f} frames/s, instances: {labels}")
-    if summary.finished_before:
-        _say(f"{summary.finished_before} files were finished before")
-    for name, stream in summary.streams.items():
+    labels = ", ".join(f"{count} {label}" for label, count in stats.labels.most_common()) or "none"
+    rate = stats.frames / stats.seconds if stats.seconds else 0.0
+    _say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    if stats.finished_before:
+        _say(f"{stats.finished_before} files were finished before")
+    for name, stream in stats.streams.items():
         for line in _remarks(stream):
             _say(f"{name}: {line}")
-    for error in summary.errors:
+    for error in stats.errors:
         _say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
-    return 1 if summary.errors else 0
+    return 1 if stats.errors else 0
 
 
-def _remarks(stream: StreamSummary) -> Iterator[str]:
+def _remarks(stream: StreamStats) -> Iterator[str]:
     if stream.kept:
         yield f"{stream.kept} results are from before"
     if stream.dropped.total():

@@ -1,6 +1,10 @@
-"""Running a detector: preprocessing, precision, CUDA streams, masks at source resolution."""
+"""A detector at work on a device, in three calls: submit, wait, finish.
 
-from streamseg.inference.oom import BatchHalver
+``segmenter`` has the calls; ``prepare`` (before the network) and ``finish`` (after it) are its ends.
+``devices`` chooses device and precision, ``streams`` are those of CUDA, ``oom`` guards against full memory.
+"""
+
+from streamseg.inference.oom import OomGuard
 from streamseg.inference.segmenter import Segmenter
 
-__all__ = ["BatchHalver", "Segmenter"]
+__all__ = ["OomGuard", "Segmenter"]

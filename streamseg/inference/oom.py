@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Generic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from streamseg.errors import RunError
-from streamseg.inference.segmenter import Segmenter
-from streamseg.types import Instances, Model
+from streamseg.inference.segmenter import BatchTicket, Segmenter
+from streamseg.types import Instances, Meter, Model, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -24,23 +24,35 @@ _WAIT_FOR_MEMORY = 30.0
 Pictures = Sequence[NDArray[np.uint8]]
 
 
-@dataclass(slots=True)
-class _Running:
-    """A batch under way: what went to the device together, and what has to wait until that is done."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part(Generic[Ticket]):
+    """Pictures that are on the device together."""
 
     pictures: Pictures
-    submitted: Any
+    ticket: Ticket
+
+
+@dataclass(slots=True, eq=False)
+class GuardedTicket(Generic[Ticket]):
+    """A batch under way."""
+
+    part: _Part[Ticket] | None
+    """What is on the device, until it is waited for."""
     later: Pictures
+    """What has to wait until that is done."""
+    places: list[tuple[Ticket, int]] = field(default_factory=list)
+    """Of each picture that was waited for: the inner ticket, and its number there."""
 
 
-class BatchHalver:
+class OomGuard(Generic[Ticket]):
     """A model that does a batch again in halves when the device's memory does not hold it.
 
     No batch goes to the device as a larger whole from then on: another program on the device, or
     larger pictures, cost speed and not the service.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model[Ticket]) -> None:
+        """Guard ``model``, whose ``wait`` lets go of the device's memory also when it raises."""
         self.name, self.classes = model.name, model.classes
         self._model = model
         self._limit = 1 << 30
@@ -49,87 +61,124 @@ class BatchHalver:
         self._left = threading.Condition()
         self._one_submits = threading.Lock()
 
-    @classmethod
-    def load(cls, weights: str, **options: Any) -> BatchHalver:
+    @staticmethod
+    def load(
+        weights: str = "demo",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        score: float = 0.3,
+        classes: Sequence[str] | None = None,
+        max_instances: int = 100,
+        meter: Meter | None = None,
+    ) -> OomGuard[BatchTicket]:
         """Load a segmenter and run it once.
 
         Arguments and errors are those of :meth:`Segmenter.load`; also raises RunError if the device has
         no room for it.
         """
         try:
-            segmenter = Segmenter.load(weights, **options)
+            segmenter = Segmenter.load(
+                weights,
+                device=device,
+                precision=precision,
+                score=score,
+                classes=classes,
+                max_instances=max_instances,
+                meter=meter,
+            )
             segmenter.warm_up()
         except torch.OutOfMemoryError as error:
             raise RunError(f"the device's memory does not hold the model: {error}") from error
-        return cls(segmenter)
+        return OomGuard(segmenter)
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Size at which a picture enters the network."""
         return self._model.canvas(height, width)
 
-    def submit(self, images: Pictures) -> Any:
-        """Start a batch, or as much of it as there is room for.
+    def submit(self, pictures: Pictures) -> GuardedTicket[Ticket]:
+        """Start a batch, or as much of it as there is room for; pictures are (H, W, 3) uint8 RGB.
 
         Raises:
             RunError: There is no room for a single picture, also with nothing else on the device.
         """
-        return self._start(images, wait=True)
+        part, later = self._start(pictures, patient=True)
+        return GuardedTicket(part, later)
 
-    def collect(self, running: Any) -> list[Instances]:
-        """Wait for a batch, and do the part of it that had to wait. Raises RunError as :meth:`submit`."""
-        found = self._finish(running)
-        later, running.later = running.later, ()
-        return found + [one for part in self._parts(later) for one in self._finish(part)]
+    def wait(self, ticket: GuardedTicket[Ticket]) -> None:
+        """Return when the device is done with all of a batch, also with what had to wait.
 
-    def _parts(self, pictures: Pictures) -> Iterator[_Running]:
+        Raises RunError as :meth:`submit`.
+        """
+        part, ticket.part = ticket.part, None
+        later, ticket.later = ticket.later, ()
+        assert part is not None, "a batch is waited for once"
+        ticket.places = self._wait_for(part)
+        for another in self._parts(later):
+            ticket.places += self._wait_for(another)
+
+    def finish(self, ticket: GuardedTicket[Ticket], k: int) -> Instances:
+        """The instances of a batch's picture ``k``, after :meth:`wait`; once for each, in any thread."""
+        inner, place = ticket.places[k]
+        return self._model.finish(inner, place)
+
+    def _parts(self, pictures: Pictures) -> Iterator[_Part[Ticket]]:
         while len(pictures):
             # The batches that submit() would wait for wait for us.
-            part = self._start(pictures, wait=False)
-            pictures, part.later = part.later, ()
+            part, pictures = self._start(pictures, patient=False)
             yield part
 
-    def _start(self, pictures: Pictures, *, wait: bool) -> _Running:
-        """Submit as many pictures as fit."""
-        while True:
-            now = pictures[: self._limit]
-            if self._submits(running := _Running(now, None, pictures[self._limit :])):
-                return running
-            if len(now) == 1:
-                if wait:
-                    with self._left:
-                        self._left.wait_for(lambda: self._on_device == 0, _WAIT_FOR_MEMORY)
-                if self._submits(running):
-                    return running
-                raise _no_room(now)
+    def _start(self, pictures: Pictures, *, patient: bool) -> tuple[_Part[Ticket], Pictures]:
+        """Submit as many pictures as fit; returns them and the rest.
 
-    def _submits(self, running: _Running) -> bool:
+        ``patient``: wait for the batches before to leave the device, if there is no room for one picture.
+        """
+        while True:
+            now, later = pictures[: self._limit], pictures[self._limit :]
+            if (part := self._submitted(now)) is not None:
+                return part, later
+            if len(now) > 1:
+                continue
+            if patient:
+                with self._left:
+                    self._left.wait_for(lambda: self._on_device == 0, _WAIT_FOR_MEMORY)
+            if (part := self._submitted(now)) is not None:
+                return part, later
+            raise _no_room(now)
+
+    def _submitted(self, pictures: Pictures) -> _Part[Ticket] | None:
+        """The pictures on the device, or None if there is no room for them."""
         try:
             with self._one_submits:
-                running.submitted = self._model.submit(running.pictures)
+                part = _Part(pictures, self._model.submit(pictures))
         except torch.OutOfMemoryError as error:
-            self._lower_limit(len(running.pictures), error)
+            self._lower_limit(len(pictures), error)
         else:
             with self._left:
                 self._on_device += 1
-            return True
+            return part
         _free_memory()  # not in the except clause, whose traceback holds tensors
-        return False
+        return None
 
-    def _finish(self, running: _Running, *, again: bool = False) -> list[Instances]:
-        """Collect what was submitted; if there is no room for its results, do it again in halves."""
+    def _wait_for(self, part: _Part[Ticket], *, again: bool = False) -> list[tuple[Ticket, int]]:
+        """Wait for a part; if there is no room for its results, do it again in halves.
+
+        Returns where each of its pictures is found. ``again``: it was submitted because of that already.
+        """
+        count = len(part.pictures)
         try:
-            return self._model.collect(running.submitted)
+            self._model.wait(part.ticket)
+            return [(part.ticket, k) for k in range(count)]
         except torch.OutOfMemoryError as error:
-            if again and len(running.pictures) == 1:
-                raise _no_room(running.pictures) from error
-            self._lower_limit(len(running.pictures), error)
+            if again and count == 1:
+                raise _no_room(part.pictures) from error
+            self._lower_limit(count, error)
         finally:
-            running.submitted = None
             with self._left:
                 self._on_device -= 1
                 self._left.notify()
         _free_memory()
-        return [one for part in self._parts(running.pictures) for one in self._finish(part, again=True)]
+        return [place for half in self._parts(part.pictures) for place in self._wait_for(half, again=True)]
 
     def _lower_limit(self, count: int, error: Exception) -> None:
         limit = max(1, count // 2)

@@ -1,43 +1,13 @@
-"""From pictures to the network's input."""
+"""From resized pictures to the network's input: one batch of bytes, then normalised on the device."""
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamseg.masks.upsample import Geometry
 from streamseg.models.spec import InputSpec
-
-_MULTIPLE = 32
-"""The network halves its input five times."""
-
-
-def geometry(height: int, width: int, spec: InputSpec) -> Geometry:
-    """How a picture of ``height`` x ``width`` is resized and padded for a model."""
-    if spec.canvas is not None:
-        factor = min(spec.canvas[0] / height, spec.canvas[1] / width)
-        resized = _scaled(height, width, factor)
-        resized = (min(resized[0], spec.canvas[0]), min(resized[1], spec.canvas[1]))
-        return Geometry((height, width), resized, spec.canvas)
-    factor = min(spec.long_side / max(height, width), spec.short_side / min(height, width))
-    resized = _scaled(height, width, factor)
-    canvas = (-(-resized[0] // _MULTIPLE) * _MULTIPLE, -(-resized[1] // _MULTIPLE) * _MULTIPLE)
-    return Geometry((height, width), resized, canvas)
-
-
-def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:
-    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
-
-
-def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 -> (*size, 3) uint8, bilinear as the published models were trained with."""
-    if pixels.shape[:2] == size:
-        return pixels
-    resized: NDArray[np.uint8] = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return resized
 
 
 def stack(pictures: Sequence[NDArray[np.uint8]], *, pinned: bool) -> Tensor:
@@ -51,7 +21,7 @@ def stack(pictures: Sequence[NDArray[np.uint8]], *, pinned: bool) -> Tensor:
     return batch
 
 
-class Normaliser:
+class PictureNormaliser:
     """uint8 pictures on the device to the network's input."""
 
     def __init__(self, spec: InputSpec, *, device: torch.device, dtype: torch.dtype) -> None:

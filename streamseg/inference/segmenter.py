@@ -1,21 +1,27 @@
-"""The segmenter: pictures in, instances at source resolution out."""
+"""The model at work: a batch goes to the device, comes back as small arrays, and is finished on the host.
+
+submit(pictures)    resize, upload, network                        returns at once on CUDA
+wait(ticket)        candidates, masks, Matrix NMS, download        the device is free after it
+finish(ticket, k)   masks of picture k at source resolution        host only, any thread
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from streamseg.errors import ConfigError
 from streamseg.inference.devices import choose_device, choose_precision
-from streamseg.inference.prepare import Normaliser, geometry, resize, stack
+from streamseg.inference.finish import HostDetections, enlarge_instances
+from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.inference.streams import DeviceStreams
-from streamseg.masks.upsample import Geometry, enlarge
+from streamseg.masks.upsample import Geometry
+from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.postprocess.detections import Detections
@@ -23,25 +29,35 @@ from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A batch on its way through the device."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Computing:
+    """A batch in the network."""
 
     output: HeadOutput
-    geometries: tuple[Geometry, ...]
-    canvas: tuple[int, int]
     begun: torch.cuda.Event | None
     """When the network began; None on a CPU."""
     ready: torch.cuda.Event | None
     """When its output was there."""
 
 
+@dataclass(slots=True, eq=False)
+class BatchTicket:
+    """A batch of B pictures on its way. It holds what the next call needs, and nothing after that."""
+
+    sizes: tuple[Geometry, ...]
+    """Sizes of each picture, all on the canvas of the batch."""
+    computing: Computing | None
+    """The network's output, until it is waited for."""
+    found: list[HostDetections | None]
+    """What each picture holds: after it was waited for, until it is finished."""
+
+
 class Segmenter:
     """A detector on a device.
 
-    Call it with one picture, or :meth:`submit` batches and :meth:`collect` them from another
-    thread: on CUDA the upload, the network and the post-processing of successive batches then
-    overlap on streams of their own.
+    Call it with one picture. Or :meth:`submit` batches, :meth:`wait` for them in another thread and
+    :meth:`finish` their pictures in any: on CUDA the upload, the network and the post-processing of
+    successive batches then overlap on streams of their own.
     """
 
     def __init__(
@@ -56,7 +72,7 @@ class Segmenter:
         max_instances: int = 100,
         meter: Meter | None = None,
     ) -> None:
-        """``meter`` is told how long a batch takes.
+        """Move ``detector`` to the device; the other arguments are those of :meth:`load`.
 
         Raises ConfigError for an unknown device, precision or class name.
         """
@@ -67,16 +83,19 @@ class Segmenter:
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self._class_ids = _class_ids(classes, self.spec.classes)
-        self._score = score
+        test = self.spec.test
         # Maskness and decay only lower a score, and only better candidates lower it: one whose class
         # probability is below the wanted score can be passed over before its mask is built.
-        threshold = max(self.spec.test.score_threshold, score)
-        self._test = self.spec.test.model_copy(
-            update={"max_instances": max_instances, "score_threshold": threshold}
+        self._test = test.model_copy(
+            update={
+                "max_instances": max_instances,
+                "score_threshold": max(test.score_threshold, score),
+                "filter_threshold": max(test.filter_threshold, score),
+            }
         )
         detector = detector.eval().to(self.device, self.dtype)
         self._detector = detector.to(memory_format=torch.channels_last)
-        self._normalise = Normaliser(self.spec.input, device=self.device, dtype=self.dtype)
+        self._normalise = PictureNormaliser(self.spec.input, device=self.device, dtype=self.dtype)
         self._streams = DeviceStreams(self.device)
         if self.device.type == "cuda":
             # The weights got here on the default stream, which the others do not wait for.
@@ -96,8 +115,19 @@ class Segmenter:
     ) -> Segmenter:
         """Load bundled weights by name, or a ``.safetensors`` file by path.
 
-        ``score`` in [0, 1] and ``classes`` (names) restrict what is returned. Raises WeightsError or
-        ConfigError.
+        Args:
+            weights: Name of bundled weights, or path of a file.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; auto: half precision wherever it is faster.
+            score: Instances below this score, in [0, 1], are left out.
+            classes: Names of the classes to look for; all that the model knows if not given.
+            max_instances: At most so many per picture, the best ones.
+            meter: Is told how long the stages ``preprocess``, ``forward`` and ``postprocess`` of a batch
+                take, and ``finish`` of each picture.
+
+        Raises:
+            WeightsError: There are no such weights, or they cannot be read.
+            ConfigError: The device, the precision or a class name is unknown.
         """
         path = find_weights(weights)
         return cls(
@@ -112,8 +142,14 @@ class Segmenter:
         )
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Segment one picture, (H, W, 3) uint8 RGB."""
-        return self.collect(self.submit([image]))[0]
+        """Segment one picture, (H, W, 3) uint8 RGB.
+
+        Returns N :class:`~streamseg.types.Instances`, best score first: ``labels``, ``scores``, ``boxes``
+        in pixels of the picture, and ``masks()``, (N, H, W) bool.
+        """
+        ticket = self.submit([image])
+        self.wait(ticket)
+        return self.finish(ticket, 0)
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Input size of the network for a picture: pictures of one canvas make a batch."""
@@ -124,81 +160,81 @@ class Segmenter:
         self(np.zeros((height, width, 3), dtype=np.uint8))
 
     @torch.inference_mode()
-    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Submitted:
+    def submit(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchTicket:
         """Start a batch of pictures, each (H, W, 3) uint8 RGB; on CUDA this does not wait for it.
 
         Smaller canvases are padded to the largest of the batch, as in the published code.
         """
         started = time.monotonic()
-        geometries = tuple(geometry(image.shape[0], image.shape[1], self.spec.input) for image in images)
-        canvas = (max(g.canvas[0] for g in geometries), max(g.canvas[1] for g in geometries))
-        resized = [resize(image, g.resized) for image, g in zip(images, geometries, strict=True)]
-        pictures = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))
+        sizes = self._sizes(pictures)
+        resized = [resize_picture(picture, s.resized) for picture, s in zip(pictures, sizes, strict=True)]
+        uploaded = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))
         prepared = time.monotonic()
-        with self._streams.computing(pictures):
+        with self._streams.computing(uploaded):
             begun = self._streams.mark()
-            output = self._detector(self._normalise(pictures, [g.resized for g in geometries], canvas))
+            images = self._normalise(uploaded, [s.resized for s in sizes], sizes[0].canvas)
+            output = self._detector(images)
             ready = self._streams.mark()
         self._tell("preprocess", prepared - started)
         if ready is None:
             self._tell("forward", time.monotonic() - prepared)
-        return Submitted(output, geometries, canvas, begun, ready)
+        return BatchTicket(sizes, Computing(output, begun, ready), [None] * len(sizes))
 
     @torch.inference_mode()
-    def collect(self, submitted: Submitted) -> list[Instances]:
-        """Wait for a batch and finish it: one Instances per picture."""
-        if submitted.ready is not None:
-            submitted.ready.synchronize()  # what follows on the host needs the output; so its time is its own
+    def wait(self, ticket: BatchTicket) -> None:
+        """Return when the device is done with a batch and its instances are in host memory.
+
+        Lets go of the device's memory, also if it raises; a batch is waited for once.
+        """
+        computing, ticket.computing = ticket.computing, None
+        assert computing is not None, "a batch is waited for once"
+        if computing.ready is not None:
+            # The host needs the output for what follows: that wait is not the time of the post-processing.
+            computing.ready.synchronize()
         started = time.monotonic()
-        with self._streams.finishing(submitted.ready, _tensors(submitted.output)):
-            detections = self._detector.detect(submitted.output, test=self._test, class_ids=self._class_ids)
-            on_host = [_to_host(d, self._score) for d in detections]
-        found = [
-            self._instances(d, Geometry(g.source, g.resized, submitted.canvas))
-            for d, g in zip(on_host, submitted.geometries, strict=True)
-        ]
+        output = computing.output
+        with self._streams.finishing(computing.ready, [*output.class_logits, *output.mask_tensors()]):
+            detections = self._detector.detect(output, test=self._test, class_ids=self._class_ids)
+            ticket.found = [_download(one) for one in detections]
         self._tell("postprocess", time.monotonic() - started)
-        if submitted.begun is not None and submitted.ready is not None:
-            self._tell("forward", submitted.begun.elapsed_time(submitted.ready) / 1000)
-        return found
+        if computing.begun is not None and computing.ready is not None:
+            self._tell("forward", computing.begun.elapsed_time(computing.ready) / 1000)
+
+    def finish(self, ticket: BatchTicket, k: int) -> Instances:
+        """The instances of picture ``k`` of a batch that was waited for, at source resolution.
+
+        Once for each picture; different ones may be finished by different threads at the same time.
+        """
+        started = time.monotonic()
+        found, ticket.found[k] = ticket.found[k], None
+        assert found is not None, "a picture is finished once, after its batch was waited for"
+        instances = enlarge_instances(
+            found, ticket.sizes[k], classes=self.classes, mask_threshold=self._test.mask_threshold
+        )
+        self._tell("finish", time.monotonic() - started)
+        return instances
+
+    def _sizes(self, pictures: Sequence[NDArray[np.uint8]]) -> tuple[Geometry, ...]:
+        """The sizes that each picture goes through; all stand on the largest canvas."""
+        alone = [geometry(picture.shape[0], picture.shape[1], self.spec.input) for picture in pictures]
+        canvas = (max(s.canvas[0] for s in alone), max(s.canvas[1] for s in alone))
+        return tuple(replace(s, canvas=canvas) for s in alone)
 
     def _tell(self, stage: str, seconds: float) -> None:
         if self._meter is not None:
             self._meter.stage(stage, seconds)
 
-    def _instances(self, found: _HostDetections, sizes: Geometry) -> Instances:
-        boxes, crops = enlarge(found.soft_masks, sizes, threshold=self.spec.test.mask_threshold)
-        # A mask can vanish when it is only a thread on the network's grid, or lies on the padding.
-        kept = [k for k, crop in enumerate(crops) if crop.size]
-        class_ids = found.class_ids[kept]
-        return Instances(
-            height=sizes.source[0],
-            width=sizes.source[1],
-            class_ids=class_ids,
-            labels=tuple(self.spec.classes[c] for c in class_ids),
-            scores=found.scores[kept],
-            boxes=boxes[kept],
-            crops=tuple(crops[k] for k in kept),
-        )
 
+def _download(detections: Detections) -> HostDetections:
+    """Copy to the host; on CUDA the arrays are filled when the stream is done, not before.
 
-@dataclass(frozen=True, slots=True)
-class _HostDetections:
-    class_ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    soft_masks: NDArray[np.float32]
-
-
-def _to_host(detections: Detections, score: float) -> _HostDetections:
-    scores = detections.scores.cpu()
-    n = int((scores >= score).sum())  # best first: the rest need not leave the device
-    return _HostDetections(
-        detections.class_ids[:n].cpu().numpy(), scores[:n].numpy(), detections.soft_masks[:n].cpu().numpy()
+    A copy on a CPU, too: these are the first of ``max_instances`` masks, whose memory they would hold.
+    """
+    class_ids, scores, soft_masks = (
+        tensor.to("cpu", non_blocking=True, copy=True).numpy()
+        for tensor in (detections.class_ids, detections.scores, detections.soft_masks)
     )
-
-
-def _tensors(output: HeadOutput) -> list[Tensor]:
-    return [*output.class_logits, *output.mask_tensors()]
+    return HostDetections(class_ids, scores, soft_masks)
 
 
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:

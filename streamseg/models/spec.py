@@ -11,9 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from streamseg.models.classes import COCO_CLASSES
+from streamseg.models.resnets import RESNETS, ResNetName
 
 Architecture = Literal["solo", "decoupled_solo", "solov2"]
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d", "mobilenet_v2"]
+BackboneName = Literal[ResNetName, "mobilenet_v2"]
 Alignment = Literal["interpolate", "adaptive_pool", "roi_align"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
@@ -157,7 +158,7 @@ class ModelSpec(_Spec):
             raise ValueError("head.mask_feature belongs to architecture solov2, which needs it")
         if self.head.shared_tower and self.architecture != "decoupled_solo":
             raise ValueError("head.shared_tower belongs to architecture decoupled_solo")
-        if self.deformable and self.deformable.backbone and self.backbone in _WITHOUT_BOTTLENECKS:
+        if self.deformable and self.deformable.backbone and not _has_bottlenecks(self.backbone):
             raise ValueError(f"deformable.backbone: {self.backbone} has no bottlenecks; set it to false")
         return self
 
@@ -169,4 +170,5 @@ class ModelSpec(_Spec):
         return tuple(level.stride // 2 for level in self.head.levels)
 
 
-_WITHOUT_BOTTLENECKS = ("resnet18", "resnet34", "mobilenet_v2")
+def _has_bottlenecks(backbone: BackboneName) -> bool:
+    return any(name == backbone and plan.bottlenecks for name, plan in RESNETS.items())

@@ -17,8 +17,9 @@ from streamseg.types import StreamInfo
 
 logger = logging.getLogger(__name__)
 
+_TIMEOUT = 10.0
+"""Seconds: a web server that stalls must not hold up the pictures for ever."""
 # What mp4 can hold and players play.
-_TIMEOUT = 10.0  # seconds: a web server that stalls must not hold up the pictures for ever
 _CODECS = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "mp2", "opus"})
 
 

@@ -1,13 +1,63 @@
-"""What waits for an output, stream by stream."""
+"""What waits of one stream at one output.
 
+A recorded stream loses nothing: its frames hold their slots of the frame ring until they are written,
+so the ring bounds the backlog. A live stream keeps its newest results; the oldest are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from streamseg.types import Frame, FrameResult, Instances, StreamInfo
+from streamseg.types import (
+    Frame,
+    FramePolicy,
+    FrameResult,
+    Instances,
+    Pixels,
+    StreamEnd,
+    StreamInfo,
+    StreamWriter,
+)
+
+logger = logging.getLogger(__name__)
+
+PICTURES_KEPT = 8
+"""Frames of a live stream that wait: 1/3 s at 25 fps, 50 MB at 1080p."""
+RESULTS_KEPT = 1000
+"""Results of a live stream that wait: 40 s at 25 fps, some 20 MB with 50 masks each."""
+_WARN_EVERY = 10.0
+"""Seconds between two warnings of dropped results of one stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a stream may wait."""
+
+    results: int | None
+    """None: all of them."""
+    pictures: int | None
+    """How many of these results keep their frame and instances; None: all of them."""
+    frames: bool
+    """Whether frames wait with their results."""
+    instances: bool
+
+    @staticmethod
+    def of(pixels: Pixels, policy: FramePolicy, *, results: int | None = None) -> Limits:
+        """``results``: of a live stream, by default as ``pixels`` allows."""
+        drawn = pixels is not Pixels.NEVER
+        if policy is FramePolicy.EVERY_FRAME:
+            return Limits(None, None, frames=True, instances=drawn)
+        kept = results or (PICTURES_KEPT if pixels is Pixels.ALWAYS else RESULTS_KEPT)
+        return Limits(kept, PICTURES_KEPT if pixels is Pixels.RECENT else None, frames=drawn, instances=drawn)
 
 
 @dataclass(slots=True)
-class Put:
+class WaitingResult:
     """A result to write."""
 
     result: FrameResult
@@ -15,60 +65,155 @@ class Put:
     instances: Instances | None
 
 
-@dataclass(slots=True)
-class Close:
-    """The end of a stream."""
-
-    complete: bool
-    cut_short: bool = False
+Step = StreamInfo | WaitingResult | StreamEnd
+"""What the writer is called with: the stream's opening or next epoch, a result, the end."""
 
 
-Entry = StreamInfo | Put | Close
+class StreamBacklog:
+    """One stream at one output: what waits, what was dropped, whether it can still be written.
 
+    The methods above the line are for whoever has results, in any thread; none of them waits for the
+    output. Those below it are for the :class:`~streamseg.outputs.runner.OutputRunner`, which holds the
+    lock when it calls them.
+    """
 
-@dataclass(slots=True)
-class Lane:
-    """The entries of one stream that wait, oldest first."""
+    def __init__(
+        self,
+        info: StreamInfo,
+        limits: Limits,
+        *,
+        output: str,
+        lock: threading.Condition,
+        changed: Callable[[StreamBacklog], None],
+    ) -> None:
+        """``output`` is its name; ``changed`` is called, with the ``lock`` held, when there is more to do."""
+        self.stream = info.stream
+        self.dropped = 0
+        """Results dropped because the output was too slow."""
+        self.lost = 0
+        """Results discarded because the output had failed or was aborted."""
+        self.takes = True
+        """Whether results still find their way out."""
+        self.failed = False
+        """Whether an error has ended it."""
+        self.closed = False
+        """Whether its end was told: no more results will come."""
+        self.scheduled = False
+        """Whether it waits for one of the output's threads, or one works on it."""
+        self.predecessor: StreamBacklog | None = None
+        """The stream of the same id that was here before, until it is over."""
+        self.writer: StreamWriter | None = None
+        """For the thread alone that works on it."""
+        self._limits, self._output, self._lock, self._changed = limits, output, lock, changed
+        self._steps: deque[Step] = deque([info])
+        self._results = 0
+        self._pictures: deque[WaitingResult] = deque()
+        self._writing = False
+        self._warned = 0.0
 
-    limit: int | None
-    """Results kept, None for all."""
-    pictures: int | None = None
-    """Results that keep their pixels, None for all."""
-    entries: deque[Entry] = field(default_factory=deque)
-    puts: int = 0
-    warned: float = 0.0
-    failed: bool = False
-    """Whether the output cannot write this stream any more."""
+    def __len__(self) -> int:
+        """Results that wait."""
+        return self._results
 
-    pictured: deque[Put] = field(default_factory=deque)
+    def begin_epoch(self, info: StreamInfo) -> None:
+        """Say that the live source was opened again."""
+        with self._lock:
+            if self.takes:
+                self._steps.append(info)
+                self._changed(self)
 
-    def clear(self) -> int:
-        """Discard everything; returns how many results that were."""
-        discarded, self.puts = self.puts, 0
-        self.entries.clear()
-        self.pictured.clear()
-        return discarded
+    def put(self, result: FrameResult, frame: Frame, instances: Instances) -> None:
+        """Hand on one frame's result.
 
-    def strip_oldest(self, put: Put) -> None:
-        """Note a new result; take its pixels from the one that is the oldest to have some."""
-        if self.pictures is None:
+        The frame is kept until it is written: always for a recorded stream, whose decoder has to wait
+        for the output, for a live one only if the output draws on it.
+        """
+        with self._lock:
+            if self.closed or not self.takes:
+                self.lost += 1
+                return
+            limits = self._limits
+            waiting = WaitingResult(
+                result, frame if limits.frames else None, instances if limits.instances else None
+            )
+            self._steps.append(waiting)
+            self._results += 1
+            self._keep_recent_pictures(waiting)
+            if limits.results is not None and self._results > limits.results:
+                self._drop_oldest()
+            self._changed(self)
+
+    def close(self, end: StreamEnd) -> None:
+        """Finish the stream after what waits of it. Only the first call counts."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            if self.takes:
+                self._steps.append(end)
+            self._changed(self)
+
+    # For the runner.
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._steps)
+
+    def take_step(self) -> Step:
+        """The next thing to do."""
+        step = self._steps.popleft()
+        if isinstance(step, WaitingResult):
+            self._forget(step)
+            self._writing = True
+        return step
+
+    def step_done(self) -> None:
+        """What was taken is done."""
+        self._writing = False
+
+    def discard(self, *, writing: bool) -> None:
+        """Take nothing more and let go of what waits; the writer is to be closed as failed.
+
+        ``writing``: whether a result that is being written is lost, too.
+        """
+        if writing and self._writing:
+            self._writing = False
+            self.lost += 1
+        if not self.takes:
             return
-        self.pictured.append(put)
-        if len(self.pictured) > self.pictures:
-            oldest = self.pictured.popleft()
+        self.takes = False
+        self.lost += self._results
+        self._results = 0
+        self._pictures.clear()
+        self._steps.clear()
+        self._steps.append(StreamEnd.FAILED)
+
+    def _keep_recent_pictures(self, newest: WaitingResult) -> None:
+        if self._limits.pictures is None:
+            return
+        self._pictures.append(newest)
+        if len(self._pictures) > self._limits.pictures:
+            oldest = self._pictures.popleft()
             oldest.frame = oldest.instances = None
 
-    def forget(self, put: Put) -> None:
-        """Note that a result leaves."""
-        self.puts -= 1
-        if self.pictured and self.pictured[0] is put:
-            self.pictured.popleft()
+    def _forget(self, waiting: WaitingResult) -> None:
+        self._results -= 1
+        if self._pictures and self._pictures[0] is waiting:
+            self._pictures.popleft()
 
-    def drop_oldest(self) -> None:
-        """Remove the oldest result, and of the openings before it all but the last."""
-        opening: Entry | None = None
-        while not isinstance(entry := self.entries.popleft(), Put):
-            opening = entry
+    def _drop_oldest(self) -> None:
+        """Drop the oldest result, and of the openings before it all but the last."""
+        opening: StreamInfo | None = None
+        while not isinstance(step := self._steps.popleft(), WaitingResult):
+            assert isinstance(step, StreamInfo), "nothing is put after the end"
+            opening = step
         if opening is not None:
-            self.entries.appendleft(opening)
-        self.forget(entry)
+            self._steps.appendleft(opening)
+        self._forget(step)
+        self.dropped += 1
+        if (now := time.monotonic()) - self._warned > _WARN_EVERY:
+            self._warned = now
+            logger.warning(
+                "%s is too slow for stream %s: %d results dropped", self._output, self.stream, self.dropped
+            )

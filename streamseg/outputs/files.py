@@ -1,4 +1,4 @@
-"""Where a file output writes: names, folders, and a partial file until the stream is whole."""
+"""Where a file output writes: its names, and what becomes of a file that is partial."""
 
 import errno
 import logging
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from streamseg.errors import OutputError, OutputGoneError, UsageError
+from streamseg.files import partial_path
 
 logger = logging.getLogger(__name__)
 
@@ -52,70 +53,18 @@ def _inside(path: Path, folder: Path) -> bool:
     return path_ != folder_ and os.path.commonpath([path_, folder_]) == folder_
 
 
-def partial_path(path: Path) -> Path:
-    """Name under which ``path`` is written until it is whole."""
-    return path.with_name(path.name + ".partial")
-
-
 def unfinished_mark(path: Path) -> Path:
     """Empty file that stands beside ``path`` if its run was stopped: there is more to come of it."""
     return path.with_name(path.name + ".unfinished")
 
 
-def check_writable(path: Path) -> None:
-    """Make sure, before anything is processed, that ``path`` can be written; makes its folder.
-
-    Raises:
-        UsageError: It cannot.
-    """
+def leave_partial(path: Path, *, empty: bool) -> None:
+    """Leave what there is of ``path`` under its partial name and say so; an empty file is removed."""
     partial = partial_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(21, "is a folder")
-        if path.exists() and not path.is_file():
-            # A device or pipe would be replaced by a file of its name.
-            raise OSError(22, "is not an ordinary file")
-        existed = partial.exists()
-        with partial.open("ab"):
-            pass
-        if not existed:
-            partial.unlink()
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def keep_whole(partial: Path, path: Path) -> None:
-    """Give a whole file its final name, in place of an older one.
-
-    The name says that the file is whole, also to a run that is resumed after the machine lost its
-    power: so the content goes to the disk before the name does.
-
-    Raises:
-        OSError: The file cannot be written or renamed.
-    """
-    _to_disk(partial)
-    partial.replace(path)
-    _to_disk(path.parent)
-
-
-def _to_disk(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network drives know no fsync of a folder
-            raise
-    finally:
-        os.close(fd)
-
-
-def keep_partial(partial: Path, *, empty: bool) -> None:
-    """Leave an incomplete file under its partial name and say so; an empty one is removed."""
     if empty:
         partial.unlink(missing_ok=True)
     else:
-        logger.warning("%s is incomplete, what there is of it stays in %s", partial.stem, partial)
+        logger.warning("%s is partial, what there is of it stays in %s", path, partial)
 
 
 def write_failure(path: Path, error: Exception) -> OutputError:

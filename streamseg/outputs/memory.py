@@ -2,39 +2,28 @@
 
 import queue
 import threading
-from collections.abc import Sequence
 
-from streamseg.types import Frame, FrameResult, Instances, StreamInfo
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
 
 _POLL_SECONDS = 0.1
 
 
-class MemoryOutput:
+class MemoryOutput(Output):
     """A bounded queue of results; a full one makes recorded files wait."""
 
-    needs_pixels = False
-    reader_paced = True
+    paced_by_reader = True
 
     def __init__(self, *, size: int = 64) -> None:
         self._results: queue.Queue[FrameResult | None] = queue.Queue(maxsize=size)
         self._abandoned = threading.Event()
 
-    def check(self, streams: Sequence[str]) -> None:
-        """There is always room."""
-
-    def open(self, info: StreamInfo) -> None:
-        """Nothing to prepare."""
-
-    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
-        """Put a result into the queue; waits while it is full and somebody still reads it."""
-        self._put(result)
-
-    def close(self, stream: str, *, complete: bool) -> None:
-        """Nothing to finish."""
+    def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
+        """All streams share the queue."""
+        return _MemoryWriter(self)
 
     def shutdown(self) -> None:
         """Tell the reader that no more will come."""
-        self._put(None)
+        self.put(None)
 
     def get(self) -> FrameResult | None:
         """Wait for the next result; None after the last one."""
@@ -44,10 +33,19 @@ class MemoryOutput:
         """Nobody reads any more: let writers through."""
         self._abandoned.set()
 
-    def _put(self, item: FrameResult | None) -> None:
+    def put(self, item: FrameResult | None) -> None:
+        """Put a result into the queue; waits while it is full and somebody still reads it."""
         while not self._abandoned.is_set():
             try:
                 self._results.put(item, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             return
+
+
+class _MemoryWriter(StreamWriter):
+    def __init__(self, output: MemoryOutput) -> None:
+        self._output = output
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
+        self._output.put(result)

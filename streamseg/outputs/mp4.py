@@ -32,7 +32,7 @@ _ENCODER_OPTIONS = {
 }
 
 
-class Mp4Writer:
+class Mp4File:
     """Encodes pictures of one size into ``path``.
 
     While it grows the file is a fragmented mp4 that loses at most the last two seconds if the
@@ -56,7 +56,7 @@ class Mp4Writer:
         self.timescale = _timescale(time_base)
         self._last_pts = -1
         self._rate = Fraction(fps or 25).limit_denominator(1001 * 60)
-        self._colours = _colours(height)
+        self._colours = _colours(width, height)
         self._reformatter = VideoReformatter()
         try:
             self._container = self._open_container(path)
@@ -184,9 +184,9 @@ def _trim_heap() -> None:
         trim(0)
 
 
-def _colours(height: int) -> Colorspace:
-    """BT.709 for HD, BT.601 below, as players assume for files without colour tags."""
-    return Colorspace.ITU709 if height >= 720 else Colorspace.ITU601
+def _colours(width: int, height: int) -> Colorspace:
+    """BT.709 for HD, BT.601 below: so they are read, too, where nothing tells the colours."""
+    return Colorspace.ITU709 if height >= 720 or width >= 1280 else Colorspace.ITU601
 
 
 def _timescale(time_base: Fraction) -> int:

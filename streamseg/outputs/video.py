@@ -1,65 +1,46 @@
 """The overlay video: what the camera saw with the masks painted in."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from streamseg.config import OverlayOptions
 from streamseg.errors import UsageError
+from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.audio import AudioCopy
-from streamseg.outputs.files import (
-    check_writable,
-    keep_partial,
-    keep_whole,
-    output_path,
-    partial_path,
-    write_failure,
-)
-from streamseg.outputs.mp4 import Mp4Writer
+from streamseg.outputs.files import leave_partial, output_path, write_failure
+from streamseg.outputs.mp4 import Mp4File
 from streamseg.overlay.paint import Painter
-from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamInfo
+from streamseg.types import (
+    Frame,
+    FramePolicy,
+    FrameResult,
+    Instances,
+    Output,
+    Pixels,
+    StreamEnd,
+    StreamInfo,
+    StreamWriter,
+)
 
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".mp4", ".m4v", ".mov")
 
 
-@dataclass(slots=True)
-class _Recording:
-    """The files of one stream: a new part when the picture's size changes, and every hour of a live one."""
-
-    path: Path
-    info: StreamInfo
-    parts: int = 0
-    began: float = 0.0
-    """UNIX seconds of the part's first picture."""
-    writer: Mp4Writer | None = None
-    epoch: int = -1
-    origin: Fraction = field(default_factory=Fraction)
-    """Seconds on the stream's clock that are second 0 of the file."""
-    last_time: float = 0.0
-    """UNIX seconds of the last picture."""
-    bumped: bool = False
-    cut_short: bool = False
-
-    @property
-    def part_path(self) -> Path:
-        if self.parts == 1:
-            return self.path
-        return self.path.with_name(f"{self.path.stem}.part{self.parts}{self.path.suffix}")
-
-
-class VideoOutput:
+class VideoOutput(Output):
     """Writes an H.264 mp4 per stream, in the size and with the time stamps of the source.
 
     Recorded files keep their sound. The video of a live stream starts at 0 and goes on in real time
     after a reconnect. Every hour, and if the picture has another size, it goes on in ``NAME.part2.mp4``.
     """
 
-    needs_pixels = True
+    pixels = Pixels.ALWAYS
+    writers_at_once = os.cpu_count() or 1
 
     def __init__(
         self,
@@ -80,12 +61,8 @@ class VideoOutput:
             part_seconds: A live stream goes on in another file after so long. An open mp4 needs 74 bytes of
                 memory for each frame (measured), 160 MB a day of one camera.
         """
-        self._part_seconds = part_seconds
-        self._painter = Painter(overlay)
-        self._template = path_template
-        self._several = several
-        self._audio = audio
-        self._recordings: dict[str, _Recording] = {}
+        self._template, self._several = path_template, several
+        self._audio, self._overlay, self._part_seconds = audio, overlay, part_seconds
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -106,11 +83,8 @@ class VideoOutput:
         path = self.path(stream)
         return path.exists() and not partial_path(path).exists()
 
-    def open(self, info: StreamInfo) -> None:
+    def open(self, info: StreamInfo) -> VideoWriter:
         """Make sure that the stream's file can be written. Raises UsageError or OutputError."""
-        if (recording := self._recordings.get(info.stream)) is not None:
-            recording.info = info
-            return
         path = self.path(info.stream)
         if path.exists() and os.path.exists(info.url) and path.samefile(info.url):
             raise UsageError(f"{path} is the source itself, the overlay video needs another name")
@@ -119,103 +93,123 @@ class VideoOutput:
             partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
         except OSError as error:
             raise write_failure(path, error) from error
-        self._recordings[info.stream] = _Recording(path, info)
+        return VideoWriter(
+            path, info, painter=Painter(self._overlay), audio=self._audio, part_seconds=self._part_seconds
+        )
 
-    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+
+class VideoWriter(StreamWriter):
+    """The files of one stream: a new part when the picture's size changes, and every hour of a live one."""
+
+    def __init__(
+        self, path: Path, info: StreamInfo, *, painter: Painter, audio: bool, part_seconds: float
+    ) -> None:
+        """Set up; the first file begins with the first picture. For the rest see :class:`VideoOutput`."""
+        self._path, self._info, self._painter = path, info, painter
+        self._audio, self._part_seconds = audio, part_seconds
+        self._parts = 0
+        self._file: Mp4File | None = None
+        self._began = 0.0
+        """Monotonic seconds when the part's first picture was decoded."""
+        self._last = 0.0
+        """Monotonic seconds when the last picture was decoded."""
+        self._epoch = -1
+        self._origin = Fraction()
+        """Seconds on the stream's clock that are second 0 of the file."""
+        self._warned = False
+
+    @property
+    def _live(self) -> bool:
+        return self._info.policy is FramePolicy.NEWEST_FRAME
+
+    @property
+    def _part_path(self) -> Path:
+        if self._parts == 1:
+            return self._path
+        return self._path.with_name(f"{self._path.stem}.part{self._parts}{self._path.suffix}")
+
+    def begin_epoch(self, info: StreamInfo) -> None:
+        """Go on with the camera's new connection."""
+        self._info = info
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
         """Paint and encode one picture. Raises OutputError."""
         assert frame is not None
         assert instances is not None
-        recording = self._recordings[result.stream]
-        writer = self._writer(recording, frame)
-        pts = self._pts(recording, writer, frame)
-        if pts <= writer.last_pts and not recording.bumped:
-            recording.bumped = True
+        file = self._file_for(frame)
+        pts = self._pts(file, frame)
+        if pts <= file.last_pts and not self._warned:
+            self._warned = True
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
-        writer.write(self._painter.paint(frame, instances), pts)
-        recording.last_time = frame.time
+        file.write(self._painter.paint(frame, instances), pts)
+        self._last = frame.decoded_at
 
-    def cut_short(self, stream: str) -> None:
-        """Take notice, before the end, that the stream's source was stopped: its sound is cut as well."""
-        if (recording := self._recordings.get(stream)) is not None:
-            recording.cut_short = True
-
-    def close(self, stream: str, *, complete: bool) -> None:
-        """Finish the stream's file. Raises OutputError."""
-        self._painter.forget(stream)
-        if (recording := self._recordings.pop(stream, None)) is None:
+    def close(self, end: StreamEnd) -> None:
+        """Finish the file; of a stream that was stopped the sound ends with the pictures. Raises OutputError."""
+        if self._file is None:
+            leave_partial(self._path, empty=True)
+            logger.warning("stream %s: no pictures, so no video %s", self._info.stream, self._path)
             return
-        if recording.writer is None:
-            keep_partial(partial_path(recording.path), empty=True)
-            logger.warning("stream %s: no pictures, so no video %s", stream, recording.path)
-            return
-        self._finish(recording, complete=complete)
+        self._finish(end)
 
-    def shutdown(self) -> None:
-        """Close what is still open as incomplete."""
-        for stream in list(self._recordings):
-            self.close(stream, complete=False)
-
-    def _writer(self, recording: _Recording, frame: Frame) -> Mp4Writer:
+    def _file_for(self, frame: Frame) -> Mp4File:
         """The file that takes ``frame``: the open one, or the next part."""
-        size, info, level = (frame.width, frame.height), recording.info, logging.INFO
-        if recording.writer is not None:
-            live = info.policy is FramePolicy.NEWEST_FRAME
-            full = live and frame.time - recording.began >= self._part_seconds
-            if recording.writer.size == size and not full:
-                return recording.writer
-            level = logging.INFO if recording.writer.size == size else logging.WARNING
-            self._finish(recording, complete=True)
-        recording.parts += 1
-        if recording.parts > 1:
-            logger.log(level, "stream %s: now %dx%d, goes on in %s", frame.stream, *size, recording.part_path)
-        recording.epoch, recording.began = -1, frame.time
-        with_audio = (
-            self._audio and info.has_audio and info.policy is FramePolicy.EVERY_FRAME and recording.parts == 1
-        )
-        recording.writer = Mp4Writer(
-            partial_path(recording.part_path),
+        if self._file is not None:
+            same = self._file.size == (frame.width, frame.height)
+            full = self._live and frame.decoded_at - self._began >= self._part_seconds
+            if same and not full:
+                return self._file
+            self._finish(StreamEnd.ENDED)
+            level = logging.INFO if same else logging.WARNING
+            text = "stream %s: now %dx%d, goes on in part %d of %s"
+            logger.log(level, text, frame.stream, frame.width, frame.height, self._parts + 1, self._path)
+        return self._next_file(frame)
+
+    def _next_file(self, frame: Frame) -> Mp4File:
+        self._parts += 1
+        self._epoch, self._began = -1, frame.decoded_at
+        with_audio = self._audio and self._info.has_audio and not self._live and self._parts == 1
+        self._file = Mp4File(
+            partial_path(self._part_path),
             width=frame.width,
             height=frame.height,
             time_base=frame.time_base,
-            fps=info.fps,
-            audio=AudioCopy(info) if with_audio else None,
+            fps=self._info.fps,
+            audio=AudioCopy(self._info) if with_audio else None,
         )
-        return recording.writer
+        return self._file
 
-    @staticmethod
-    def _pts(recording: _Recording, writer: Mp4Writer, frame: Frame) -> int:
+    def _pts(self, file: Mp4File, frame: Frame) -> int:
         """Time stamp of ``frame`` in ticks of the file."""
         seconds = frame.ticks * frame.time_base
-        if frame.epoch != recording.epoch:
-            recording.epoch = frame.epoch
-            recording.origin = _origin(recording, writer, frame, seconds)
-        return round((seconds - recording.origin) * writer.timescale)
+        if frame.epoch != self._epoch:
+            self._epoch = frame.epoch
+            self._origin = self._origin_of(file, frame, seconds)
+        return round((seconds - self._origin) * file.timescale)
 
-    @staticmethod
-    def _finish(recording: _Recording, *, complete: bool) -> None:
-        writer, path = recording.writer, recording.part_path
-        assert writer is not None
-        recording.writer = None
+    def _origin_of(self, file: Mp4File, frame: Frame, seconds: Fraction) -> Fraction:
+        """Second on the stream's clock, from ``frame`` on, that is second 0 of the file."""
+        if not self._live:
+            start = round(Fraction(self._info.start) / frame.time_base) * frame.time_base
+            return min(start, seconds)  # a clock that begins below 0 is moved, mp4 has no time before 0
+        if file.frames == 0:
+            return seconds
+        # The clock of a camera starts anew after a reconnect: the time in between is taken from ours.
+        gap = max(frame.decoded_at - self._last, 0.0)
+        ticks = max(round(gap * file.timescale), file.tick_per_frame)
+        return seconds - Fraction(file.last_pts + ticks, file.timescale)
+
+    def _finish(self, end: StreamEnd) -> None:
+        """Finish the open file; it gets its name unless the stream failed."""
+        file, path, failed = self._file, self._part_path, end is StreamEnd.FAILED
+        assert file is not None
+        self._file = None
         try:
-            writer.finish(whole_audio=complete and not recording.cut_short)
-            if complete:
-                keep_whole(partial_path(path), path)
+            file.finish(whole_audio=end is StreamEnd.ENDED)
+            if not failed:
+                mark_complete(partial_path(path), path)
         except OSError as error:
             raise write_failure(path, error) from error
         finally:
-            if not complete:
-                keep_partial(partial_path(path), empty=writer.frames == 0)
-
-
-def _origin(recording: _Recording, writer: Mp4Writer, frame: Frame, seconds: Fraction) -> Fraction:
-    """Second on the stream's clock, from ``frame`` on, that is second 0 of the file."""
-    info = recording.info
-    if info.policy is FramePolicy.EVERY_FRAME:
-        start = round(Fraction(info.start) / frame.time_base) * frame.time_base
-        return min(start, seconds)  # a clock that begins below 0 is moved, mp4 has no time before 0
-    if writer.frames == 0:
-        return seconds
-    # The clock of a camera starts anew after a reconnect: the time in between is taken from ours.
-    gap = max(frame.time - recording.last_time, 0.0)
-    ticks = max(round(gap * writer.timescale), writer.tick_per_frame)
-    return seconds - Fraction(writer.last_pts + ticks, writer.timescale)
+            if failed:
+                leave_partial(path, empty=file.frames == 0)

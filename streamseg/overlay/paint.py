@@ -26,29 +26,22 @@ _FINE = 4  # fractional bits of trails' coordinates: without them slow objects d
 
 
 class Painter:
-    """Paints frames of any number of streams, each in order; remembers trails and where labels were."""
+    """Paints the frames of one stream in order; remembers trails and where labels were."""
 
     def __init__(self, options: OverlayOptions | None = None) -> None:
         self._options = options or OverlayOptions()
-        self._trails: dict[str, Trails] = {}
-        self._places: dict[str, dict[int, int]] = {}
+        self._trails = Trails()
+        self._places: dict[int, int] = {}
 
     def paint(self, frame: Frame, instances: Instances) -> NDArray[np.uint8]:
         """Draw ``instances`` over a copy of the frame: (height, width, 3) uint8 RGB."""
-        trails = self._trails.setdefault(frame.stream, Trails())
-        places = self._places.setdefault(frame.stream, {})
         picture = frame.pixels.copy()
         parts = _paint_masks(picture, instances, self._options)
         if self._options.trails:
-            for id_, way in trails.update(frame, instances.ids, parts.tolist()).items():
+            for id_, way in self._trails.update(frame, instances.ids, parts.tolist()).items():
                 _paint_trail(picture, way, colour_of(id_))
-        _paint_labels(picture, instances, parts, places, self._options)
+        _paint_labels(picture, instances, parts, self._places, self._options)
         return picture
-
-    def forget(self, stream: str) -> None:
-        """Take notice that a stream has ended."""
-        self._trails.pop(stream, None)
-        self._places.pop(stream, None)
 
 
 def paint(

@@ -7,14 +7,14 @@ from streamseg.masks.rle import encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
 
 
-def frame_result(frame: Frame, instances: Instances, *, model: str, published: float) -> FrameResult:
+def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
 
     Args:
         frame: The frame.
         instances: At the size of the frame.
         model: Name of the model that found them.
-        published: UNIX seconds.
+        published_at: Seconds of the monotonic clock.
     """
     return FrameResult(
         v=RESULT_VERSION,
@@ -25,7 +25,7 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published: f
         time=round(frame.time, 3),
         width=frame.width,
         height=frame.height,
-        latency_ms=round((published - frame.time) * 1000, 1),
+        latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
         instances=tuple(_instance_result(instances, i) for i in range(len(instances))),
     )

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from streamseg.config import ModelConfig, RunConfig, StreamConfig
 from streamseg.errors import UsageError
-from streamseg.inference import Segmenter
-from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.build import build_pipeline, load_model
+from streamseg.types import Instances, Model, Ticket
 
 _PICTURES = 32
 """So many of a recording's first pictures are kept for the batches."""
@@ -41,7 +41,7 @@ class Speed:
 
 
 class StageTimes:
-    """A Meter that adds up how long stages take."""
+    """A meter that adds up how long stages take."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -80,18 +80,25 @@ def measure_batches(
 ) -> Iterator[tuple[int, Speed]]:
     """The model alone with batches of each size: at least ``seconds`` of them, one after the other."""
     times = StageTimes()
-    segmenter = Segmenter.load(model.weights, **model.model_dump(exclude={"weights"}), meter=times)
+    segmenter = load_model(model, meter=times)
     for size in sizes:
         endless = itertools.cycle(pictures)
-        segmenter.collect(segmenter.submit(list(itertools.islice(endless, size))))  # warm-up
+        _segment(segmenter, list(itertools.islice(endless, size)))  # warm-up
         times.take()
         frames = instances = 0
         start = time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds or not frames:
-            found = segmenter.collect(segmenter.submit(list(itertools.islice(endless, size))))
+            found = _segment(segmenter, list(itertools.islice(endless, size)))
             frames += size
             instances += sum(len(picture) for picture in found)
         yield size, Speed(frames, spent, instances, times.take())
+
+
+def _segment(model: Model[Ticket], pictures: Sequence[NDArray[np.uint8]]) -> list[Instances]:
+    """One batch, from its submission to its last picture."""
+    ticket = model.submit(pictures)
+    model.wait(ticket)
+    return [model.finish(ticket, k) for k in range(len(pictures))]
 
 
 def measure_program(model: ModelConfig, path: str) -> Speed:
@@ -101,7 +108,7 @@ def measure_program(model: ModelConfig, path: str) -> Speed:
     with pipeline:
         pipeline.join()
     pipeline.raise_first_error()
-    summary = pipeline.summary
-    for error in summary.errors:
+    stats = pipeline.stats
+    for error in stats.errors:
         raise error
-    return Speed(summary.frames, summary.seconds, summary.labels.total(), times.take())
+    return Speed(stats.frames, stats.seconds, stats.labels.total(), times.take())

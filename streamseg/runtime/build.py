@@ -3,49 +3,72 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
-from streamseg.config import NdjsonConfig, OutputConfig, OverlayOptions, RedisConfig, RunConfig, VideoConfig
+from streamseg.config import (
+    ModelConfig,
+    NdjsonConfig,
+    OutputConfig,
+    OverlayOptions,
+    RedisConfig,
+    RunConfig,
+    StreamConfig,
+    VideoConfig,
+)
 from streamseg.errors import UsageError
-from streamseg.inference import BatchHalver
-from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.inference import OomGuard
+from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, take_over
 from streamseg.sources import Source, resolve_sources, source_for
-from streamseg.types import FrameResult, Meter, Output, StreamInfo
+from streamseg.types import Frame, FrameResult, Instances, Meter, Output, StreamInfo
+
+if TYPE_CHECKING:
+    from streamseg.inference.segmenter import BatchTicket
+
+Sink = Output | Callable[[FrameResult, Frame, Instances], None]
+"""Where results go: an output, or a function that is called with each of them."""
 
 
 def build_pipeline(
     config: RunConfig,
     *,
-    extra_outputs: Sequence[Output] = (),
+    outputs: Sequence[Sink] = (),
     observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
     resume: bool = False,
     meter: Meter | None = None,
 ) -> Pipeline:
     """Open nothing yet but the weights.
 
-    With ``resume`` go on where an interrupted run over the same files stopped. Raises UsageError for
-    whatever in ``config`` cannot work, and RunError if the device has no room for the model.
+    Args:
+        config: The run.
+        outputs: Sinks beside those of the configuration: outputs, or functions that are called with the
+            result, the frame and the instances.
+        observe: Hears of every opening and result, on the run's threads.
+        resume: Go on where an interrupted run over the same files stopped.
+        meter: Is told of all work.
+
+    Raises:
+        UsageError: Something in ``config`` cannot work.
+        RunError: The device has no room for the model.
     """
     sources = build_sources(config)
-    outputs = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
+    own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
     if resume:
-        check_resumable(sources, outputs)
-    check_files_differ(sources, outputs)
-    for output in outputs:
+        check_resumable(sources, own)
+    check_files_differ(sources, own)
+    everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
+    for output in everything:
         output.check([source.id for source in sources])
-    model = BatchHalver.load(
-        config.model.weights, **config.model.model_dump(exclude={"weights"}), meter=meter
-    )
+    model = load_model(config.model, meter=meter)
     check_blur(config, model.classes)
-    rest = take_over(sources, outputs, model=model.name) if resume else Resumption(sources, {}, 0)
+    rest = take_over(sources, own, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
         model,
-        [*outputs, *extra_outputs],
+        everything,
         max_batch=config.batching.max_batch,
         max_wait=config.batching.max_wait_ms / 1000,
         max_age=config.batching.max_age_ms / 1000,
@@ -54,10 +77,23 @@ def build_pipeline(
         known=rest.instances(),
         meter=meter,
     )
-    pipeline.summary.finished_before = rest.finished
+    pipeline.stats.finished_before = rest.finished
     for stream, kept in rest.kept.items():
-        pipeline.summary.streams[stream].kept = kept.lines
+        pipeline.stats.streams[stream].kept = kept.lines
     return pipeline
+
+
+def load_model(config: ModelConfig, *, meter: Meter | None = None) -> OomGuard[BatchTicket]:
+    """The model of a run, warm. Raises UsageError, and RunError if the device has no room for it."""
+    return OomGuard.load(
+        config.weights,
+        device=config.device,
+        precision=config.precision,
+        score=config.score,
+        classes=config.classes,
+        max_instances=config.max_instances,
+        meter=meter,
+    )
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
@@ -85,21 +121,37 @@ def build_sources(config: RunConfig) -> list[Source]:
     if len(taken) < sum(1 for stream in config.streams if stream.id):
         raise UsageError("streams: two streams have the same id")
     for stream in config.streams:
-        options: dict[str, Any] = {
-            "transport": stream.transport,
-            "start": stream.start,
-            "end": stream.end,
-            "stride": stream.stride,
-            "stalled_after": stream.stalled_after,
-            "reconnect_attempts": stream.reconnect_attempts,
-        }
-        if stream.id:
-            sources.append(source_for(stream.url, stream_id=stream.id, **options))
-        else:
-            found = resolve_sources([stream.url], taken=taken, **options)
-            taken.update(source.id for source in found)
-            sources.extend(found)
+        found = _sources_of(stream, taken)
+        taken.update(source.id for source in found)
+        sources.extend(found)
     return sources
+
+
+def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
+    """One source; or one for each file of a folder or glob, with ids that are not taken."""
+    if stream.id:
+        return [
+            source_for(
+                stream.url,
+                stream_id=stream.id,
+                transport=stream.transport,
+                start=stream.start,
+                end=stream.end,
+                stride=stream.stride,
+                stalled_after=stream.stalled_after,
+                reconnect_attempts=stream.reconnect_attempts,
+            )
+        ]
+    return resolve_sources(
+        [stream.url],
+        taken=taken,
+        transport=stream.transport,
+        start=stream.start,
+        end=stream.end,
+        stride=stream.stride,
+        stalled_after=stream.stalled_after,
+        reconnect_attempts=stream.reconnect_attempts,
+    )
 
 
 def check_blur(config: RunConfig, classes: Sequence[str]) -> None:

@@ -1,9 +1,11 @@
-"""Sources, batcher, model, tracker and outputs, wired together: the only file that knows them all.
+"""One run: from the sources' frames to the outputs' writers.
 
-Three threads work at once: the reader's (frames come in), and the engine's two (a batch goes to the
-device; masks come out and go to the outputs' queues). How it stops, in order: sources end or
-are asked to; the batcher serves what waits; the collector hands the last results on; every output
-drains its queue and finishes its files. The first error is kept and raised at the end.
+    sources -> Pipeline -> batcher -> [ device ] -> Stream.track -> frame result -> Stream.put -> writers
+               (events)    (engine: submit, wait, finish)          (deliver)
+
+How it stops, in order: sources end or are asked to; the batcher serves what waits; the engine delivers the
+last results; every output writes its backlog and finishes its files. The first error is kept and raised
+at the end.
 """
 
 from __future__ import annotations
@@ -13,21 +15,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 from streamseg.errors import StreamsegError
 from streamseg.results.frame_result import frame_result
 from streamseg.runtime.batching import Batcher
+from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.engine import Engine
-from streamseg.runtime.fanout import Outputs
-from streamseg.runtime.ledger import Ledger
-from streamseg.runtime.shutdown import BROKER_SECONDS, StopClock
-from streamseg.runtime.stats import Summary
-from streamseg.runtime.tracking import Trackers
-from streamseg.sources import Retry, Source, SourceReader, Timing
+from streamseg.runtime.shutdown import BROKER_SECONDS, ShutdownBudget
+from streamseg.runtime.stats import RunStats
+from streamseg.runtime.stream import Stream
+from streamseg.sources import Backoff, Source, SourcePool, Timing
 from streamseg.types import (
     GIVEN_UP,
     Frame,
-    FramePolicy,
     FrameResult,
     FramesDamaged,
     FramesDropped,
@@ -50,7 +51,7 @@ class Pipeline:
     def __init__(
         self,
         sources: Sequence[Source],
-        segmenter: Model,
+        model: Model[Any],
         outputs: Sequence[Output],
         *,
         max_batch: int = 8,
@@ -60,54 +61,54 @@ class Pipeline:
         observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
         known: Callable[[Frame], Instances | None] = lambda _: None,
         timing: Timing | None = None,
-        retry: Retry | None = None,
+        backoff: Backoff | None = None,
         meter: Meter | None = None,
     ) -> None:
-        """Prepare; nothing is opened yet.
+        """Prepare; nothing is opened and no thread is started before ``with``.
 
         ``max_wait`` and ``max_age`` are in seconds: how long a frame waits for others to share its batch,
         how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
         result, on our threads. ``known`` is asked for each frame, in order, and may have its instances
-        from an earlier run. ``timing`` and ``retry`` are for the sources, ``meter`` is told of all work.
+        from an earlier run. ``timing`` and ``backoff`` are for the sources, ``meter`` is told of all work.
         """
-        self._segmenter, self._observe, self._known, self._meter = segmenter, observe, known, meter
-        self._sources = list(sources)
-        self._ledger = Ledger(source.id for source in sources)
-        self._clock = StopClock()
-        self._trackers = Trackers(enabled=track)
+        self._model_name, self._observe, self._known, self._meter = model.name, observe, known, meter
+        self._track = track
+        self._budget = ShutdownBudget()
         self._outputs = Outputs(outputs, on_error=self._output_failed, meter=meter)
+        self.stats = RunStats(source.id for source in sources)
+        """What the run did so far."""
+        self._sources = list(sources)
+        self._streams = {source.id: self._stream(source.id) for source in sources}
         self._batcher = Batcher(
             max_batch=max_batch,
             max_wait=max_wait,
             max_age=max_age,
-            group=lambda frame: segmenter.canvas(frame.height, frame.width),
-            on_drop=self._on_drop,
+            group=lambda info: model.canvas(info.height, info.width),
+            on_drop=self._frames_dropped,
         )
-        slots = 2 * max_batch + 4  # two batches may wait beside the one in the network: no stage starves
-        self._reader = SourceReader(sources, emit=self._on_event, slots=slots, timing=timing, retry=retry)
+        # A batch in the batcher, one in the device, one being finished: no step starves.
+        slots = 3 * max_batch + 4
+        self._pool = SourcePool(sources, emit=self._on_event, slots=slots, timing=timing, backoff=backoff)
         self._engine = Engine(
-            segmenter,
+            model,
             self._batcher,
-            self._clock,
+            self._budget,
+            max_batch=max_batch,
             deliver=self._deliver,
             give_up=lambda batch: self._give_up(Counter(frame.stream for frame in batch.frames)),
-            on_breakdown=self._reader.stop,
+            on_breakdown=self._pool.stop,
             meter=meter,
         )
         self._started = time.monotonic()
 
-    @property
-    def summary(self) -> Summary:
-        """What the run did so far."""
-        return self._ledger.summary
-
     def __enter__(self) -> Pipeline:
         self._started = time.monotonic()
+        self._outputs.start()
         for source in self._sources:
             self._announce(source)
         self._engine.start()
-        self._reader.start()
-        if self._ledger.over:  # nothing to read from the beginning
+        self._pool.start()
+        if self.stats.over:  # there was nothing to read
             self._batcher.close()
         return self
 
@@ -116,10 +117,19 @@ class Pipeline:
     ) -> None:
         if kind is not None:
             self.stop()
-        self._finish(abort=kind is not None or self._engine.first_error is not None)
+        self.join()
+        self._pool.close()
+        if self.stuck:
+            self._give_up(Counter({name: s.stats.waiting for name, s in self._streams.items()}))
+        abort = kind is not None or self._engine.first_error is not None
+        self._outputs.finish(abort=abort, deadline=self._budget.outputs_end)
+        for stream in self._streams.values():
+            for output, count in stream.drops_of_outputs():
+                stream.stats.frames_dropped(FramesDropped(stream.name, f"by {output}", count))
+        self.stats.seconds = time.monotonic() - self._started
 
     def join(self) -> None:
-        """Block until every source has ended and its last result stands in the outputs' queues.
+        """Block until every source has ended and its last result stands in the outputs' backlogs.
 
         After :meth:`stop` for a few seconds only.
         """
@@ -130,7 +140,7 @@ class Pipeline:
         return {"batcher": len(self._batcher)} | self._outputs.lengths()
 
     def raise_first_error(self) -> None:
-        """Raise what a stage broke down with, if one did."""
+        """Raise what a step broke down with, if one did."""
         if self._engine.first_error is not None:
             raise self._engine.first_error
 
@@ -144,64 +154,62 @@ class Pipeline:
 
         What was decoded is still processed, as far as there is time for it.
         """
-        self._clock.stop()
-        self._ledger.cut_short()
+        self._budget.stop()
+        for stream in list(self._streams.values()):
+            stream.stats.stop()
         self._outputs.hurry(BROKER_SECONDS)
-        self._reader.stop()
+        self._pool.stop()
 
     def add(self, source: Source) -> bool:
         """Read one more source; False when the run is about to end. Any thread.
 
         Raises ValueError if the id is in use; it may be one that has ended in this run.
         """
-        if not self._ledger.admit(source.id):
+        if self.stats.admit(source.id) is None:
             return False
+        self._streams[source.id] = self._stream(source.id)
         self._announce(source)
-        if self._reader.add(source):
+        if self._pool.add(source):
             return True
-        self._ended(StreamChanged(source.id, StreamState.ENDED))
+        self._on_event(StreamChanged(source.id, StreamState.ENDED))
         return False
 
-    def remove(self, stream: str) -> None:
+    def remove(self, name: str) -> None:
         """End a stream; what was decoded of it is still processed, its files are finished. Any thread."""
-        self._ledger.cut_short([stream])
-        self._reader.remove(stream)
+        if (stream := self._streams.get(name)) is not None:
+            stream.stats.stop()
+        self._pool.remove(name)
 
     def replace(self, source: Source) -> None:
         """Go on with other settings for the camera of the same id, as after a reconnect. Any thread."""
         self._announce(source)
-        self._reader.replace(source)
+        self._pool.replace(source)
+
+    def _stream(self, name: str) -> Stream:
+        return Stream(name, self.stats.streams[name], self._outputs, track=self._track)
 
     def _announce(self, source: Source) -> None:
         self._outputs.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
 
-    def _finish(self, *, abort: bool) -> None:
-        self.join()
-        self._reader.close()
-        if self.stuck:
-            self._give_up(self._ledger.waiting())
-        self._outputs.finish(abort=abort, deadline=self._clock.outputs_end)
-        for output, stream, count in self._outputs.dropped():
-            self._ledger.dropped(FramesDropped(stream, f"by {output}", count))
-        self.summary.seconds = time.monotonic() - self._started
-
-    # Source events, on the reader's thread.
-
     def _on_event(self, event: SourceEvent) -> None:
+        """What a source tells of its stream, on the thread that reads the sources."""
+        stream = self._streams[event.stream]
         match event:
             case Frame():
-                self._take(event)
+                self._take(stream, event)
             case StreamInfo():
-                self._opened(event)
+                stream.open(event)
+                self._observe(event)
+                self._batcher.open(event)
             case FramesDropped():
-                self._on_drop(event)
+                self._frames_dropped(event)
             case FramesDamaged():
-                self._ledger.damaged(event)
+                stream.stats.frames_damaged(event)
             case StreamChanged():
-                self._changed(event)
+                self._changed(stream, event)
 
-    def _take(self, frame: Frame) -> None:
-        self._ledger.received(frame.stream)
+    def _take(self, stream: Stream, frame: Frame) -> None:
+        stream.stats.frame_came()
         if self._meter is not None:
             self._meter.stage("decode", frame.decoding)
         if (instances := self._known(frame)) is None:
@@ -209,65 +217,49 @@ class Pipeline:
         else:
             self._deliver(frame, instances)
 
-    def _opened(self, info: StreamInfo) -> None:
-        self._ledger.opened(info)
-        self._outputs.open(info)
-        self._observe(info)
-        self._batcher.open(info.stream, info.policy)
-
-    def _on_drop(self, event: FramesDropped) -> None:
-        """Count; the batcher's drops come on its threads."""
-        self._ledger.dropped(event)
-        self._outputs.report_drops(event.stream, self._ledger.drops(event.stream))
-        self._close_if_done(event.stream)
-
-    def _changed(self, event: StreamChanged) -> None:
-        self._outputs.report(event.stream, reconnects=event.reconnects, error=str(event.error or ""))
+    def _changed(self, stream: Stream, event: StreamChanged) -> None:
+        stream.report_change(event)
+        over = stream.stats.changed(event)
         if event.over:
-            self._ended(event)
-        else:
-            self._ledger.changed(event)
-            self._outputs.report(event.stream, state=event.state.value)
-
-    def _ended(self, event: StreamChanged) -> None:
-        stream = self._ledger.changed(event)
-        if stream.error is not None and self._ledger.reading:  # at the end the summary says it
-            logger.error("%s", stream.error)
-        self._batcher.end(event.stream)
-        self._close_if_done(event.stream)
-
-    def _close_if_done(self, name: str) -> None:
-        """Close a stream once its source has ended and its last frame has its result."""
-        if (stream := self._ledger.close_if_done(name)) is None:
-            return
-        recorded = stream.info is not None and stream.info.policy is FramePolicy.EVERY_FRAME
-        self._outputs.report(name, state=stream.state.value)
-        self._outputs.close(name, complete=stream.error is None, cut_short=stream.cut_short and recorded)
-        self._trackers.forget(name)
-        if self._ledger.over:
-            self._batcher.close()
-
-    # Results, on the engine's threads; those from an earlier run on the reader's.
-
-    def _give_up(self, frames: Counter[str]) -> None:
-        """Count frames, by stream, that there was no time for."""
-        self._ledger.given_up(frames)
-        for stream, count in frames.items():
-            self._on_drop(FramesDropped(stream, GIVEN_UP, count))
+            if stream.stats.error is not None and self.stats.reading:  # at the end the summary says it
+                logger.error("%s", stream.stats.error)
+            self._batcher.end(stream.name)
+        self._close_if(over, stream)
 
     def _deliver(self, frame: Frame, instances: Instances) -> None:
-        instances = self._trackers.update(frame, instances, self._ledger[frame.stream].info)
-        result = frame_result(frame, instances, model=self._segmenter.name, published=time.time())
-        self._outputs.put(result, frame, instances)
-        if self._outputs.dropped_any:
-            self._outputs.report_drops(frame.stream, self._ledger.drops(frame.stream))
+        """A frame's instances are there: those of a stream come in order, one at a time."""
+        stream = self._streams[frame.stream]
+        instances = stream.track(frame, instances)
+        result = frame_result(frame, instances, model=self._model_name, published_at=time.monotonic())
+        stream.put(result, frame, instances)
         self._observe(result)
-        self._ledger.delivered(frame.stream, instances)
-        self._close_if_done(frame.stream)
+        self._close_if(stream.stats.frame_delivered(instances), stream)
+
+    def _frames_dropped(self, event: FramesDropped) -> None:
+        """Frames will have no result; those of the batcher are told by its threads."""
+        stream = self._streams[event.stream]
+        over = stream.stats.frames_dropped(event)
+        stream.report_drops()
+        self._close_if(over, stream)
+
+    def _give_up(self, frames: Counter[str]) -> None:
+        """Drop frames, counted by stream, that there is no time for."""
+        for name, count in frames.items():
+            if count:
+                self._frames_dropped(FramesDropped(name, GIVEN_UP, count))
+
+    def _close_if(self, over: bool, stream: Stream) -> None:
+        if not over:
+            return
+        stream.close()
+        if self.stats.stream_over(stream.stats):
+            self._batcher.close()
 
     def _output_failed(self, error: StreamsegError) -> None:
-        running = self._ledger.output_failed(error)
-        if running:  # at the end the summary says it
+        """An output cannot write one stream, or any; in one of its threads."""
+        self.stats.output_errors.append(error)
+        going_on = [stream for stream in list(self._streams.values()) if not stream.stats.over]
+        if going_on:  # at the end the summary says it
             logger.error("%s", error)
-        if not self._outputs.take_any(running):  # nobody is left to take a result
-            self._reader.stop()
+        if not any(stream.taken for stream in going_on):
+            self._pool.stop()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from streamseg.config import RunConfig
 from streamseg.errors import UsageError
+from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
-from streamseg.outputs.files import partial_path
 from streamseg.runtime.build import build_output, build_sources, check_files_differ
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import Source
@@ -27,7 +27,7 @@ class Reloader:
         self._sources = {source.id: source for source in build_sources(config)}
         several = len(self._sources) > 1
         outputs = [build_output(output, several=several) for output in config.outputs]
-        self._files = [o for o in outputs if isinstance(o, (VideoOutput, NdjsonOutput))]
+        self._files = [output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput)]
         self._waiting: list[Source] = []
         """To be added as soon as the stream that had their id has closed its files."""
 
@@ -41,7 +41,7 @@ class Reloader:
         added = [source for id_, source in wanted.items() if id_ not in self._sources]
         removed = [id_ for id_ in self._sources if id_ not in wanted]
         changed = [s for id_, s in wanted.items() if id_ in self._sources and s != self._sources[id_]]
-        revived = [source for source in changed if self._has_closed(source.id)]
+        revived = [source for source in changed if self._is_over(source.id)]
         self._check(list(wanted.values()), new=[*added, *revived], changed=changed)
         self._sources = wanted
         self._say_what_stays(config)
@@ -69,13 +69,13 @@ class Reloader:
     def retry(self) -> None:
         """Add what had to wait for a stream of the same id to end. To be called now and then."""
         for source in list(self._waiting):
-            if source.id not in self._pipeline.summary.streams or self._has_closed(source.id):
+            if source.id not in self._pipeline.stats.streams or self._is_over(source.id):
                 self._waiting.remove(source)
                 self._pipeline.add(source)
 
-    def _has_closed(self, stream: str) -> bool:
-        known = self._pipeline.summary.streams.get(stream)
-        return known is not None and known.closed
+    def _is_over(self, stream: str) -> bool:
+        known = self._pipeline.stats.streams.get(stream)
+        return known is not None and known.over
 
     def _check(self, wanted: Sequence[Source], *, new: Sequence[Source], changed: Sequence[Source]) -> None:
         for source in changed:
@@ -92,7 +92,7 @@ class Reloader:
                     "{stream} in the name"
                 )
             for source in new:
-                if paths and source.id in self._pipeline.summary.streams:
+                if paths and source.id in self._pipeline.stats.streams:
                     raise UsageError(
                         f"stream {source.id} has ended in this run and its files would be overwritten; "
                         "give it another id or restart"

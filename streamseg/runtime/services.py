@@ -11,7 +11,7 @@ from streamseg.runtime.pipeline import Pipeline
 from streamseg.types import FrameResult, Output, StreamInfo
 from streamseg.web.access import Access
 from streamseg.web.hub import Hub
-from streamseg.web.metrics import Health, Meter, RunCollector, StreamCounts, make_metrics
+from streamseg.web.metrics import Health, RunCollector, RunMetrics, StreamCounts, make_metrics
 from streamseg.web.output import ViewOutput
 from streamseg.web.page import make_page
 from streamseg.web.server import WebServer
@@ -24,7 +24,7 @@ class Services:
         """Prepare; nothing is listened on yet. Raises UsageError for an address that needs a token."""
         self.outputs: list[Output] = []
         """What the pipeline has to write to."""
-        self.meter: Meter | None = None
+        self.meter: RunMetrics | None = None
         """What the pipeline has to be measured with, if with anything."""
         self.urls: list[str] = []
         """Where the servers are found, once they listen."""
@@ -71,7 +71,7 @@ class Services:
     def _add_metrics(self, config: MetricsConfig) -> None:
         access = Access(config.host, config.token)
         access.check(host="metrics.host", token="metrics.token")
-        self.meter = meter = Meter()
+        self.meter = meter = RunMetrics()
         meter.registry.register(RunCollector(self._streams, self._queues))
         health = Health(meter, self._streams)
         self._servers.append(
@@ -84,7 +84,7 @@ class Services:
         )
 
     def _streams(self) -> Mapping[str, StreamCounts]:
-        return {} if self._pipeline is None else dict(self._pipeline.summary.streams)
+        return {} if self._pipeline is None else dict(self._pipeline.stats.streams)
 
     def _queues(self) -> Mapping[str, int]:
         return {} if self._pipeline is None else self._pipeline.queue_lengths()

@@ -11,7 +11,7 @@ from trackers import ByteTrackTracker
 
 from streamseg.masks.parts import main_boxes
 from streamseg.results.frame_result import published_score
-from streamseg.types import Frame, Instances, StreamInfo
+from streamseg.types import Instances
 
 _MEMORY_SECONDS = 2.0
 """How long an object may be hidden and still keep its id."""
@@ -65,26 +65,3 @@ class Tracker:
             for row, track in zip(tracked.data["row"], tracked.tracker_id, strict=True):
                 ids[int(row)] = int(track) if track >= 0 else None
         return replace(instances, ids=tuple(ids))
-
-
-class Trackers:
-    """One tracker per stream; a new one in every epoch, for nobody knows what happened in between."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        """Not ``enabled``, instances stay as they are."""
-        self._enabled = enabled
-        self._trackers: dict[str, tuple[int, Tracker]] = {}
-
-    def update(self, frame: Frame, instances: Instances, info: StreamInfo | None) -> Instances:
-        """Give the instances of a stream's next frame their ids; ``info`` tells its frame rate."""
-        if not self._enabled:
-            return instances
-        epoch, tracker = self._trackers.get(frame.stream, (-1, None))
-        if tracker is None or epoch != frame.epoch:
-            tracker = Tracker(fps=info.fps if info else None)
-            self._trackers[frame.stream] = frame.epoch, tracker
-        return tracker.update(instances, time=frame.pts)
-
-    def forget(self, stream: str) -> None:
-        """The stream has ended."""
-        self._trackers.pop(stream, None)

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +14,7 @@ import torch
 from lightning_fabric.plugins.precision import Precision
 
 from streamseg.errors import UsageError
+from streamseg.files import complete_file
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
@@ -64,7 +64,8 @@ class TrainingState:
             "step": self.step,
             "best": self.best,
         }
-        write_atomically(path, lambda partial: torch.save(content, partial))
+        with complete_file(path) as partial:
+            torch.save(content, partial)
 
     def load(self, path: Path, config: dict[str, Any]) -> None:
         """Continue from a checkpoint.
@@ -159,15 +160,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file and name it ``path`` once it is whole: a kill leaves the old one."""
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
 def write_weights(detector: Detector, path: Path, *, notes: dict[str, str]) -> None:
     """Write a detector as fp16 weights, atomically."""
-    write_atomically(path, lambda partial: save_weights(detector, partial, half=True, notes=notes))
+    with complete_file(path) as partial:
+        save_weights(detector, partial, half=True, notes=notes)

@@ -52,8 +52,8 @@ class StreamCounts(Protocol):
         """Frames on their way through the pipeline."""
 
 
-class Meter:
-    """Measures a run while it goes on. All methods in any thread."""
+class RunMetrics:
+    """The run's meter: histograms of stages, batches and latencies. All methods in any thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
@@ -133,12 +133,12 @@ class RunCollector(Collector):
 class Health:
     """Whether a run makes progress, and whether it is ready."""
 
-    def __init__(self, meter: Meter, streams: Callable[[], Mapping[str, StreamCounts]]) -> None:
-        self._meter, self._streams = meter, streams
+    def __init__(self, run: RunMetrics, streams: Callable[[], Mapping[str, StreamCounts]]) -> None:
+        self._run, self._streams = run, streams
 
     def stuck(self) -> str | None:
         """What is wrong, if frames wait and nothing happens."""
-        idle = time.monotonic() - self._meter.progress
+        idle = time.monotonic() - self._run.progress
         waiting = sum(stream.waiting for stream in self._streams().values())
         if waiting and idle > _STUCK_SECONDS:
             return f"{waiting} frames wait, the last result came {idle:.0f} s ago"
@@ -151,14 +151,12 @@ class Health:
         return "no source delivers frames yet"
 
 
-def make_metrics(meter: Meter, health: Health, access: Access) -> web.Application:
+def make_metrics(run: RunMetrics, health: Health, access: Access) -> web.Application:
     """The application that serves ``/metrics``, ``/healthz`` and ``/readyz``."""
     app = web.Application(middlewares=[access.middleware()])
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(meter.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        return web.Response(body=generate_latest(run.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", _probe(health.stuck))

@@ -1,18 +1,29 @@
 """The run's side of the live page: an output that fills a :class:`~streamseg.web.hub.Hub`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from streamseg.config import OverlayOptions
-from streamseg.types import Frame, FrameResult, Instances, StreamInfo, StreamState
+from streamseg.types import (
+    Frame,
+    FrameResult,
+    Instances,
+    Output,
+    Pixels,
+    StreamEnd,
+    StreamInfo,
+    StreamState,
+    StreamWriter,
+)
 from streamseg.web.hub import Hub, Picture
 from streamseg.web.thumbnail import painted_jpeg
 
 
-class ViewOutput:
+class ViewOutput(Output):
     """Shows results on the live page; paints only what somebody looks at, at most 12 times a second."""
 
-    needs_pixels = True
-    pixels_optional = True
+    pixels = Pixels.RECENT
 
     def __init__(self, hub: Hub, overlay: OverlayOptions | None = None) -> None:
         """``overlay``: what the pictures show, but for trails."""
@@ -24,11 +35,23 @@ class ViewOutput:
             self._hub.report(stream)
 
     def report(self, stream: str, **fields: str | float) -> None:
-        """Take notice of what only the pipeline knows (``state``, ``dropped``, ``error``)."""
+        """Take notice of what only the run knows (``state``, ``dropped``, ``error``)."""
         self._hub.report(stream, **fields)
 
-    def open(self, info: StreamInfo) -> None:
-        """A stream opened, or opened again."""
+    def open(self, info: StreamInfo) -> ViewWriter:
+        """Show that the stream is there."""
+        return ViewWriter(self._hub, self._overlay, info)
+
+
+class ViewWriter(StreamWriter):
+    """Shows one stream."""
+
+    def __init__(self, hub: Hub, overlay: OverlayOptions | None, info: StreamInfo) -> None:
+        self._hub, self._overlay, self._stream = hub, overlay, info.stream
+        hub.opened(info)
+
+    def begin_epoch(self, info: StreamInfo) -> None:
+        """Show that the camera was opened again."""
         self._hub.opened(info)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
@@ -40,10 +63,7 @@ class ViewOutput:
             jpeg = painted_jpeg(frame.pixels, instances, width=width, options=self._overlay)
             self._hub.show(Picture(result, jpeg))
 
-    def close(self, stream: str, *, complete: bool) -> None:
+    def close(self, end: StreamEnd) -> None:
         """Say that the stream has ended, or failed; its last picture stays."""
-        state = StreamState.ENDED if complete else StreamState.FAILED
-        self._hub.report(stream, state=state.value)
-
-    def shutdown(self) -> None:
-        """Nothing is to be let go of."""
+        state = StreamState.FAILED if end is StreamEnd.FAILED else StreamState.ENDED
+        self._hub.report(self._stream, state=state.value)

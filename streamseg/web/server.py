@@ -24,9 +24,9 @@ class WebServer:
     def __init__(self, make_app: Callable[[], web.Application], *, host: str, port: int, name: str) -> None:
         """``make_app`` is called in the server's thread; ``name``: the section of the configuration."""
         self._make_app, self._host, self._port, self._name = make_app, host, port, name
-        self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"web-{name}", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread
 
     @property
     def url(self) -> str:
@@ -38,6 +38,8 @@ class WebServer:
 
     def __enter__(self) -> "WebServer":
         """Listen. Raises UsageError if the address cannot be had."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"web-{self._name}", daemon=True)
         self._thread.start()
         try:
             self._do(self._start())

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.config import OverlayOptions
+from streamseg.overlay.jpeg import encode_jpeg
 from streamseg.overlay.paint import paint
 from streamseg.types import Instances
 
@@ -25,9 +26,7 @@ def painted_jpeg(
         size = (round(pixels.shape[1] * scale), max(1, round(pixels.shape[0] * scale)))
         instances = shrink(instances, size)
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    picture = cv2.cvtColor(paint(pixels, instances, options=options), cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return jpeg.tobytes()
+    return encode_jpeg(paint(pixels, instances, options=options), quality=_QUALITY)
 
 
 def shrink(instances: Instances, size: tuple[int, int]) -> Instances:

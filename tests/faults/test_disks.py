@@ -60,7 +60,7 @@ def test_the_program_finishes_its_other_outputs_and_says_so(small_disk: Path, no
 
 def test_results_on_a_full_disk_end_in_a_whole_line_and_are_resumed(small_disk: Path, noisy: Path) -> None:
     video, results = noisy.with_name("b.mp4"), small_disk / "a.ndjson"
-    (error,) = run_here(noisy, video=video, results=results).summary.errors
+    (error,) = run_here(noisy, video=video, results=results).stats.errors
     assert isinstance(error, OutputGoneError)
     assert f"cannot write {results}: No space left on device" in str(error)
     assert len(read_video(video).seconds) == 80
@@ -74,13 +74,13 @@ def test_results_on_a_full_disk_end_in_a_whole_line_and_are_resumed(small_disk: 
     partial = larger / "a.ndjson.partial"
     partial.write_bytes((small_disk / "a.ndjson.partial").read_bytes())
     pipeline = run_here(noisy, results=larger / "a.ndjson", resume=True)
-    assert pipeline.summary.streams["a"].kept == kept
+    assert pipeline.stats.streams["a"].kept == kept
     assert [r["frame"] for r in without_clock(larger / "a.ndjson")] == list(range(80))
 
 
 def test_with_no_output_left_the_run_ends_early(small_disk: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", frames=2000, width=96, height=64)
-    summary = run_here(clip, results=small_disk / "a.ndjson").summary
+    summary = run_here(clip, results=small_disk / "a.ndjson").stats
     assert len(summary.errors) == 1
     assert summary.frames < 1000
 
@@ -103,7 +103,7 @@ def test_one_stream_that_cannot_be_written_does_not_stop_the_others(tmp_path: Pa
     results = list(iter(output.get, None))
     assert [r.frame for r in results if r.stream == "b"] == list(range(10))
     assert [r.frame for r in results if r.stream == "a"] == [0, 1]
-    assert [str(error).partition(";")[0] for error in pipeline.summary.errors] == ["cannot write a"]
+    assert [str(error).partition(";")[0] for error in pipeline.stats.errors] == ["cannot write a"]
 
 
 def test_a_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -
         pipeline.join()
     assert {path.name for path in out.iterdir() if path.is_file()} == {"a.ndjson", "b.mp4"}
     assert len(read_results(out / "a.ndjson")) == len(read_video(out / "b.mp4").seconds) == 5
-    assert sorted(str(error).partition(";")[0] for error in pipeline.summary.errors) == [
+    assert sorted(str(error).partition(";")[0] for error in pipeline.stats.errors) == [
         f"cannot write {out}/a.mp4: is a folder",
         f"cannot write {out}/b.ndjson: is a folder",
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.outputs import VideoOutput
-from streamseg.sources import Retry, Source
+from streamseg.sources import Backoff, Source
 from streamseg.types import FrameResult, StreamState
 from tests.support.broker import wait_for
 from tests.support.media import write_clip
@@ -146,7 +146,7 @@ def test_a_worker_that_dies_or_stops_costs_its_own_camera_a_moment(
 def test_reconnecting_leaves_nothing_behind(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "short.h264", frames=10, width=64, height=48, bframes=0)
     source = Source(id="cam", url=f"file://{clip}", live=True)
-    with Run([source], retry=Retry(first=0.02, longest=0.02)) as run:
+    with Run([source], backoff=Backoff(first=0.02, longest=0.02)) as run:
         run.wait(lambda: run.stream("cam").reconnects >= 5, "reconnects")
         before = resources()
         run.wait(lambda: run.stream("cam").reconnects >= 60, "reconnects")
@@ -164,13 +164,13 @@ def test_reconnecting_leaves_nothing_behind(tmp_path: Path) -> None:
     ],
 )
 def test_a_camera_that_refuses_is_told_apart_and_asked_slowly(answer: str, words: str) -> None:
-    slow = Retry(first=0.01, longest=0.02, refused=1.0, jitter=0.0)
+    slow = Backoff(first=0.01, longest=0.02, refused=1.0, jitter=0.0)
     with refusing_server(answer) as refusing, contextlib.ExitStack() as stack:
         url = f"rtsp://me:secret@127.0.0.1:{refusing.port}/cam"
         away = f"rtsp://me:secret@127.0.0.1:{free_port()}/cam"
         sources = [Source(id=name, url=u, live=True) for name, u in (("refused", url), ("away", away))]
         output = StatusOutput()
-        run = stack.enter_context(Run(sources, retry=slow, outputs=[output]))
+        run = stack.enter_context(Run(sources, backoff=slow, outputs=[output]))
         wait_for(lambda: words in str(output.fields["refused"].get("error")), what=words)
         began, attempts = time.monotonic(), refusing.attempts
         wait_for(lambda: refusing.attempts == attempts + 1, what="another attempt")
@@ -200,7 +200,7 @@ def test_a_camera_may_come_back_with_another_size_codec_and_rate(tmp_path: Path)
             )
             server.start()
             run.wait_for_results("cam", 10, epoch=1)
-        assert run.pipeline.summary.errors == []
+        assert run.pipeline.stats.errors == []
     assert sorted(path.name for path in out.iterdir()) == ["cam.mp4", "cam.part2.mp4"]
     first, second = read_video(out / "cam.mp4"), read_video(out / "cam.part2.mp4")
     assert (first.size, second.size) == ((160, 120), (192, 144))

@@ -60,14 +60,14 @@ def test_broken_files(
     pipeline.raise_first_error()
     assert took < PER_FILE * len(paths)
     assert not worker_pids(os.getpid())
-    streams = pipeline.summary.streams
+    streams = pipeline.stats.streams
     assert len(streams) == len(paths)
-    assert all(stream.closed and not stream.waiting for stream in streams.values())
+    assert all(stream.over and not stream.waiting for stream in streams.values())
     for path in (path for path in paths if path.stem.startswith("healthy")):
         assert streams[path.stem].error is None
         assert len(read_results(out / f"{path.stem}.ndjson")) == HEALTHY
         assert len(read_video(out / f"{path.stem}.mp4").seconds) == HEALTHY
-    errors = pipeline.summary.errors
+    errors = pipeline.stats.errors
     assert all(isinstance(error, RunError) and "\n" not in str(error) for error in errors)
     assert len(errors) > len(paths) / 5, "they are broken indeed"
     assert not [text for text in (caplog.text, *capfd.readouterr()) if "Traceback" in text]

@@ -105,7 +105,7 @@ def test_cameras_share_a_model_that_is_too_slow_for_them(
     fair = sum(counts.values()) / len(counts)
     assert all(abs(count - fair) <= limits.unfair * fair + 1 for count in counts.values()), counts
     assert latency(results, limits.percentile) <= limits.latency_ms[1]
-    assert all(stream.dropped["superseded"] > 10 for stream in run.pipeline.summary.streams.values())
+    assert all(stream.dropped["superseded"] > 10 for stream in run.pipeline.stats.streams.values())
 
 
 def test_results_of_a_model_that_is_three_times_too_slow_do_not_get_older(servers: list[RtspServer]) -> None:

@@ -129,7 +129,7 @@ def test_a_bad_file_changes_nothing(edited: Edited, caplog: pytest.LogCaptureFix
         (line,) = [record.message for record in caplog.records if "nothing is changed" in record.message]
         assert words in line
     untouched(edited, "a", "b")
-    assert set(edited.run.pipeline.summary.streams) == {"a", "b"}
+    assert set(edited.run.pipeline.stats.streams) == {"a", "b"}
 
 
 def test_other_keys_need_a_restart(edited: Edited, caplog: pytest.LogCaptureFixture) -> None:
@@ -223,4 +223,4 @@ def test_nothing_is_overwritten_by_what_is_added(tmp_path: Path) -> None:
         overwriting = Reloader(config(clips[0], **video), run.pipeline)
         with pytest.raises(UsageError, match=r"mp4 is a source itself"):
             overwriting.apply(config(clips[0], clips[2], **video))
-        assert set(run.pipeline.summary.streams) == {"a"}
+        assert set(run.pipeline.stats.streams) == {"a"}

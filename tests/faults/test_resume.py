@@ -43,10 +43,10 @@ def test_finished_files_are_not_touched_and_others_begun(tmp_path: Path) -> None
     out.mkdir()
     run_here(clips / "c0.mp4", results=out, video=out)
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    summary = run_here(clips, results=out, video=out, resume=True).summary
+    summary = run_here(clips, results=out, video=out, resume=True).stats
     assert (summary.finished_before, summary.frames) == (1, 13)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert run_here(clips, results=out, video=out, resume=True).summary.frames == 0
+    assert run_here(clips, results=out, video=out, resume=True).stats.frames == 0
 
 
 def test_videos_can_be_made_later_without_the_model(clip: Path, results: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ TAILS = {
 def test_what_is_torn_is_cut_off(clip: Path, results: Path, tail: str, after: int) -> None:
     expected = interrupted(clip, results, after=after, tail=TAILS[tail])
     kept = partial(results).read_bytes().removesuffix(TAILS[tail])
-    stream = run_here(clip, results=results, resume=True).summary.streams["a"]
+    stream = run_here(clip, results=results, resume=True).stats.streams["a"]
     assert stream.kept == after
     assert results.read_bytes().startswith(kept)
     assert without_clock(results) == expected
@@ -106,7 +106,7 @@ def test_results_of_another_source_are_refused_and_kept(
     interrupted(clip, results, after=15)
     before = partial(results).read_bytes()
     write_clip(clip, **({"frames": 40, "width": 96, "height": 64} | changes))  # type: ignore[arg-type]
-    (error,) = run_here(clip, results=results, resume=True).summary.errors
+    (error,) = run_here(clip, results=results, resume=True).stats.errors
     assert "a.ndjson.partial is of another source" in str(error)
     assert partial(results).read_bytes() == before
     assert not results.exists()
@@ -122,7 +122,7 @@ def test_one_file_of_another_source_does_not_stop_the_others(tmp_path: Path) -> 
         partial(path).write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:9]))
         path.unlink()
     write_clip(clips / "c0.mp4", frames=20, width=64, height=64)
-    summary = run_here(clips, results=out, resume=True).summary
+    summary = run_here(clips, results=out, resume=True).stats
     assert len(summary.errors) == 1
     assert without_clock(out / "c1.ndjson") == expected
 

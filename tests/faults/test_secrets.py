@@ -15,7 +15,7 @@ import streamseg.cli
 from streamseg.errors import UsageError, mask_password
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.sources import Retry, resolve_sources
+from streamseg.sources import Backoff, resolve_sources
 from tests.support.broker import running_broker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
@@ -73,16 +73,16 @@ def test_sources_that_cannot_be_opened(
     caplog.set_level(logging.DEBUG)
     with refusing_server("401 Unauthorized") as locked, running_broker(tmp_path / "redis") as broker:
         sources = resolve_sources(urls(free_port(), locked.port), reconnect_attempts=1)
-        retry = Retry(first=0.05, longest=0.05, refused=0.05)
-        pipeline = Pipeline(sources, Moving(), [RedisOutput(broker.url)], retry=retry)
+        retry = Backoff(first=0.05, longest=0.05, refused=0.05)
+        pipeline = Pipeline(sources, Moving(), [RedisOutput(broker.url)], backoff=retry)
         with pipeline:
             pipeline.join()
         with broker.client(decode_responses=True) as client:
             status = {key: client.hgetall(key) for key in client.keys("*:status")}
-    assert len(pipeline.summary.errors) == len(status) == len(sources)
+    assert len(pipeline.stats.errors) == len(status) == len(sources)
     assert all(state["error"] for state in status.values())
     out, err = capfd.readouterr()
-    told = [*map(str, pipeline.summary.errors), caplog.text, out, err, str(status), str(sources)]
+    told = [*map(str, pipeline.stats.errors), caplog.text, out, err, str(status), str(sources)]
     assert not [text for text in told if SECRET in text]
     assert "401" in told[1], "the reason is told all the same"
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamseg.errors import RunError
-from streamseg.inference import BatchHalver
+from streamseg.inference import OomGuard
 from streamseg.outputs import MemoryOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
@@ -35,9 +35,9 @@ class SmallDevice(Moving):
         self.batches.append(len(images))
         return super().submit(images)
 
-    def collect(self, submitted: Any) -> list[Instances]:
-        self._fit("collect", len(submitted))
-        return super().collect(submitted)
+    def wait(self, ticket: list[NDArray[np.uint8]]) -> None:
+        self._fit("wait", len(ticket))
+        super().wait(ticket)
 
     def _fit(self, step: str, count: int) -> None:
         if step == self.step and count > self.room:
@@ -46,7 +46,7 @@ class SmallDevice(Moving):
 
 def pipeline_of(model: Moving, clip: Path, **options: Any) -> tuple[Pipeline, MemoryOutput]:
     memory = MemoryOutput(size=1000)
-    return Pipeline(resolve_sources([str(clip)]), BatchHalver(model), [memory], **options), memory
+    return Pipeline(resolve_sources([str(clip)]), OomGuard(model), [memory], **options), memory
 
 
 def run(pipeline: Pipeline) -> None:
@@ -59,7 +59,7 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mp4", frames=50, width=96, height=64)
 
 
-@pytest.mark.parametrize("step", ["submit", "collect"])
+@pytest.mark.parametrize("step", ["submit", "wait"])
 @pytest.mark.parametrize("room", [1, 3])
 def test_without_room_for_a_batch_it_goes_on_with_halves(
     clip: Path, step: str, room: int, caplog: pytest.LogCaptureFixture
@@ -68,7 +68,7 @@ def test_without_room_for_a_batch_it_goes_on_with_halves(
     pipeline, memory = pipeline_of(model, clip, max_wait=5.0)
     run(pipeline)
     results = list(iter(memory.get, None))
-    assert pipeline.summary.errors == []
+    assert pipeline.stats.errors == []
     assert [r.frame for r in results] == list(range(50))
     alone, expected = pipeline_of(Moving(), clip)
     run(alone)
@@ -79,7 +79,7 @@ def test_without_room_for_a_batch_it_goes_on_with_halves(
     assert max(model.batches[-5:]) <= room
 
 
-@pytest.mark.parametrize("step", ["submit", "collect"])
+@pytest.mark.parametrize("step", ["submit", "wait"])
 def test_without_room_for_one_picture_the_run_ends_with_one_line(clip: Path, step: str) -> None:
     pipeline, _ = pipeline_of(SmallDevice(0, step=step), clip)
     run(pipeline)
@@ -98,12 +98,17 @@ class Breaking(Moving):
         self._break("submit")
         return super().submit(images)
 
-    def collect(self, submitted: Any) -> list[Instances]:
-        self._break("collect")
-        return super().collect(submitted)
+    def wait(self, ticket: list[NDArray[np.uint8]]) -> None:
+        self._break("wait")
+        super().wait(ticket)
+
+    def finish(self, ticket: list[NDArray[np.uint8]], k: int) -> Instances:
+        self._break("finish")
+        return super().finish(ticket, k)
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
-        self._break("canvas")
+        if self.step == "canvas":
+            raise RuntimeError("canvas broke")
         return super().canvas(height, width)
 
     def _break(self, step: str) -> None:
@@ -113,12 +118,19 @@ class Breaking(Moving):
                 raise RuntimeError(f"{step} broke")
 
 
-@pytest.mark.parametrize("step", ["submit", "collect", "canvas"])
+@pytest.mark.parametrize("step", ["submit", "wait", "finish"])
 def test_a_broken_model(clip: Path, step: str) -> None:
     pipeline, _ = pipeline_of(Breaking(step), clip, max_batch=2)
     run(pipeline)
     with pytest.raises(RuntimeError, match=f"{step} broke"):
         pipeline.raise_first_error()
+
+
+def test_a_model_that_cannot_tell_its_input_size(clip: Path) -> None:
+    pipeline, _ = pipeline_of(Breaking("canvas"), clip)
+    run(pipeline)
+    (error,) = pipeline.stats.errors
+    assert "canvas broke" in str(error)
 
 
 def breaking_at(kind: type) -> Callable[[StreamInfo | FrameResult], None]:
@@ -139,7 +151,7 @@ def test_a_broken_observer_of_results(clip: Path) -> None:
 def test_a_broken_observer_of_streams(clip: Path) -> None:
     pipeline, _ = pipeline_of(Moving(), clip, observe=breaking_at(StreamInfo))
     run(pipeline)
-    (error,) = pipeline.summary.errors
+    (error,) = pipeline.stats.errors
     assert "no StreamInfo, please" in str(error)
 
 

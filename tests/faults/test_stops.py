@@ -102,9 +102,9 @@ def test_a_stuck_output_is_given_up_and_the_others_are_finished(tmp_path: Path) 
     pipeline = Pipeline(resolve_sources([str(clip)]), Moving(), [stuck, results], max_batch=2)
     assert stopped(pipeline, stuck.entered.is_set) < LIMIT
     stuck.let_go.set()
-    (error,) = pipeline.summary.errors
+    (error,) = pipeline.stats.errors
     assert "StuckOutput could not finish in time" in str(error)
-    assert len(read_results(tmp_path / "a.ndjson")) == pipeline.summary.frames > 0
+    assert len(read_results(tmp_path / "a.ndjson")) == pipeline.stats.frames > 0
 
 
 @pytest.mark.usefixtures("impatient")
@@ -113,8 +113,8 @@ def test_a_file_that_was_read_to_its_end_but_not_segmented_is_unfinished(tmp_pat
     clip, results = write_clip(tmp_path / "a.mp4", frames=6, width=96, height=64), tmp_path / "a.ndjson"
     model = Moving(seconds=1.0)
     pipeline = Pipeline(resolve_sources([str(clip)]), model, [NdjsonOutput(str(results))], max_batch=2)
-    assert stopped(pipeline, lambda: pipeline.summary.streams["a"].ended) < LIMIT
-    assert pipeline.summary.streams["a"].dropped["given up"] == 6
+    assert stopped(pipeline, lambda: pipeline.stats.streams["a"].ended) < LIMIT
+    assert pipeline.stats.streams["a"].dropped["given up"] == 6
     assert read_results(results) == []
     assert results.with_name("a.ndjson.unfinished").exists()
 
@@ -126,11 +126,11 @@ def test_stopping_twice_and_after_the_end(tmp_path: Path) -> None:
         pipeline.join()
         pipeline.stop()
         pipeline.stop()
-    assert pipeline.summary.frames == 5
-    assert not pipeline.summary.streams["a"].cut_short
+    assert pipeline.stats.frames == 5
+    assert not pipeline.stats.streams["a"].stopped
 
 
 def test_nothing_to_do_ends_at_once() -> None:
     with Pipeline([], Moving(), []) as pipeline:
         pipeline.join()
-    assert pipeline.summary.frames == 0
+    assert pipeline.stats.frames == 0

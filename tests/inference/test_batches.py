@@ -9,6 +9,7 @@ from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import Architecture, InputSpec, TestSpec
 from streamseg.types import Instances
 from tests.models.test_architectures import ARCHITECTURES, tiny_spec
+from tests.support.batches import segment_batch
 
 
 def segmenter_of(architecture: Architecture) -> Segmenter:
@@ -38,7 +39,7 @@ def assert_same(ours: Instances, expected: Instances) -> None:
 def test_a_picture_in_a_batch_gives_what_it_gives_alone(architecture: Architecture) -> None:
     segmenter = segmenter_of(architecture)
     pictures = [picture(90, 120, seed) for seed in range(3)]
-    together = segmenter.collect(segmenter.submit(pictures))
+    together = segment_batch(segmenter, pictures)
     for one, found in zip(pictures, together, strict=True):
         assert_same(found, segmenter(one))
 
@@ -50,8 +51,10 @@ def test_pictures_of_different_size_are_padded_to_the_largest(architecture: Arch
     wide, tall = picture(48, 128, 1), picture(128, 80, 2)
     assert segmenter.canvas(48, 128) == (64, 128)
     assert segmenter.canvas(128, 80) == (128, 96)
-    submitted = segmenter.submit([wide, tall])
-    assert submitted.canvas == (128, 128)
+    ticket = segmenter.submit([wide, tall])
+    assert [sizes.canvas for sizes in ticket.sizes] == [(128, 128)] * 2
+    assert ticket.computing is not None
+    output = ticket.computing.output
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (segmenter.spec.input.mean, segmenter.spec.input.std))
     images = torch.zeros(2, 3, 128, 128)
     for image, pixels in zip(images, (wide, tall), strict=True):
@@ -61,9 +64,11 @@ def test_pictures_of_different_size_are_padded_to_the_largest(architecture: Arch
     detector.load_state_dict(segmenter._detector.state_dict())
     with torch.no_grad():
         expected = detector(images)
-    for ours, theirs in zip(submitted.output.class_logits, expected.class_logits, strict=True):
+    for ours, theirs in zip(output.class_logits, expected.class_logits, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    for ours, theirs in zip(submitted.output.mask_tensors(), expected.mask_tensors(), strict=True):
+    for ours, theirs in zip(output.mask_tensors(), expected.mask_tensors(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-    for found, pixels in zip(segmenter.collect(submitted), (wide, tall), strict=True):
+    segmenter.wait(ticket)
+    for k, pixels in enumerate((wide, tall)):
+        found = segmenter.finish(ticket, k)
         assert (found.height, found.width) == pixels.shape[:2]

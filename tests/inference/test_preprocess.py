@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from streamseg.inference.prepare import Normaliser, geometry, resize, stack
+from streamseg.inference.prepare import PictureNormaliser, stack
+from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.spec import InputSpec
 from tests.support.oracle import Oracle
 
@@ -38,7 +39,7 @@ def test_without_a_canvas_sides_are_padded_to_multiples_of_32() -> None:
 
 def test_padding_is_zero_after_normalisation() -> None:
     spec = InputSpec(mean=(10, 20, 30), std=(1, 2, 3))
-    normalise = Normaliser(spec, device=torch.device("cpu"), dtype=torch.float32)
+    normalise = PictureNormaliser(spec, device=torch.device("cpu"), dtype=torch.float32)
     white = np.full((2, 3, 3), 40, dtype=np.uint8)
     small = np.full((1, 2, 3), 40, dtype=np.uint8)
     images = normalise(stack([white, small], pinned=False), [(2, 3), (1, 2)], (4, 5))
@@ -51,4 +52,4 @@ def test_padding_is_zero_after_normalisation() -> None:
 
 def test_a_picture_of_the_right_size_is_not_copied() -> None:
     picture = np.zeros((4, 6, 3), dtype=np.uint8)
-    assert resize(picture, (4, 6)) is picture
+    assert resize_picture(picture, (4, 6)) is picture

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from streamseg.inference import Segmenter
-from streamseg.inference.prepare import Normaliser, geometry, resize, stack
+from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.masks.upsample import Geometry, enlarge
+from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec, ModelSpec
@@ -59,8 +60,8 @@ def test_oracle_network_input(oracle: Oracle, detector: Detector, image: int) ->
         torch.testing.assert_close(images, expected.reshape(images.shape), atol=1e-5, rtol=0)
 
 
-def normaliser(detector: Detector) -> Normaliser:
-    return Normaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
+def normaliser(detector: Detector) -> PictureNormaliser:
+    return PictureNormaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("image", [0, 1])
@@ -185,4 +186,4 @@ def test_oracle_resized_picture(oracle: Oracle, detector: Detector, image: int) 
     expected = oracle.array(f"infer{image}/resized_bgr_u8")
     sizes = geometry(*picture.shape[:2], detector.spec.input)
     # OpenCV versions differ by rounding.
-    assert np.abs(resize(picture, sizes.resized).astype(int) - expected.astype(int)).max() <= 1
+    assert np.abs(resize_picture(picture, sizes.resized).astype(int) - expected.astype(int)).max() <= 1

@@ -19,8 +19,9 @@ from torch import Tensor
 from streamseg.cli import main
 from streamseg.errors import UsageError
 from streamseg.inference import Segmenter
-from streamseg.inference.prepare import Normaliser, geometry, resize
+from streamseg.inference.prepare import PictureNormaliser
 from streamseg.masks.upsample import enlarge
+from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.deformable import DeformableConv2d
 from streamseg.models.nets.detector import Detector
 from streamseg.models.onnx.export import export_onnx
@@ -80,7 +81,7 @@ def test_network_of_fixed_size_equals_the_postprocessing(variant: str, kernel: s
     )
     detector = make_detector(**VARIANTS[variant], test=test)
     images, sizes = make_pictures(2, 192, 160)
-    normalise = Normaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
+    normalise = PictureNormaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         output = detector(normalise(images, [(int(h), int(w)) for h, w in sizes], (192, 160)))
     class_ids, scores, masks = in_pytorch(detector, images, sizes)
@@ -147,7 +148,7 @@ def test_the_demo_weights_find_the_same_in_a_frame(demo_file: Path) -> None:
     expected = segmenter(frame)
     sizes = geometry(*frame.shape[:2], segmenter.spec.input)
     canvas = np.full((1, *sizes.canvas, 3), 77, dtype=np.uint8)  # what is beside the picture is ignored
-    canvas[0, : sizes.resized[0], : sizes.resized[1]] = resize(frame, sizes.resized)
+    canvas[0, : sizes.resized[0], : sizes.resized[1]] = resize_picture(frame, sizes.resized)
     session = onnxruntime.InferenceSession(demo_file)
     class_ids, scores, masks = session.run(
         None, {"images": canvas, "sizes": np.array([sizes.resized], dtype=np.int64)}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from streamseg.inference.prepare import geometry
+from streamseg.models.input_size import geometry
 from streamseg.models.nets.deformable import DeformableConv2d
 from streamseg.models.nets.fpn import remap_levels
 from streamseg.models.nets.layers import coordinates

@@ -134,7 +134,8 @@ def test_the_main_part_of_a_mask() -> None:
     crop[200:, 300:350] = True
     crop[:3, :3] = True
     found = replace(found, crops=(crop, *found.crops[1:]))
-    assert main_boxes(found.boxes, found.crops).tolist() == [[400, 300, 450, 400], [0, 0, 20, 20], [5, 5, 6, 6]]
+    main = main_boxes(found.boxes, found.crops)
+    assert main.tolist() == [[400, 300, 450, 400], [0, 0, 20, 20], [5, 5, 6, 6]]
     assert main_boxes(instances(SIZE)).shape == (0, 4)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from streamseg.runtime.pacing import Pace
+from streamseg.runtime.pacing import SubmitPacer
 from tests.support.broker import wait_for
 
 
@@ -14,16 +14,16 @@ class Clock:
         return self.now
 
 
-def learn(pace: Pace, clock: Clock, *, seconds: float, submitting: float = 0.0) -> None:
+def learn(pacer: SubmitPacer, clock: Clock, *, seconds: float, submitting: float = 0.0) -> None:
     for _ in range(30):
         clock.now += submitting
-        pace.submitted(4, submitting)
+        pacer.submitted(4, submitting)
         clock.now += seconds
-        pace.finished()
+        pacer.done()
 
 
-def returns(pace: Pace) -> threading.Thread:
-    thread = threading.Thread(target=pace.wait, daemon=True)
+def returns(pacer: SubmitPacer) -> threading.Thread:
+    thread = threading.Thread(target=pacer.wait, daemon=True)
     thread.start()
     return thread
 
@@ -34,48 +34,48 @@ def held_up(thread: threading.Thread) -> bool:
 
 
 def test_an_idle_device_is_given_work_at_once() -> None:
-    Pace().wait()
+    SubmitPacer().wait()
 
 
 def test_a_batch_is_formed_shortly_before_the_device_is_free() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    learn(pace, clock, seconds=20.0, submitting=2.0)
-    pace.submitted(4, 2.0)
+    pacer = SubmitPacer(clock)
+    learn(pacer, clock, seconds=20.0, submitting=2.0)
+    pacer.submitted(4, 2.0)
     clock.now += 17.5  # 2.5 s before it is free, and preparing takes 2
-    waiting = returns(pace)
+    waiting = returns(pacer)
     assert held_up(waiting)
-    pace.finished()
+    pacer.done()
     wait_for(lambda: not waiting.is_alive(), what="the end of the wait")
-    pace.submitted(4, 2.0)
+    pacer.submitted(4, 2.0)
     clock.now += 18.1
-    pace.wait()
+    pacer.wait()
 
 
 def test_a_device_that_works_while_it_is_given_work_never_waits() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    learn(pace, clock, seconds=0.5, submitting=20.0)
-    pace.submitted(4, 20.0)
-    pace.wait()
+    pacer = SubmitPacer(clock)
+    learn(pacer, clock, seconds=0.5, submitting=20.0)
+    pacer.submitted(4, 20.0)
+    pacer.wait()
 
 
 def test_no_more_than_two_batches_are_on_their_way() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    pace.submitted(4, 0.0)
-    pace.wait()  # nothing is known of this size yet
-    pace.submitted(4, 0.0)
-    waiting = returns(pace)
+    pacer = SubmitPacer(clock)
+    pacer.submitted(4, 0.0)
+    pacer.wait()  # nothing is known of this size yet
+    pacer.submitted(4, 0.0)
+    waiting = returns(pacer)
     assert held_up(waiting)
-    pace.finished()
+    pacer.done()
     wait_for(lambda: not waiting.is_alive(), what="the end of the wait")
 
 
 def test_nobody_is_held_up_after_a_breakdown() -> None:
-    pace = Pace()
+    pacer = SubmitPacer()
     for _ in range(2):
-        pace.submitted(1, 0.0)
-    waiting = returns(pace)
-    pace.open()
+        pacer.submitted(1, 0.0)
+    waiting = returns(pacer)
+    pacer.open()
     wait_for(lambda: not waiting.is_alive(), what="the end of the wait")

@@ -7,40 +7,26 @@ from pathlib import Path
 import pytest
 
 from streamseg.errors import OutputError, SourceError
-from streamseg.inference import Segmenter
 from streamseg.outputs import MemoryOutput, NdjsonOutput
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.sources import resolve_sources
-from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo
+from streamseg.sources import Source, resolve_sources
+from streamseg.types import Frame, FrameResult, Instances, Output
 from tests.support.broker import wait_for
 from tests.support.media import write_clip
+from tests.support.moving import Moving
+from tests.support.runs import Run, SilentOutput, resources
 
 
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter.load("demo", device="cpu")
-
-
-class BreakingOutput:
+class BreakingOutput(SilentOutput):
     """Fails at its second result."""
-
-    needs_pixels = False
 
     def __init__(self) -> None:
         self.written = 0
-
-    def check(self, streams: Sequence[str]) -> None: ...
-
-    def open(self, info: StreamInfo) -> None: ...
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
         self.written += 1
         if self.written == 2:
             raise OutputError("the disk is full")
-
-    def close(self, stream: str, *, complete: bool) -> None: ...
-
-    def shutdown(self) -> None: ...
 
 
 def clip(folder: Path, *, frames: int = 6, name: str = "clip") -> Path:
@@ -52,59 +38,59 @@ def run_to_end(pipeline: Pipeline) -> None:
         pipeline.join()
 
 
-def make(segmenter: Segmenter, outputs: Sequence[Output], *sources: Path) -> Pipeline:
-    return Pipeline(resolve_sources([str(s) for s in sources]), segmenter, outputs, max_batch=2)
+def make(outputs: Sequence[Output], *sources: Path) -> Pipeline:
+    return Pipeline(resolve_sources([str(s) for s in sources]), Moving(), outputs, max_batch=2)
 
 
-def test_a_failing_output_does_not_stop_the_others(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_a_failing_output_does_not_stop_the_others(tmp_path: Path) -> None:
     memory = MemoryOutput()
-    pipeline = make(segmenter, [BreakingOutput(), memory], clip(tmp_path))
+    pipeline = make([BreakingOutput(), memory], clip(tmp_path))
     run_to_end(pipeline)
     frames = [result.frame for result in iter(memory.get, None)]
     assert frames == list(range(6))
-    assert [str(e) for e in pipeline.summary.errors] == ["the disk is full"]
+    assert [str(e) for e in pipeline.stats.errors] == ["the disk is full"]
 
 
-def test_without_any_output_left_the_run_ends(segmenter: Segmenter, tmp_path: Path) -> None:
-    pipeline = make(segmenter, [BreakingOutput()], clip(tmp_path, frames=400))
+def test_without_any_output_left_the_run_ends(tmp_path: Path) -> None:
+    pipeline = make([BreakingOutput()], clip(tmp_path, frames=400))
     run_to_end(pipeline)
-    assert pipeline.summary.frames < 400
-    assert [str(e) for e in pipeline.summary.errors] == ["the disk is full"]
+    assert pipeline.stats.frames < 400
+    assert [str(e) for e in pipeline.stats.errors] == ["the disk is full"]
 
 
-@pytest.mark.parametrize("stage", ["submit", "collect"])
+@pytest.mark.parametrize("stage", ["submit", "wait", "finish"])
 def test_a_broken_model_ends_the_run_with_its_error(
-    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     def explode(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(segmenter, stage, explode)
-    pipeline = make(segmenter, [NdjsonOutput(f"{tmp_path}/a.ndjson")], clip(tmp_path, frames=50))
+    monkeypatch.setattr(Moving, stage, explode)
+    pipeline = make([NdjsonOutput(f"{tmp_path}/a.ndjson")], clip(tmp_path, frames=50))
     run_to_end(pipeline)
     with pytest.raises(RuntimeError, match="out of memory"):
         pipeline.raise_first_error()
     assert not (tmp_path / "a.ndjson").exists()
 
 
-def test_a_slow_reader_makes_a_recorded_file_wait(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_a_slow_reader_makes_a_recorded_file_wait(tmp_path: Path) -> None:
     memory = MemoryOutput(size=1)
-    pipeline = make(segmenter, [memory], clip(tmp_path, frames=40))
+    pipeline = make([memory], clip(tmp_path, frames=40))
     runner = threading.Thread(target=run_to_end, args=(pipeline,))
     runner.start()
     first = memory.get()
     # One result in our hands, one in the queue, one being written: the rest is still to be decoded.
     assert first is not None
-    assert pipeline.summary.streams["clip"].received < 40
+    assert pipeline.stats.streams["clip"].received < 40
     rest = list(iter(memory.get, None))
     runner.join()
     assert [first.frame, *(r.frame for r in rest)] == list(range(40))
 
 
-def test_results_of_several_files_come_in_order(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_results_of_several_files_come_in_order(tmp_path: Path) -> None:
     memory = MemoryOutput()
     clips = [clip(tmp_path, frames=n + 3, name=f"c{n}") for n in range(4)]
-    pipeline = make(segmenter, [memory], *clips)
+    pipeline = make([memory], *clips)
     run_to_end(pipeline)
     seen: dict[str, list[int]] = {}
     for result in iter(memory.get, None):
@@ -112,22 +98,71 @@ def test_results_of_several_files_come_in_order(segmenter: Segmenter, tmp_path: 
     assert seen == {f"c{n}": list(range(n + 3)) for n in range(4)}
 
 
-def test_a_missing_file_is_an_error_of_its_stream_alone(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_of_its_stream_alone(tmp_path: Path) -> None:
     memory = MemoryOutput()
-    pipeline = make(segmenter, [memory], tmp_path / "nowhere.mp4", clip(tmp_path))
+    pipeline = make([memory], tmp_path / "nowhere.mp4", clip(tmp_path))
     run_to_end(pipeline)
-    streams = pipeline.summary.streams
+    streams = pipeline.stats.streams
     assert isinstance(streams["nowhere"].error, SourceError)
     assert (streams["clip"].error, streams["clip"].results) == (None, 6)
 
 
-def test_stopping_finishes_what_was_decoded(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_stopping_finishes_what_was_decoded(tmp_path: Path) -> None:
     output = tmp_path / "a.ndjson"
-    pipeline = make(segmenter, [NdjsonOutput(str(output))], clip(tmp_path, frames=500))
-    stream = pipeline.summary.streams["clip"]
+    pipeline = make([NdjsonOutput(str(output))], clip(tmp_path, frames=500))
+    stream = pipeline.stats.streams["clip"]
     with pipeline:
         wait_for(lambda: stream.received > 0, what="frames")
         pipeline.stop()
         pipeline.join()
     assert 0 < stream.results == stream.received - stream.dropped["given up"] < 500
     assert len(output.read_text().splitlines()) == stream.results
+
+
+class ChoosyOutput(SilentOutput):
+    """Fails at its first result of a stream, once; keeps the numbers of all other frames."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.frames: list[int] = []
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        if not self.failed:
+            self.failed = True
+            raise OutputError("not yet")
+        self.frames.append(result.frame)
+
+
+def test_a_stream_that_is_added_again_is_written_though_its_output_had_failed(tmp_path: Path) -> None:
+    output, path = ChoosyOutput(), str(clip(tmp_path))
+    long = Source(id="long", url=str(clip(tmp_path, frames=2000, name="long")), live=False)
+    with Run([long, Source(id="a", url=path, live=False)], outputs=[MemoryOutput(size=9000), output]) as run:
+        run.wait(lambda: run.stream("a").over and run.pipeline.stats.output_errors, "the first end of a")
+        failed_first = output.frames == []
+        assert run.pipeline.add(Source(id="a", url=path, live=False))
+        run.wait(lambda: run.stream("a").results == 12 and run.stream("a").over, "the second end of a")
+        run.pipeline.remove("long")
+    assert failed_first
+    assert output.frames[:6] == list(range(6))
+
+
+def test_pipelines_that_are_never_entered_take_neither_threads_nor_descriptors(tmp_path: Path) -> None:
+    path = clip(tmp_path)
+    before = resources()
+    pipelines = [make([MemoryOutput(), NdjsonOutput(f"{tmp_path}/{k}.ndjson")], path) for k in range(10)]
+    assert resources() == before
+    with pipelines[0]:
+        pipelines[0].join()
+    del pipelines
+    wait_for(lambda: resources() == before, what="everything to be given back")
+
+
+def test_a_failing_output_costs_the_others_nothing_however_many_frames_come_back_at_once(
+    tmp_path: Path,
+) -> None:
+    memory = MemoryOutput(size=10_000)
+    sources = resolve_sources([str(clip(tmp_path, frames=3000))])
+    pipeline = Pipeline(sources, Moving(), [BreakingOutput(), memory], max_batch=160)
+    run_to_end(pipeline)
+    assert [result.frame for result in iter(memory.get, None)] == list(range(3000))
+    assert [str(error) for error in pipeline.stats.errors] == ["the disk is full"]

@@ -74,7 +74,7 @@ def instances(size: tuple[int, int] = (64, 48), boxes: Sequence[tuple[int, int, 
 
 def result_of(frame_: Frame, found: Instances | None = None) -> FrameResult:
     found = found or instances((frame_.width, frame_.height))
-    return frame_result(frame_, found, model="demo", published=frame_.time)
+    return frame_result(frame_, found, model="demo", published_at=frame_.decoded_at)
 
 
 def read_video(path: Path) -> tuple[list[float], list[NDArray[np.uint8]]]:

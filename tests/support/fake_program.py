@@ -11,7 +11,7 @@ from tests.support.moving import Moving
 
 if __name__ == "__main__":
     stand_in = types.ModuleType("streamseg.inference")
-    stand_in.BatchHalver = Moving  # type: ignore[attr-defined]
+    stand_in.OomGuard = Moving  # type: ignore[attr-defined]
     sys.modules["streamseg.inference"] = stand_in
     from streamseg.cli import main
 

@@ -59,9 +59,10 @@ class Moving:
     def submit(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         return list(images)
 
-    def collect(self, submitted: list[NDArray[np.uint8]]) -> list[Instances]:
-        time.sleep(self.seconds * len(submitted))
-        numbers = [read_counter(image) if min(image.shape[:2]) >= SIZE else 0 for image in submitted]
-        return [
-            objects_in(number, *image.shape[:2]) for number, image in zip(numbers, submitted, strict=True)
-        ]
+    def wait(self, ticket: list[NDArray[np.uint8]]) -> None:
+        time.sleep(self.seconds * len(ticket))
+
+    def finish(self, ticket: list[NDArray[np.uint8]], k: int) -> Instances:
+        height, width = ticket[k].shape[:2]
+        number = read_counter(ticket[k]) if min(height, width) >= SIZE else 0
+        return objects_in(number, height, width)

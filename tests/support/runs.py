@@ -18,9 +18,9 @@ from streamseg.config import parse_config
 from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.runtime.stats import StreamSummary
-from streamseg.sources import Retry, Source, Timing
-from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState
+from streamseg.runtime.stats import StreamStats
+from streamseg.sources import Backoff, Source, Timing
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamState, StreamWriter
 from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
@@ -28,7 +28,7 @@ from tests.support.program import ROOT, read_results
 from tests.support.reading import worker_pids
 from tests.support.synthetic import SyntheticModel
 
-QUICK = Retry(first=0.1, longest=0.4)
+QUICK = Backoff(first=0.1, longest=0.4)
 PATIENCE = 40.0
 """Seconds a test waits for something that must happen; much more than it takes."""
 
@@ -42,7 +42,7 @@ class Run:
         *,
         model: SyntheticModel | None = None,
         outputs: Sequence[Output] = (),
-        retry: Retry = QUICK,
+        backoff: Backoff = QUICK,
         timing: Timing | None = None,
         max_batch: int = 8,
     ) -> None:
@@ -56,7 +56,7 @@ class Run:
             max_batch=max_batch,
             track=False,
             observe=self._observe,
-            retry=retry,
+            backoff=backoff,
             timing=timing,
         )
 
@@ -78,8 +78,8 @@ class Run:
         self.pipeline.__exit__(kind, error, trace)
         self.pipeline.raise_first_error()
 
-    def stream(self, name: str) -> StreamSummary:
-        return self.pipeline.summary.streams[name]
+    def stream(self, name: str) -> StreamStats:
+        return self.pipeline.stats.streams[name]
 
     def wait_for_state(self, state: StreamState, *names: str) -> None:
         self.wait(lambda: all(self.stream(name).state is state for name in names), f"{state} of {names}")
@@ -100,11 +100,11 @@ class Run:
 
     def check_counts(self) -> None:
         """After the end: every frame that was decoded has a result or was counted as dropped."""
-        for name, summary in self.pipeline.summary.streams.items():
+        for name, stats in self.pipeline.stats.streams.items():
             frames = [result.frame for result in self.results.get(name, [])]
             assert frames == sorted(set(frames))
-            assert summary.results == len(frames)
-            assert not frames or frames[-1] + 1 == len(frames) + summary.dropped.total(), (name, summary)
+            assert stats.results == len(frames)
+            assert not frames or frames[-1] + 1 == len(frames) + stats.dropped.total(), (name, stats)
 
 
 def own_workers() -> list[int]:
@@ -189,7 +189,7 @@ def run_here(
         "model": {"weights": str(seconds)},
         "outputs": [{"type": kind, key: str(place)} for kind, key, place in places if place is not None],
     }
-    with patch.object(build, "BatchHalver", Moving):
+    with patch.object(build, "OomGuard", Moving):
         pipeline = build_pipeline(parse_config(content, where="test"), resume=resume)
     with pipeline:
         pipeline.join()
@@ -208,17 +208,10 @@ def published_frames(broker: RunningBroker, stream: str) -> list[int]:
     return [result.frame for result in published(broker, stream)]
 
 
-class SilentOutput:
-    """An output that does nothing, for tests to fill in what matters to them."""
+class SilentOutput(Output, StreamWriter):
+    """An output that is its own writer and does nothing, for tests to fill in what matters to them."""
 
-    needs_pixels = False
-
-    def check(self, streams: Sequence[str]) -> None: ...
-
-    def open(self, info: StreamInfo) -> None: ...
+    def open(self, info: StreamInfo) -> StreamWriter:
+        return self
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
-
-    def close(self, stream: str, *, complete: bool) -> None: ...
-
-    def shutdown(self) -> None: ...

@@ -15,7 +15,7 @@ class SyntheticModel:
     """Takes ``base + per_frame * n`` seconds for n pictures; one batch after the other, as a device does.
 
     ``asynchronous`` works like CUDA: handing a batch over takes no time, waiting for it does. Else handing
-    over does all the work, as on a CPU.
+    over does all the device's work, as on a CPU. ``host`` is the time that finishing a picture takes.
     """
 
     name = "synthetic"
@@ -26,10 +26,11 @@ class SyntheticModel:
         base: float = 0.0,
         per_frame: float = 0.0,
         *,
+        host: float = 0.0,
         asynchronous: bool = False,
         objects: bool = False,
     ) -> None:
-        self.base, self.per_frame = base, per_frame
+        self.base, self.per_frame, self.host = base, per_frame, host
         self.asynchronous, self.objects = asynchronous, objects
         self.batches: list[int] = []
 
@@ -42,10 +43,14 @@ class SyntheticModel:
             self._work(len(images))
         return [(image.shape[0], image.shape[1]) for image in images]
 
-    def collect(self, submitted: list[tuple[int, int]]) -> list[Instances]:
+    def wait(self, ticket: list[tuple[int, int]]) -> None:
         if self.asynchronous:
-            self._work(len(submitted))
-        return [self._instances(*size) for size in submitted]
+            self._work(len(ticket))
+
+    def finish(self, ticket: list[tuple[int, int]], k: int) -> Instances:
+        if self.host:
+            time.sleep(self.host)
+        return self._instances(*ticket[k])
 
     def _work(self, n: int) -> None:
         time.sleep(self.base + self.per_frame * n)

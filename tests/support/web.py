@@ -42,7 +42,7 @@ def feed(
     pixels = counter_picture(number, width, height)
     frame = Frame(stream, 0, number, number, Fraction(1, 25), 1e9 + number / 25, pixels)
     instances = objects_in(number, height, width)
-    result = frame_result(frame, instances, model="moving", published=frame.time + 0.05)
+    result = frame_result(frame, instances, model="moving", published_at=frame.decoded_at + 0.05)
     output.write(result, frame, instances)
     return result
 

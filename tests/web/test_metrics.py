@@ -6,7 +6,9 @@ import threading
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.config import parse_config
@@ -18,6 +20,7 @@ from tests.support.broker import wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.program import ROOT, read_results
+from tests.support.runs import resources
 from tests.support.servers import rtsp_server
 from tests.support.web import get
 
@@ -58,7 +61,7 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             "metrics": {"enabled": True, "port": 0},
         }
         config = parse_config(content, where="test")
-        with patch.object(build, "BatchHalver", Moving), Services(config) as services:
+        with patch.object(build, "OomGuard", Moving), Services(config) as services:
             (url,) = services.urls
             assert get(url + "healthz")[0] == 200
             assert get(url + "readyz") == (503, b"no source delivers frames yet\n")
@@ -67,12 +70,12 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             with pipeline:
                 wait_for(lambda: get(url + "readyz")[0] == 200)
                 wait_for(lambda: scrape(url).get(("streamseg_stream_up", "camera")) == 1)
-                wait_for(lambda: pipeline.summary.streams["clip"].closed, seconds=60)
-                wait_for(lambda: pipeline.summary.streams["camera"].dropped.total() > 5, seconds=60)
+                wait_for(lambda: pipeline.stats.streams["clip"].over, seconds=60)
+                wait_for(lambda: pipeline.stats.streams["camera"].dropped.total() > 5, seconds=60)
                 pipeline.stop()
                 pipeline.join()
             samples = scrape(url)
-            summary = pipeline.summary.streams
+            summary = pipeline.stats.streams
     for stream in ("camera", "clip"):
         published = len(read_results(tmp_path / f"{stream}.ndjson"))
         assert samples["streamseg_frames_total", stream] == published
@@ -94,9 +97,9 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     go_on = threading.Event()
 
     class Hanging(Moving):
-        def collect(self, submitted: object) -> object:  # type: ignore[override]
+        def wait(self, ticket: list[NDArray[np.uint8]]) -> None:
             go_on.wait(60)
-            return super().collect(submitted)  # type: ignore[arg-type]
+            super().wait(ticket)
 
     content = {
         "streams": [{"url": str(tmp_path / "clip.mp4")}],
@@ -105,7 +108,7 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     }
     config = parse_config(content, where="test")
     with (
-        patch.object(build, "BatchHalver", Hanging),
+        patch.object(build, "OomGuard", Hanging),
         patch.object(metrics, "_STUCK_SECONDS", 0.2),
         Services(config) as services,
     ):
@@ -118,6 +121,17 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
             go_on.set()
             pipeline.join()
         wait_for(lambda: get(url + "healthz") == (200, b"ok\n"))
+
+
+def test_servers_that_are_never_entered_take_neither_threads_nor_descriptors() -> None:
+    content = {"metrics": {"enabled": True, "port": 0}, "view": {"enabled": True, "port": 0}}
+    config = parse_config(content, where="test")
+    before = resources()
+    services = [Services(config) for _ in range(10)]
+    assert resources() == before
+    with services[0]:
+        assert resources() != before
+    wait_for(lambda: resources() == before)
 
 
 def test_what_is_deployed_asks_for_metrics_that_there_are() -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from streamseg.config import describe
 from streamseg.errors import WeightsError
 from streamseg.models.classes import COCO_CLASSES
+from streamseg.models.resnets import RESNETS
 from streamseg.models.spec import (
     Architecture,
     BackboneName,
@@ -39,15 +40,8 @@ Scales = Sequence[tuple[float, float]]
 Shapes = Mapping[str, Sequence[int]]
 """Shape of each tensor, by our names."""
 
-_RESNETS: dict[tuple[bool, int, int], BackboneName] = {
-    # (bottlenecks, blocks in layer3, groups)
-    (False, 2, 1): "resnet18",
-    (False, 6, 1): "resnet34",
-    (True, 6, 1): "resnet50",
-    (True, 23, 1): "resnet101",
-    (True, 23, 64): "resnext101_64x4d",
-}
-
+_RESNETS = {(plan.bottlenecks, plan.depths[2], plan.groups): name for name, plan in RESNETS.items()}
+"""By what the tensors tell: bottlenecks, blocks in layer3 (C4), groups."""
 
 _VERSIONS: dict[int, Literal[1, 2]] = {18: 1, 27: 2}
 """Channels of offsets: two for each of the nine taps, in version 2 a weight besides."""

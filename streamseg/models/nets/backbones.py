@@ -4,7 +4,6 @@ Blocks come from torchvision, and so do the tensor names: ImageNet weights of to
 fit without renaming.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,40 +13,23 @@ from torchvision.models import mobilenet_v2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from streamseg.models.nets.deformable import DeformableConv2d
+from streamseg.models.resnets import RESNETS, ResNetPlan
 from streamseg.models.spec import BackboneName, DeformableSpec
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What tells one ResNet from another."""
-
-    block: type[BasicBlock | Bottleneck]
-    depths: tuple[int, int, int, int]
-    groups: int = 1
-    """Groups of the 3x3 convolution in a bottleneck (ResNeXt), and their width at 64 planes."""
-    group_width: int = 64
-
-
-_RESNETS: dict[str, _Plan] = {
-    "resnet18": _Plan(BasicBlock, (2, 2, 2, 2)),
-    "resnet34": _Plan(BasicBlock, (3, 4, 6, 3)),
-    "resnet50": _Plan(Bottleneck, (3, 4, 6, 3)),
-    "resnet101": _Plan(Bottleneck, (3, 4, 23, 3)),
-    "resnext101_64x4d": _Plan(Bottleneck, (3, 4, 23, 3), groups=64, group_width=4),
-}
 
 
 class ResNet(nn.Module):
     """ResNet without its classifier ("pytorch" style: the stride is in the 3x3 convolution)."""
 
-    def __init__(self, plan: _Plan, *, width: int = 64, deformable: DeformableSpec | None = None) -> None:
+    def __init__(
+        self, plan: ResNetPlan, *, width: int = 64, deformable: DeformableSpec | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         planes = [width * 2**i for i in range(4)]
-        self.channels = tuple(p * plan.block.expansion for p in planes)
+        self.channels = tuple(p * _block(plan).expansion for p in planes)
         inputs = [width, *self.channels[:3]]
         strides = (1, 2, 2, 2)
         stages = [
@@ -73,16 +55,22 @@ class ResNet(nn.Module):
         return [[self.conv1, self.bn1, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
 
-def _resnet_stage(plan: _Plan, inputs: int, planes: int, *, depth: int, stride: int) -> nn.Sequential:
-    outputs = planes * plan.block.expansion
+def _block(plan: ResNetPlan) -> type[BasicBlock | Bottleneck]:
+    block: type[BasicBlock | Bottleneck] = Bottleneck if plan.bottlenecks else BasicBlock
+    return block
+
+
+def _resnet_stage(plan: ResNetPlan, inputs: int, planes: int, *, depth: int, stride: int) -> nn.Sequential:
+    block = _block(plan)
+    outputs = planes * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
         shortcut = nn.Sequential(
             nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
         )
     widths = {"groups": plan.groups, "base_width": plan.group_width}
-    first = plan.block(inputs, planes, stride, shortcut, **widths)
-    return nn.Sequential(first, *(plan.block(outputs, planes, **widths) for _ in range(depth - 1)))
+    first = block(inputs, planes, stride, shortcut, **widths)
+    return nn.Sequential(first, *(block(outputs, planes, **widths) for _ in range(depth - 1)))
 
 
 def _deform(stage: nn.Sequential, *, version: Literal[1, 2]) -> None:
@@ -186,7 +174,7 @@ def build_backbone(
     """Make a backbone with random weights; ``width`` is a ResNet's stem width."""
     if name == "mobilenet_v2":
         return MobileNetV2()
-    return ResNet(_RESNETS[name], width=width, deformable=deformable)
+    return ResNet(RESNETS[name], width=width, deformable=deformable)
 
 
 def freeze_backbone(backbone: Backbone, *, stages: int) -> None:

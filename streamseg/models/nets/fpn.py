@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from streamseg.models.nets.layers import resize
 from streamseg.models.spec import LevelSpec
 
 
@@ -43,11 +44,5 @@ def remap_levels(pyramid: Sequence[Tensor], levels: Sequence[LevelSpec], *, firs
     for level in levels:
         key = (2**level.pyramid, level.stride)
         if key not in resized:
-            resized[key] = _resize(by_stride[key[0]], by_stride[level.stride].shape[-2:])
+            resized[key] = resize(by_stride[key[0]], by_stride[level.stride].shape[-2:])
     return [resized[2**level.pyramid, level.stride] for level in levels]
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    if x.shape[-2:] == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

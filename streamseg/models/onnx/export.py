@@ -19,6 +19,7 @@ from torch.export import Dim
 from torch.overrides import TorchFunctionMode
 
 from streamseg.errors import UsageError
+from streamseg.models.input_size import INPUT_MULTIPLE
 from streamseg.models.nets.detector import Detector
 from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec
@@ -96,9 +97,10 @@ def export_onnx(
 
 def _check(spec: ModelSpec, *, size: tuple[int, int] | None, candidates: int, opset: int) -> None:
     least = _least_side(spec)
-    if size is not None and any(side % 32 or side < least for side in size):
+    if size is not None and any(side % INPUT_MULTIPLE or side < least for side in size):
         raise UsageError(
-            f"height {size[0]}, width {size[1]}: both must be multiples of 32 and at least {least}"
+            f"height {size[0]}, width {size[1]}: both must be multiples of {INPUT_MULTIPLE} and at least "
+            f"{least}"
         )
     if candidates < 1:
         raise UsageError(f"--max-candidates {candidates}: must be at least 1")
@@ -111,7 +113,7 @@ def _check(spec: ModelSpec, *, size: tuple[int, int] | None, candidates: int, op
 
 def _least_side(spec: ModelSpec) -> int:
     """Every map must have two pixels to a side: the coordinate channels go from -1 to 1."""
-    return 2 * max(32, *(level.stride for level in spec.head.levels))
+    return 2 * max(INPUT_MULTIPLE, *(level.stride for level in spec.head.levels))
 
 
 def _example_size(spec: ModelSpec) -> tuple[int, int]:
@@ -123,16 +125,16 @@ def _example_size(spec: ModelSpec) -> tuple[int, int]:
     strides = {level.stride for level in spec.head.levels}
     side = 4 * _least_side(spec)
     while any(side // stride in grids for stride in strides):
-        side += 32
-    return side, side + 32
+        side += INPUT_MULTIPLE
+    return side, side + INPUT_MULTIPLE
 
 
 def _dynamic_shapes(spec: ModelSpec, *, fixed: bool) -> dict[str, dict[int, Any]]:
     batch = Dim("batch")
     images = {0: batch}
     if not fixed:
-        least = _least_side(spec) // 32
-        images |= {1: 32 * Dim("h", min=least), 2: 32 * Dim("w", min=least)}
+        least = _least_side(spec) // INPUT_MULTIPLE
+        images |= {1: INPUT_MULTIPLE * Dim("h", min=least), 2: INPUT_MULTIPLE * Dim("w", min=least)}
     return {"images": images, "sizes": {0: batch}}
 
 
@@ -186,7 +188,9 @@ def _describe(
         "name": name,
         "architecture": spec.architecture,
         "classes": json.dumps(spec.classes),
-        "canvas": f"{size[1]}x{size[0]}" if size else f"multiples of 32 from {_least_side(spec)} on",
+        "canvas": f"{size[1]}x{size[0]}"
+        if size
+        else f"multiples of {INPUT_MULTIPLE} from {_least_side(spec)} on",
         "candidates": str(candidates),
         **{key: str(test[key]) for key in ("filter_threshold", "mask_threshold")},
         "input": spec.input.model_dump_json(),

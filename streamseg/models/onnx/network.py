@@ -16,10 +16,10 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.nets.layers import double, resize
 from streamseg.models.nets.solo import SoloOutput
 from streamseg.models.nets.solov2 import SoloV2Output
-from streamseg.models.postprocess.candidates import points_nms
+from streamseg.models.postprocess.candidates import cell_table, points_nms
+from streamseg.models.postprocess.maskness import score_masks
+from streamseg.models.postprocess.matrix_nms import matrix_nms
 from streamseg.models.spec import TestSpec
-
-_TINY = 1e-6
 
 
 class OnnxNetwork(nn.Module):
@@ -34,7 +34,7 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         spec = detector.spec
         self.detector, self.test = detector, spec.test
-        cells = _cell_table([(level.grid, level.stride) for level in spec.head.levels])
+        cells = _numbered_cells([(level.grid, level.stride) for level in spec.head.levels])
         self.candidates = min(candidates, len(spec.classes) * cells.shape[1])
         self.register_buffer("mean", torch.tensor(spec.input.mean))
         self.register_buffer("inverse_std", 1 / torch.tensor(spec.input.std))
@@ -82,19 +82,15 @@ class OnnxNetwork(nn.Module):
         return probabilities, pairs // scores.shape[2], pairs % scores.shape[2]
 
 
-def _cell_table(levels: Sequence[tuple[int, int]]) -> Tensor:
+def _numbered_cells(levels: Sequence[tuple[int, int]]) -> Tensor:
     """(4, cells) int64 for levels of (grid, stride): level, stride, row and column of each cell.
 
     Rows and columns are counted on from level to level.
     """
-    tables, first = [], 0
-    for level, (grid, stride) in enumerate(levels):
-        numbers = torch.arange(first, first + grid)
-        rows, columns = torch.meshgrid(numbers, numbers, indexing="ij")
-        same = torch.ones_like(rows)
-        tables.append(torch.stack((same * level, same * stride, rows, columns)).flatten(1))
-        first += grid
-    return torch.cat(tables, dim=1)
+    grids, strides = torch.tensor(levels).unbind(dim=1)
+    level, cells = cell_table(grids.tolist())
+    rows, columns = (cells + (grids.cumsum(dim=0) - grids)[level][:, None]).unbind(dim=1)
+    return torch.stack((level, strides[level], rows, columns))
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:
@@ -143,31 +139,16 @@ def _rank(
 ) -> tuple[Tensor, Tensor]:
     """Final scores (B, K), best first, and which of the N candidates each belongs to.
 
-    The same steps as in :mod:`streamseg.models.postprocess.detections`; what that leaves out sorts last here,
-    with a score of 0.
+    What :mod:`streamseg.models.postprocess.detections` leaves out sorts last here, with a score of 0. All
+    pixels are taken at once: in parts, their number would have to be fixed.
     """
     soft = masks.flatten(2)
     pixels = (soft > test.mask_threshold).float()
-    area = pixels.sum(dim=2)
-    maskness = (pixels * soft).sum(dim=2) / area.clamp(min=1)
-    good = (probabilities > test.score_threshold) & (area > strides)
-    scores, order = (probabilities * maskness * good).topk(min(masks.shape[1], test.nms_pre))
+    scores = score_masks(probabilities, pixels.sum(dim=2), (pixels * soft).sum(dim=2), strides)
+    scores = scores.masked_fill(probabilities <= test.score_threshold, -1.0)
+    before, order = scores.topk(min(masks.shape[1], test.nms_pre))
     shared = pixels @ pixels.transpose(1, 2)  # (B, N, N)
     shared = _pick(_pick(shared, order).transpose(1, 2), order)
-    decay = _decay(shared, _pick(class_ids, order), test)
-    scores, again = (scores * decay).topk(min(scores.shape[1], test.max_instances))
+    scores = matrix_nms(shared, _pick(class_ids, order), before, kernel=test.kernel, sigma=test.sigma)
+    scores, again = scores.clamp(min=0).topk(min(scores.shape[1], test.max_instances))
     return scores, _pick(order, again)
-
-
-def _decay(shared: Tensor, class_ids: Tensor, test: TestSpec) -> Tensor:
-    """Matrix NMS: factors (B, N) from the pixels (B, N, N) that masks share, best candidate first."""
-    area = shared.diagonal(dim1=1, dim2=2)
-    union = area[:, :, None] + area[:, None, :] - shared
-    same_class = class_ids[:, :, None] == class_ids[:, None, :]
-    overlap = (shared / union.clamp(min=_TINY) * same_class).triu(diagonal=1)
-    compensation = overlap.amax(dim=1)[:, :, None]
-    if test.kernel == "gaussian":
-        decay = torch.exp(-test.sigma * (overlap.square() - compensation.square()))
-    else:
-        decay = (1 - overlap) / (1 - compensation).clamp(min=_TINY)
-    return decay.amin(dim=1)

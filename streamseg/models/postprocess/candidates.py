@@ -49,7 +49,8 @@ def select_candidates(
 
     ``class_logits`` holds (B, C, S, S) per level. Points NMS comes first; at most ``limit`` pairs of
     an image are kept, the most probable ones. ``class_ids`` restricts the choice to those classes.
-    The whole batch costs one wait for the device, which finds how many pairs there are.
+    The host waits for the device twice for a whole batch, for the number of pairs and for their spread over
+    images and levels, and once more for each image that has more than ``limit``.
     """
     # Of every level only a bit per pair is kept: with 1,203 classes copies of the probabilities took more
     # memory than the masks.
@@ -60,7 +61,7 @@ def select_candidates(
         unwanted[list(class_ids)] = False
         eligible.masked_fill_(unwanted, False)
     image, cell, class_id = eligible.nonzero(as_tuple=True)
-    all_levels, all_cells = _cell_table([logits.shape[-1] for logits in class_logits], eligible.device)
+    all_levels, all_cells = cell_table([logits.shape[-1] for logits in class_logits], eligible.device)
     levels, cells = all_levels[cell], all_cells[cell]
     scores = _scores(class_logits, levels, image, class_id, cells)
     found = Candidates(levels, cells, class_id, scores, ())
@@ -108,7 +109,7 @@ def _best(candidates: Candidates, limit: int) -> Candidates:
     )
 
 
-def _cell_table(grids: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+def cell_table(grids: Sequence[int], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Level (cells,) and row and column (cells, 2) of every cell, level by level in row-major order."""
     sizes = torch.tensor([s * s for s in grids], device=device)
     levels = torch.arange(len(grids), device=device).repeat_interleave(

@@ -1,7 +1,8 @@
 """From the logits of a batch to the final instances of each image.
 
-Pure functions on tensors, the same on CPU and GPU. A GPU is waited for three times per batch: for the
-number of candidates, for their spread over the levels, and for the number of instances.
+Pure functions on tensors, the same on CPU and GPU. A GPU is waited for where the host must know a number:
+how many candidates a batch has and on which levels (see :func:`select_candidates`), and how many instances
+are left of each image.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from streamseg.models.nets.head import HeadOutput, candidate_masks
 from streamseg.models.postprocess.candidates import Candidates, select_candidates
-from streamseg.models.postprocess.matrix_nms import intersections, matrix_nms, measure
+from streamseg.models.postprocess.maskness import measure, score_masks
+from streamseg.models.postprocess.matrix_nms import intersections, matrix_nms
 from streamseg.models.spec import TestSpec
 
 
@@ -56,14 +58,12 @@ def detect(
 def _rank(candidates: Candidates, soft_masks: Tensor, strides: Tensor, test: TestSpec) -> Detections:
     """Score, suppress and sort the candidates (SOLO paper, "Inference"; SOLOv2 paper, "Matrix NMS").
 
-    ``soft_masks`` is (N, h, w); ``strides`` (L,) holds each level's stride: a mask of no more pixels
-    than that is noise. All thresholds are strict. At most ``max_instances`` come back, those that
-    shall not be kept with a score of -1: nothing here waits for the device.
+    ``soft_masks`` is (N, h, w); ``strides`` (L,) holds each level's stride. All thresholds are strict. At
+    most ``max_instances`` come back, those that shall not be kept with a score of -1: nothing here waits
+    for the device.
     """
-    area, inside = measure(soft_masks, test.mask_threshold)
-    # Maskness: the mean soft value inside the mask, a measure of its quality.
-    scores = candidates.scores * inside / area.clamp(min=1)
-    scores = scores.masked_fill(area <= strides[candidates.levels], -1.0)
+    area, total = measure(soft_masks, test.mask_threshold)
+    scores = score_masks(candidates.scores, area, total, strides[candidates.levels])
     # Noise sorts last, where it can no longer suppress anything.
     order = _best_first(scores, test.nms_pre)
     class_ids, before = candidates.class_ids[order], scores[order]

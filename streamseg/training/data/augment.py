@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from streamseg.models.input_size import fitted, resize_picture
 from streamseg.training.config import AugmentConfig
 
 _KEPT_PART = 0.2  # an object of which less is left, cut off or covered, is ignored: nobody could recognise it
@@ -96,12 +97,11 @@ def resize_whole(sample: Sample, *, short: int, long: int, flip: bool) -> Sample
     As the published models were trained: bilinear pixels, nearest-neighbour masks.
     """
     height, width = sample.image.shape[:2]
-    factor = min(long / max(height, width), short / min(height, width))
-    size = (max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5)))
-    image = cv2.resize(sample.image, size, interpolation=cv2.INTER_LINEAR)
-    masks = np.zeros((len(sample.masks), *size[::-1]), dtype=np.uint8)
+    size = fitted(height, width, long_side=long, short_side=short)
+    image = resize_picture(sample.image, size)
+    masks = np.zeros((len(sample.masks), *size), dtype=np.uint8)
     for target, mask in zip(masks, sample.masks, strict=True):
-        cv2.resize(mask, size, dst=target, interpolation=cv2.INTER_NEAREST)
+        cv2.resize(mask, size[::-1], dst=target, interpolation=cv2.INTER_NEAREST)
     if flip:
         image = cv2.flip(image, 1)
         for mask in masks:

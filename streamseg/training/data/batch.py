@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamseg.models.input_size import padded
 from streamseg.models.spec import LevelSpec
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.augment import Sample
@@ -17,8 +18,6 @@ from streamseg.training.targets import Annotations, LevelTargets, build_targets
 
 _ALIGNMENT = 16
 """Bytes: a view of a buffer as another type has to begin at a multiple of that type's size."""
-_MULTIPLE = 32
-"""The network halves its input five times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Collate:
     def __call__(self, items: Sequence[TrainingItem]) -> PackedBatch:
         """Pad the images to the largest of them, a multiple of 32, and build the targets on that."""
         sizes = [(item.sample.image.shape[0], item.sample.image.shape[1]) for item in items]
-        height, width = (-(-max(sides) // _MULTIPLE) * _MULTIPLE for sides in zip(*sizes, strict=True))
+        height, width = padded(sizes)
         images = np.zeros((len(items), height, width, 3), dtype=np.uint8)
         for image, item, (h, w) in zip(images, items, sizes, strict=True):
             image[:h, :w] = item.sample.image

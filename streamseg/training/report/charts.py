@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from streamseg.files import complete_file
 from streamseg.overlay.paint import paint
-from streamseg.training.checkpoint import write_atomically
 from streamseg.training.data.coco import CocoImage
 from streamseg.training.data.image_cache import read_image
 from streamseg.training.evaluation import Segment
@@ -104,4 +104,5 @@ def write_png(image: NDArray[np.uint8], path: Path) -> None:
     """Write (H, W, 3) RGB, atomically."""
     done, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert done
-    write_atomically(path, lambda partial: partial.write_bytes(encoded.tobytes()))
+    with complete_file(path) as partial:
+        partial.write_bytes(encoded.tobytes())

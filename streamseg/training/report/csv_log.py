@@ -5,9 +5,10 @@ that a killed run wrote after its last checkpoint.
 """
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from streamseg.files import complete_file
 
 
 class CsvLog:
@@ -16,13 +17,11 @@ class CsvLog:
     def __init__(self, path: Path, *, after: int) -> None:
         """Go on after step ``after``: rows of later steps, written before a kill, are taken out."""
         rows = [row for row in read_csv_log(path) if int(row["step"]) <= after]
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("w", newline="") as file:
+        with complete_file(path) as partial, partial.open("w", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
-        os.replace(partial, path)
         self._columns = list(rows[0]) if rows else None
         self._file = path.open("a", newline="")
 

@@ -3,7 +3,7 @@
 from streamseg.models.spec import ModelSpec
 
 
-def summary(spec: ModelSpec) -> str:
+def describe_model(spec: ModelSpec) -> str:
     """Architecture, backbone, deformable convolutions and input size."""
     height, width = spec.input.canvas or (spec.input.short_side, spec.input.long_side)
     parts: list[str] = [spec.architecture, spec.backbone]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from streamseg.outputs.queue import PICTURE_BACKLOG
 
 from streamseg.errors import OutputError, StreamsegError
 from streamseg.outputs import OutputQueue
-from streamseg.outputs.queue import PICTURE_BACKLOG
 from streamseg.types import Frame, FrameResult, Instances, StreamInfo
 from tests.support.broker import wait_for
 from tests.support.clips import frame, info, instances, result_of

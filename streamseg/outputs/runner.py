@@ -1,0 +1,316 @@
+"""One output in threads of its own, behind backlogs that never make the model wait.
+
+    StreamBacklog.put -> steps that wait -> one of the output's threads -> StreamWriter
+
+A stream's steps are done in order, by one thread at a time. Streams take turns, step by step, so that none
+waits behind another; those of different streams are done side by side as far as the output allows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from streamseg.errors import OutputError, OutputGoneError, StreamsegError
+from streamseg.outputs.backlog import Limits, Step, StreamBacklog, WaitingResult
+from streamseg.types import Meter, Output, Pixels, StreamEnd, StreamInfo
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+"""How often :meth:`OutputRunner.finish` looks whether its deadline came nearer."""
+_LAST_SECONDS = 0.5
+"""For an output that was given up to close its files."""
+
+
+class OutputRunner:
+    """Runs one output. None of its methods but :meth:`finish` and :meth:`abort` waits for the output.
+
+    An error ends the stream it came up in, and the whole output if it is an OutputGoneError: from then on
+    results are discarded, which lets go of their frames. Each error is handed to ``on_error`` once (called
+    in one of the output's threads), and the first one kept in :attr:`error`.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        *,
+        on_error: Callable[[StreamsegError], None],
+        name: str | None = None,
+        backlog: int | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        """Set up; no thread runs before :meth:`start`.
+
+        Args:
+            output: What writes.
+            on_error: Hears of each error.
+            name: For messages; the output's class by default.
+            backlog: Results kept per live stream, by default as the output's need of pixels allows.
+            meter: Is told how long writing takes, as the stage "publish".
+        """
+        self.name = name or type(output).__name__
+        self.error: StreamsegError | None = None
+        """The first error."""
+        self.gone = False
+        """Whether nothing more can be written at all."""
+        self._output, self._on_error, self._meter, self._limit = output, on_error, meter, backlog
+        self._lock = threading.Condition()
+        self._backlogs: list[StreamBacklog] = []
+        """Of the streams that are not over."""
+        self._ready: deque[StreamBacklog] = deque()
+        """Those with something to do and no thread at it, in the order of their turns."""
+        self._opening = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._started = self._ending = self._aborting = False
+        self._busy = self._left = self._done = self._lost = 0
+        self._over = threading.Event()
+
+    def __len__(self) -> int:
+        """Results that wait."""
+        with self._lock:
+            return sum(map(len, self._backlogs))
+
+    @property
+    def lost(self) -> int:
+        """Results discarded because the output had failed or was aborted."""
+        with self._lock:
+            return self._count_lost()
+
+    def start(self) -> None:
+        """Start the first thread; more follow when more streams have something to do."""
+        with self._lock:
+            self._started = True
+            self._add_thread()
+
+    def open(self, info: StreamInfo) -> StreamBacklog:
+        """Announce a stream that begins. One of the same id that was here before is finished first."""
+        with self._lock:
+            refused = self.gone or self._ending
+            backlog = StreamBacklog(
+                info,
+                Limits.of(self._output.pixels, info.policy, results=self._limit),
+                output=self.name,
+                lock=self._lock,
+                changed=_ignore if refused else self._schedule,
+            )
+            if refused:
+                backlog.discard(writing=False)
+                return backlog
+            same = [other for other in self._backlogs if other.stream == info.stream]
+            backlog.predecessor = same[-1] if same else None
+            self._backlogs.append(backlog)
+            self._schedule(backlog)
+            return backlog
+
+    def report(self, stream: str, **fields: str | float) -> None:
+        """Tell the output of a stream what only the run knows."""
+        self._output.report(stream, **fields)
+
+    def hurry(self, patience: float | None = None) -> None:
+        """Tell the output that the run is over, see :meth:`Output.hurry`."""
+        self._output.hurry(patience)
+
+    def end(self) -> None:
+        """No more results will come: close what is open and shut the output down. Does not wait for that."""
+        with self._lock:
+            self._ending = True
+            self._lock.notify_all()
+            streams = list(self._backlogs)
+        for backlog in streams:
+            backlog.close(StreamEnd.FAILED)  # unless it was closed already
+        self.hurry()
+
+    def finish(
+        self, timeout: float | None = None, *, deadline: Callable[[], float] = lambda: math.inf
+    ) -> None:
+        """Write all that waits, shut the output down and return; see :attr:`error` then.
+
+        Args:
+            timeout: Seconds without progress after which the rest is given up, None for never.
+            deadline: When the rest is given up at the latest, on the monotonic clock; may come nearer
+                while we wait.
+        """
+        if self._output.paced_by_reader:
+            timeout, deadline = None, lambda: math.inf
+        self.end()
+        done, since = self._done, time.monotonic()
+        while not self._aborting and not self._wait_for_threads(_POLL_SECONDS):
+            now = time.monotonic()
+            if self._done != done:
+                done, since = self._done, now
+            if timeout is not None and now >= since + timeout:
+                self._give_up(f"was stuck for {timeout:g} s")
+            elif now >= deadline():
+                self._give_up("could not finish in time")
+
+    def abort(self, timeout: float = 2.0) -> None:
+        """Discard what waits and close open streams as failed; wait ``timeout`` seconds for that."""
+        with self._lock:
+            self._ending = self._aborting = True
+            self._discard(self._backlogs, writing=False)
+            self._lock.notify_all()
+        self.hurry(0.0)
+        self._wait_for_threads(timeout)
+
+    def _give_up(self, why: str) -> None:
+        with self._lock:
+            self._discard(self._backlogs, writing=True)
+        self._fail(OutputGoneError(f"{self.name} {why}"))
+        self.abort(timeout=_LAST_SECONDS)
+
+    def _wait_for_threads(self, timeout: float) -> bool:
+        """Wait so many seconds for all of them to end; returns whether they have."""
+        if not self._started:
+            return True
+        if not self._over.wait(timeout):
+            return False
+        for thread in self._threads:
+            thread.join()
+        return True
+
+    # With the lock held.
+
+    def _schedule(self, backlog: StreamBacklog) -> None:
+        """Give a stream its next turn if there is something to do; forget it if there never will be."""
+        if backlog.scheduled or backlog.predecessor is not None:
+            return
+        if backlog.has_steps:
+            backlog.scheduled = True
+            self._ready.append(backlog)
+            if len(self._threads) < len(self._ready) + self._busy:
+                self._add_thread()
+            self._lock.notify()
+        elif backlog.closed and backlog in self._backlogs:
+            self._remove(backlog)
+
+    def _remove(self, backlog: StreamBacklog) -> None:
+        self._backlogs.remove(backlog)
+        self._lost += backlog.lost
+        for successor in self._backlogs:
+            if successor.predecessor is backlog:
+                successor.predecessor = None
+                self._schedule(successor)
+        if not self._backlogs:
+            self._lock.notify_all()
+
+    def _add_thread(self) -> None:
+        if self._started and len(self._threads) < max(1, self._output.writers_at_once):
+            name = f"output-{self.name}-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+            self._threads[-1].start()
+
+    def _discard(self, backlogs: list[StreamBacklog], *, writing: bool) -> None:
+        for backlog in list(backlogs):
+            backlog.discard(writing=writing)
+            backlog.closed = backlog.closed or self._ending
+            self._schedule(backlog)
+
+    def _count_lost(self) -> int:
+        return self._lost + sum(backlog.lost for backlog in self._backlogs)
+
+    # In the output's threads.
+
+    def _run(self) -> None:
+        """Do steps until the end; the last thread shuts the output down."""
+        while (backlog := self._next()) is not None:
+            self._do_step(backlog)
+        with self._lock:
+            self._left += 1
+            last = self._left == len(self._threads)
+        if last:
+            self._guarded(self._output.shutdown)
+            self._over.set()
+
+    def _next(self) -> StreamBacklog | None:
+        """Wait for a stream's turn; None when there will be none."""
+        with self._lock:
+            while not self._ready:
+                if self._ending and not self._backlogs:
+                    return None
+                self._lock.wait()
+            self._busy += 1
+            return self._ready.popleft()
+
+    def _do_step(self, backlog: StreamBacklog) -> None:
+        """One step of a stream. Nothing holds its frame afterwards."""
+        with self._lock:
+            step = backlog.take_step()
+        self._guarded(lambda: self._handle(backlog, step), backlog)
+        with self._lock:
+            self._done += 1
+            self._busy -= 1
+            backlog.step_done()
+            backlog.scheduled = False
+            self._schedule(backlog)
+
+    def _handle(self, backlog: StreamBacklog, step: Step) -> None:
+        match step:
+            case WaitingResult():
+                self._write(backlog, step)
+            case StreamInfo():
+                self._open(backlog, step)
+            case StreamEnd():
+                writer, backlog.writer = backlog.writer, None  # it is closed once, whatever happens
+                if writer is not None:
+                    writer.close(step)
+
+    def _open(self, backlog: StreamBacklog, info: StreamInfo) -> None:
+        if backlog.writer is not None:
+            backlog.writer.begin_epoch(info)
+            return
+        with self._opening:
+            backlog.writer = self._output.open(info)
+
+    def _write(self, backlog: StreamBacklog, waiting: WaitingResult) -> None:
+        assert backlog.writer is not None
+        began = time.monotonic()
+        frame = None if self._output.pixels is Pixels.NEVER else waiting.frame
+        backlog.writer.write(waiting.result, frame, waiting.instances)
+        if self._meter is not None:
+            self._meter.stage("publish", time.monotonic() - began)
+
+    def _guarded(self, step: Callable[[], None], backlog: StreamBacklog | None = None) -> None:
+        try:
+            step()
+        except StreamsegError as error:
+            self._fail(error, backlog)
+        except Exception as error:  # whatever an output does, the others go on
+            logger.debug("%s failed", self.name, exc_info=True)
+            self._fail(OutputError(f"{self.name}: {type(error).__name__}: {error}"), backlog)
+
+    def _fail(self, error: StreamsegError, backlog: StreamBacklog | None = None) -> None:
+        """End a stream, or all of them if the output is gone or being shut down."""
+        with self._lock:
+            told = self.gone or (backlog is not None and backlog.failed)
+            if backlog is not None:
+                backlog.failed = True
+                self._discard([backlog], writing=True)
+            if told:
+                logger.debug("%s failed again: %s", self.name, error)
+                return
+            if backlog is None or isinstance(error, OutputGoneError):
+                self.gone = True
+                self._discard(self._backlogs, writing=False)
+            if self._ending and (lost := self._count_lost()):
+                error = type(error)(f"{error}; {lost} results are lost")
+            error = _without_traceback(error)
+            self.error = self.error or error
+        self._on_error(error)
+
+
+def _ignore(_: StreamBacklog) -> None:
+    """A stream that came too late has nothing to do."""
+
+
+def _without_traceback(error: StreamsegError) -> StreamsegError:
+    """Drop the stack of a kept error: its variables would hold a frame's ring slot for ever."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

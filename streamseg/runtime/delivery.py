@@ -1,0 +1,72 @@
+"""All outputs of a run at once: what is said to one is said to each, behind a backlog of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from streamseg.errors import StreamsegError
+from streamseg.outputs.backlog import StreamBacklog
+from streamseg.outputs.runner import OutputRunner
+from streamseg.types import Meter, Output, StreamInfo
+
+_STUCK_SECONDS = 130.0
+"""An output that writes nothing for this long at the end is given up; Redis alone may wait for 120 s."""
+
+
+class Outputs:
+    """The runners of all outputs; no method but :meth:`finish` waits for any of them."""
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        *,
+        on_error: Callable[[StreamsegError], None],
+        meter: Meter | None = None,
+    ) -> None:
+        """``on_error`` hears of the first error of each stream and output, in the output's thread."""
+        self.runners = [OutputRunner(output, on_error=on_error, meter=meter) for output in outputs]
+
+    def start(self) -> None:
+        """Begin to work."""
+        for runner in self.runners:
+            runner.start()
+
+    def open(self, info: StreamInfo) -> list[StreamBacklog]:
+        """Announce a stream: its backlog at each output, in the order of :attr:`runners`."""
+        return [runner.open(info) for runner in self.runners]
+
+    def report(self, stream: str, **fields: str | float) -> None:
+        """Tell of a stream what only the run knows."""
+        for runner in self.runners:
+            runner.report(stream, **fields)
+
+    def lengths(self) -> dict[str, int]:
+        """Results that wait, by the name of the output; those of one name together."""
+        lengths: Counter[str] = Counter()
+        for runner in self.runners:
+            lengths[runner.name] += len(runner)
+        return dict(lengths)
+
+    @property
+    def gone(self) -> bool:
+        """Whether no output takes results any more."""
+        return all(runner.gone for runner in self.runners)
+
+    def hurry(self, patience: float) -> None:
+        """The user has stopped the run: no output shall wait for a peer for longer than that, in seconds."""
+        for runner in self.runners:
+            runner.hurry(patience)
+
+    def finish(self, *, abort: bool, deadline: Callable[[], float]) -> None:
+        """Let every output write what waits (or discard it), finish its files and end.
+
+        ``deadline`` says when the rest is given up at the latest, on the monotonic clock.
+        """
+        for runner in self.runners:
+            runner.end()  # all at once: none waits for another to finish
+        for runner in self.runners:
+            if abort:
+                runner.abort()
+            else:
+                runner.finish(_STUCK_SECONDS, deadline=deadline)

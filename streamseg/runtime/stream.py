@@ -1,0 +1,85 @@
+"""One stream of a run: its numbers, its tracks, and its backlog at each output."""
+
+from __future__ import annotations
+
+from streamseg.outputs.backlog import StreamBacklog
+from streamseg.runtime.delivery import Outputs
+from streamseg.runtime.stats import StreamStats
+from streamseg.runtime.tracking import Tracker
+from streamseg.types import Frame, FrameResult, Instances, StreamChanged, StreamInfo
+
+
+class Stream:
+    """A stream from its announcement until its writers are closed; one that comes back is a new one.
+
+    What concerns its source is called by the thread that reads the sources; :meth:`track` and :meth:`put`
+    by one thread at a time.
+    """
+
+    def __init__(self, name: str, stats: StreamStats, outputs: Outputs, *, track: bool) -> None:
+        self.name, self.stats = name, stats
+        self._outputs = outputs
+        self._track = track
+        self._tracker: Tracker | None = None
+        self._epoch = -1
+        self._backlogs: list[StreamBacklog] = []
+        self._dropped = 0
+        """Results that outputs have dropped, as far as that was reported."""
+
+    def open(self, info: StreamInfo) -> None:
+        """The source is open: with the first epoch each output gets a writer for the stream."""
+        self.stats.opened(info)
+        if not self._backlogs:
+            self._backlogs = self._outputs.open(info)
+            return
+        for backlog in self._backlogs:
+            backlog.begin_epoch(info)
+
+    def track(self, frame: Frame, instances: Instances) -> Instances:
+        """Give instances their ids; with every epoch tracks begin anew: what happened between is unknown."""
+        if not self._track:
+            return instances
+        if self._tracker is None or frame.epoch != self._epoch:
+            info = self.stats.info
+            self._tracker, self._epoch = Tracker(fps=info.fps if info else None), frame.epoch
+        return self._tracker.update(instances, time=frame.pts)
+
+    def put(self, result: FrameResult, frame: Frame, instances: Instances) -> None:
+        """Hand a result on to every output."""
+        for backlog in self._backlogs:
+            backlog.put(result, frame, instances)
+        if sum(backlog.dropped for backlog in self._backlogs) != self._dropped:
+            self.report_drops()
+
+    def report_drops(self) -> None:
+        """Tell every output how many frames were dropped before it, and how many by itself."""
+        before = self.stats.dropped.total()
+        self._dropped = sum(backlog.dropped for backlog in self._backlogs)
+        if not self._backlogs:
+            self._outputs.report(self.name, dropped=before)
+        for runner, backlog in zip(self._outputs.runners, self._backlogs, strict=False):
+            runner.report(self.name, dropped=before + backlog.dropped)
+
+    def report_change(self, event: StreamChanged) -> None:
+        """Tell the outputs of another state. The last one waits until the last frame has its result."""
+        self._outputs.report(self.name, reconnects=event.reconnects, error=str(event.error or ""))
+        if not event.over:
+            self._outputs.report(self.name, state=event.state.value)
+
+    def close(self) -> None:
+        """The stream is over: close its writers behind what waits for them."""
+        self._outputs.report(self.name, state=self.stats.state.value)
+        for backlog in self._backlogs:
+            backlog.close(self.stats.end)
+
+    @property
+    def taken(self) -> bool:
+        """Whether its results find their way out somewhere; also true before it has opened."""
+        if not self._backlogs:
+            return not self._outputs.gone
+        return any(backlog.takes for backlog in self._backlogs)
+
+    def drops_of_outputs(self) -> list[tuple[str, int]]:
+        """Name of the output and number of results, for those that have dropped some."""
+        pairs = zip(self._outputs.runners, self._backlogs, strict=False)
+        return [(runner.name, backlog.dropped) for runner, backlog in pairs if backlog.dropped]
