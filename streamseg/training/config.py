@@ -47,7 +47,7 @@ class DataConfig(_Config):
     bad_annotations: Literal["refuse", "skip"] = "refuse"
     """What to do with annotations that cannot be right, such as a box without area."""
     min_size: NotNegative = 12.0
-    """Objects with a smaller sqrt(box area), in canvas pixels, are neither taught nor counted as background."""
+    """Objects with a smaller sqrt(box area), in canvas pixels, are ignored: not taught, nor background."""
     ambiguous: dict[str, tuple[str, ...]] = {}
     """Which objects may be of any of several classes. By a key that annotations of the file have: the names
     of these classes, where the value of the key is true. An object is taught as its own class, and the
