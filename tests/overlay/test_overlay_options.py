@@ -22,9 +22,9 @@ def test_pictures_in_redis_are_blurred_too(tmp_path: Path) -> None:
     options = OverlayOptions(masks=False, outlines=False, labels=False, ids=False, blur=("person",))
     with running_broker(tmp_path) as broker:
         output = RedisOutput(broker.url, overlays=True, overlay=options)
-        writer = output.open(info())
+        output.open(info())
         taken, found = frame(0, pixels=noise), instances(boxes=[(10, 4, 50, 44)])
-        writer.write(result_of(taken, found), taken, found)
+        output.write(result_of(taken, found), taken, found)
         output.shutdown()
         with broker.client() as client:
             ((_, fields),) = client.xrange("streamseg:{cam}:overlays")
