@@ -37,7 +37,7 @@ _NAME = re.compile(r"[\w.:@-]{1,128}", re.ASCII)
 _REMEMBERED = 4096
 """Acknowledged entries that are known again if a broker that lost its last second hands them out anew."""
 _LONG_AGO = 10**9
-"""Milliseconds: an entry that has been idle for so long is taken over by whoever looks next."""
+"""Milliseconds: an entry that has been idle for so long is taken over by the next subscriber that looks."""
 _ONE: Command = ("COUNT", 1)
 """One entry of a stream at a time: what waits in a subscriber that is busy cannot be done by another one."""
 
@@ -134,7 +134,7 @@ class GroupReader:
         return None
 
     def end(self, *, handled: bool) -> Steps[None]:
-        """Acknowledge the last result if it was ``handled``, leave the others to the next who looks."""
+        """Acknowledge the last result if it was ``handled``; leave the others to the next subscriber."""
         if handled:
             self._finish_current()
         yield from self._acknowledge()

@@ -40,7 +40,7 @@ class RedisWriter(StreamWriter):
         Args:
             info: The stream.
             client: Where results and overlays go.
-            status: Hears of every result.
+            status: Is told of every result.
             buffer: Gets every result that was published.
             lengths: Results and overlays kept, about.
             painter: Of this stream alone; None: no overlays.

@@ -8,12 +8,12 @@ from tests.support.broker import RunningBroker, running_broker
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
     with running_broker(tmp_path_factory.mktemp("broker")) as running:
         yield running
 
 
 @pytest.fixture
-def broker(server: RunningBroker) -> RunningBroker:
-    server.clean()
-    return server
+def broker(shared_broker: RunningBroker) -> RunningBroker:
+    shared_broker.clean()
+    return shared_broker

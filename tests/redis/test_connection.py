@@ -39,8 +39,8 @@ def test_nobody_is_there() -> None:
         assert_passes(error_of(client.ping), "refused")
 
 
-def test_a_broker_that_hangs(server: RunningBroker) -> None:
-    with server.client() as other, connect(server.url, timeout=0.1) as client:
+def test_a_broker_that_hangs(shared_broker: RunningBroker) -> None:
+    with shared_broker.client() as other, connect(shared_broker.url, timeout=0.1) as client:
         other.client_pause(500)
         error = error_of(lambda: add(client))
         assert isinstance(error, redis.TimeoutError)

