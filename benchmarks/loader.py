@@ -23,9 +23,9 @@ from machine import describe_machine
 from streamseg.training.config import TrainConfig, read_train_config
 from streamseg.training.data.batch import PackedBatch
 from streamseg.training.data.dataset import TrainingStream
+from streamseg.training.data.image_cache import ImageCache
 from streamseg.training.data.loader import make_loader
-from streamseg.training.data.material import Material, read_material
-from streamseg.training.data.pictures import Pictures
+from streamseg.training.data.splits import Splits, read_splits
 from streamseg.training.loop import first_state
 from streamseg.training.optimisation import Plan
 from streamseg.training.processes import make_fabric
@@ -46,13 +46,13 @@ def main() -> None:
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         config = configure(chosen, Path(folder))
-        material = read_material(config)
-        in_memory = Pictures()
-        in_memory.keep(material.train, budget=2**40, progress=False)
+        splits = read_splits(config)
+        in_memory = ImageCache()
+        in_memory.keep(splits.train, budget=2**40, progress=False)
         rates = {
-            "loader, images in memory": loader_rate(config, material, in_memory, chosen.seconds),
-            "loader, images from disk": loader_rate(config, material, Pictures(), chosen.seconds),
-            "trainer": trainer_rate(config, material, in_memory, chosen.seconds),
+            "loader, images in memory": loader_rate(config, splits, in_memory, chosen.seconds),
+            "loader, images from disk": loader_rate(config, splits, ImageCache(), chosen.seconds),
+            "trainer": trainer_rate(config, splits, in_memory, chosen.seconds),
         }
     size = config.model.input
     report = {
@@ -125,21 +125,21 @@ def rate(batches: Callable[[], object], images: int, seconds: float) -> float:
     return count * images / (time.perf_counter() - start)
 
 
-def loader_rate(config: TrainConfig, material: Material, pictures: Pictures, seconds: float) -> float:
-    batches = iter(loader_of(config, material, pictures))
+def loader_rate(config: TrainConfig, splits: Splits, pictures: ImageCache, seconds: float) -> float:
+    batches = iter(loader_of(config, splits, pictures))
     return rate(lambda: next(batches), config.schedule.batch, seconds)
 
 
-def loader_of(config: TrainConfig, material: Material, pictures: Pictures) -> torch.utils.data.DataLoader:
-    stream = TrainingStream(material.train, config, pictures)
+def loader_of(config: TrainConfig, splits: Splits, pictures: ImageCache) -> torch.utils.data.DataLoader:
+    stream = TrainingStream(splits.train, config, pictures)
     return make_loader(stream, config, first=0, steps=10**6, rank=0, pin=False)
 
 
-def trainer_rate(config: TrainConfig, material: Material, pictures: Pictures, seconds: float) -> float:
+def trainer_rate(config: TrainConfig, splits: Splits, pictures: ImageCache, seconds: float) -> float:
     fabric, plan = make_fabric(config), Plan.of(config.schedule, images=IMAGES)
     fabric.launch()
     stepper = Stepper(fabric, plan, first_state(fabric, config.model_copy(update={"backbone_weights": None})))
-    packed: PackedBatch = next(iter(loader_of(config, material, pictures)))
+    packed: PackedBatch = next(iter(loader_of(config, splits, pictures)))
     parts = [packed.unpack(fabric.device)]
     return rate(lambda: stepper(parts, stop=False), config.schedule.batch, seconds)
 

@@ -11,6 +11,7 @@ import streamseg
 from streamseg import Segmenter, run
 from streamseg.errors import OutputError, SourceError, UsageError
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
+from tests.support.batches import segment_batch
 from tests.support.media import write_clip
 from tests.support.program import STREET
 
@@ -57,9 +58,7 @@ def test_pictures_of_any_size(segmenter: Segmenter, size: tuple[int, int]) -> No
 
 def test_a_batch_equals_its_pictures(segmenter: Segmenter) -> None:
     pictures = [first_frame(), first_frame()[100:500, 50:750].copy()]
-    ticket = segmenter.submit(pictures)
-    segmenter.wait(ticket)
-    together = [segmenter.finish(ticket, k) for k in range(2)]
+    together = segment_batch(segmenter, pictures)
     for picture, batched in zip(pictures, together, strict=True):
         alone = segmenter(picture)
         assert batched.labels == alone.labels

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from streamseg.cli.out_file import check_out_file
 from streamseg.errors import UsageError
 
 EXAMPLE = "Example: streamseg convert SOLOv2_R50_3x.pth solov2_r50.safetensors --half"
@@ -26,7 +27,7 @@ def convert(*, checkpoint: Path, out: Path, classes: str | None, half: bool) -> 
     authors' repository; which one is seen from its tensors. Nothing in the file is executed. What
     tensors do not tell, as the input size, is taken from the official model of the same shape.
     """
-    _check_out(out)
+    check_out_file(out, ".safetensors", what="the name of a weights file")
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     if names is not None and not all(names):
         raise UsageError(f"--classes {classes!r}: there is an empty name")
@@ -43,15 +44,6 @@ def convert(*, checkpoint: Path, out: Path, classes: str | None, half: bool) -> 
         f"{out}: {describe_model(spec)}, {len(spec.classes)} classes ({_few(spec.classes)}), "
         f"{millions:.2f} M parameters, from {converted.implementation}\n"
     )
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise UsageError(f"{out}: the name of a weights file must end in .safetensors")
-    if not out.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise UsageError(f"{out}: is a folder")
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -51,7 +51,7 @@ def train(*, config: Path, resume: bool, changes: tuple[str, ...]) -> int:
 
 
 def _loop() -> ModuleType:
-    """The training loop, which needs packages that nothing else does."""
+    """The training loop. Raises UsageError if the packages of the extra ``train`` are missing."""
     try:
         from streamseg.training import loop
     except ModuleNotFoundError as error:
@@ -104,7 +104,7 @@ def _score(
         progress=sys.stderr.isatty(),
     )
     precision = str(segmenter.dtype).removeprefix("torch.")
-    return f"{format_table(scores)}\n{timed.summary()} on {segmenter.device} in {precision}"
+    return f"{format_table(scores)}\n{timed.speed()} on {segmenter.device} in {precision}"
 
 
 @click.command("models", epilog=MODELS_EXAMPLE)

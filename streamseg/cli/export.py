@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from streamseg.cli.out_file import check_out_file
 from streamseg.errors import OutputError, UsageError
 
 EXAMPLE = "Example: streamseg export --weights demo demo.onnx"
@@ -40,12 +41,7 @@ def export(
     from streamseg.models.onnx.export import export_onnx
     from streamseg.models.weights.files import find_weights, load_detector
 
-    if out.suffix != ".onnx":
-        raise UsageError(f"{out}: the name must end in .onnx")
-    if not out.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise UsageError(f"{out}: is a folder")
+    check_out_file(out, ".onnx")
     if (height is None) != (width is None):
         raise UsageError("--height and --width belong together")
     check_writable(out)

@@ -9,7 +9,7 @@ A mask is decoded when it is asked for. :func:`asubscribe` does the same for asy
 restart of the broker and go on after the last entry they saw.
 """
 
-from streamseg.redis.reading import Start
+from streamseg.redis.reader import Start
 from streamseg.redis.subscribe import Subscription, subscribe
 from streamseg.redis.subscribe_async import AsyncSubscription, asubscribe
 

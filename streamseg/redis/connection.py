@@ -1,127 +1,115 @@
-"""A connection to Redis that outlives the broker's absence."""
+"""How clients connect to the broker, which errors pass by themselves, and how long to wait meanwhile."""
 
-import logging
-import threading
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from streamseg.errors import OutputError, OutputGoneError, UsageError, mask_password
-from streamseg.redis.url import check_redis_url, connection_options, refuses_tls
+from streamseg.errors import mask_password
+from streamseg.redis.url import check_redis_url
 
-logger = logging.getLogger(__name__)
+ANSWER_TIMEOUT = 5.0
+"""Seconds: a broker that has not answered by then counts as down."""
+_CONNECT_TIMEOUT = 5.0
+"""Seconds."""
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+"""Seconds between two attempts."""
 
-_Answer = TypeVar("_Answer")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two attempts
-_SOCKET_TIMEOUT = 5.0  # seconds; a broker that hangs counts as down
-_PASSING = ("MISCONF", "LOADING", "BUSY", "NOREPLICAS", "UNBLOCKED")
-"""Error replies of a broker that is ill for a while, beside those redis-py has classes for."""
 _PASSING_TYPES = (
-    redis.ConnectionError,
+    redis.ConnectionError,  # LOADING, too
     redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ReadOnlyError,  # a replica, before it is promoted
     redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,
+    redis.exceptions.ClusterDownError,  # MASTERDOWN, too
     redis.exceptions.TryAgainError,
+)
+_PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
+"""How other replies of a broker begin that cannot do its work for a while."""
+_REFUSALS = (
+    redis.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.AuthenticationWrongNumberOfArgsError,
 )
 
 
-class BrokerGoneError(OutputGoneError):
-    """The broker stayed away longer than the end of the run may wait."""
+def connect(
+    url: str, *, timeout: float = ANSWER_TIMEOUT, connected: Callable[[Any], None] | None = None
+) -> redis.Redis:
+    """A client that connects with its first command and tries nothing twice.
 
+    Args:
+        url: ``redis://`` or ``rediss://``. User and password come from the environment if it has none:
+            ``REDIS_USERNAME`` and ``REDIS_PASSWORD``.
+        timeout: Seconds that an answer may take.
+        connected: Is given every new connection of redis-py before it is used; may raise
+            redis.RedisError.
 
-class Broker:
-    """A Redis client for one thread, with retries of its own.
-
-    User and password come from the URL, else from the environment: ``REDIS_USERNAME`` and
-    ``REDIS_PASSWORD``.
+    Raises:
+        UsageError: The URL is not valid.
     """
 
-    def __init__(
-        self, url: str, *, patience: float, connected: Callable[[Any], None] = lambda _: None
-    ) -> None:
-        """Prepare; connects to nothing yet.
+    def greet(connection: Any) -> None:
+        connection.on_connect()  # logs in
+        if connected is not None:
+            connected(connection)
 
-        ``patience``: seconds a retry may take once :meth:`hurry` was called. ``connected`` is given
-        every new connection of redis-py before it is used, and may raise redis.RedisError. Raises
-        UsageError if the URL is not valid.
-        """
-        self.client = _client(url, connected)
-        self.name = _name(self.client)
-        self._patience = patience
-        self._hurried_at = float("inf")
-        self._changed = threading.Condition()
-
-    def hurry(self, patience: float | None = None) -> None:
-        """Bound the waits from now on, by ``patience`` seconds if given. Safe in any thread."""
-        with self._changed:
-            if patience is not None:
-                self._patience = min(self._patience, patience)
-            self._hurried_at = min(self._hurried_at, time.monotonic())
-            self._changed.notify_all()
-
-    def check(self) -> None:
-        """Try to reach the broker once; one that is not there yet is only warned of.
-
-        Raises:
-            UsageError: It refuses user, password, database or encryption.
-        """
-        try:
-            self.client.ping()
-        except redis.RedisError as error:
-            if not passing(error) or refuses_tls(error):
-                raise UsageError(f"{self.name} refuses us: {reason(error)}") from None
-            logger.warning("%s cannot be reached yet (%s), trying on", self.name, reason(error))
-
-    def retry(self, action: Callable[[redis.Redis], _Answer]) -> _Answer:
-        """Run ``action`` until it works; it must bear being run twice.
-
-        Raises:
-            BrokerGoneError: The broker was away for too long at the end of the run.
-            OutputError: It refuses what we ask for.
-        """
-        since: float | None = None
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                answer = action(self.client)
-            except redis.RedisError as error:
-                if not passing(error):
-                    raise OutputError(f"{self.name}: {error}") from None
-                if since is None:
-                    since = time.monotonic()
-                    logger.warning("%s cannot be reached (%s), trying on", self.name, reason(error))
-                self._pause(pause, since, error)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                if since is not None:
-                    logger.warning("%s is back after %.1f s", self.name, time.monotonic() - since)
-                return answer
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.client.close()
-
-    def _pause(self, pause: float, since: float, error: redis.RedisError) -> None:
-        until = time.monotonic() + pause
-        with self._changed:
-            while (now := time.monotonic()) < until:
-                left = max(since, self._hurried_at) + self._patience - now
-                if left <= 0:
-                    raise BrokerGoneError(f"{self.name} cannot be reached ({reason(error)})") from None
-                self._changed.wait(min(until - now, left))
+    return redis.Redis.from_url(url, redis_connect_func=greet, **_options(url, timeout))
 
 
-def passing(error: redis.RedisError) -> bool:
-    """Whether the same request may work later."""
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+def aconnect(url: str, *, timeout: float = ANSWER_TIMEOUT) -> redis.asyncio.Redis:
+    """The same for asyncio. Raises UsageError."""
+    return redis.asyncio.Redis.from_url(url, **_options(url, timeout))
+
+
+def _options(url: str, timeout: float) -> dict[str, Any]:
+    check_redis_url(url)
+    return {
+        "username": os.environ.get("REDIS_USERNAME"),  # what the URL says wins
+        "password": os.environ.get("REDIS_PASSWORD"),
+        "protocol": 2,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+def broker_name(client: redis.Redis) -> str:
+    """Host, port and database, for messages."""
+    kwargs = client.connection_pool.connection_kwargs
+    where = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
+    return f"Redis at {where}/{kwargs.get('db', 0)}"
+
+
+def delays() -> Iterator[float]:
+    """Seconds to wait before each further attempt: 0.1, 0.2, 0.4 and so on up to 5, without an end.
+
+    redis-py's ExponentialBackoff fails at the 1024th attempt, after an hour and a half: its power of two
+    does not fit into a float.
+    """
+    delay = _FIRST_DELAY
+    while True:
+        yield delay
+        delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def passes(error: redis.RedisError) -> bool:
+    """Whether the same request may work later, without anybody doing something about it."""
+    if isinstance(error, _REFUSALS):
         return False  # redis-py counts them as connection errors
-    if isinstance(error, _PASSING_TYPES):
-        return True
-    return str(error).startswith(_PASSING)
+    return isinstance(error, _PASSING_TYPES) or str(error).startswith(_PASSING_WORDS)
+
+
+def refuses(error: redis.RedisError) -> bool:
+    """Whether the broker does not let us in: user, password, database or encryption are wrong.
+
+    A certificate may be renewed, so that :func:`passes` may hold as well.
+    """
+    return isinstance(error, _REFUSALS) or "DB index" in str(error) or _refuses_tls(error)
 
 
 def reason(error: redis.RedisError) -> str:
@@ -129,17 +117,15 @@ def reason(error: redis.RedisError) -> str:
     return mask_password(" ".join(str(error).split())) or type(error).__name__
 
 
-def _client(url: str, connected: Callable[[Any], None]) -> redis.Redis:
-    def greet(connection: Any) -> None:
-        connection.on_connect()  # logs in
-        connected(connection)
+def _refuses_tls(error: BaseException | None) -> bool:
+    """Whether client and broker cannot agree on encryption: a wrong certificate, or none on one side.
 
-    check_redis_url(url)
-    options = connection_options(socket_timeout=_SOCKET_TIMEOUT, connect_timeout=_SOCKET_TIMEOUT)
-    return redis.Redis.from_url(url, redis_connect_func=greet, **options)
-
-
-def _name(client: redis.Redis) -> str:
-    kwargs = client.connection_pool.connection_kwargs
-    where = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
-    return f"Redis at {where}/{kwargs.get('db', 0)}"
+    Other errors of TLS come from connections that are cut.
+    """
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+            return True
+        error = error.__cause__ or error.__context__
+    return False

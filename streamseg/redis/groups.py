@@ -17,22 +17,17 @@ from typing import Any
 import redis
 
 from streamseg.errors import UsageError
-from streamseg.redis.reading import (
-    KNOWN_STREAMS,
-    Command,
-    Entry,
-    Reader,
-    Reading,
+from streamseg.redis.dialogue import Command, Steps, Wait
+from streamseg.redis.keys import results_key
+from streamseg.redis.reader import (
+    ReadEntry,
     Start,
-    Steps,
-    Wait,
     check_start,
     check_streams,
-    decoded,
-    entries_of,
+    decode_result,
+    known_streams,
     milliseconds,
-    results_key,
-    streams_of,
+    read_entries,
 )
 from streamseg.types import FrameResult
 
@@ -43,27 +38,11 @@ _REMEMBERED = 4096
 """Acknowledged entries that are known again if a broker that lost its last second hands them out anew."""
 _LONG_AGO = 10**9
 """Milliseconds: an entry that has been idle for so long is taken over by whoever looks next."""
-
-# One entry of a stream at a time: what waits in a subscriber that is busy cannot be done by another one.
 _ONE: Command = ("COUNT", 1)
+"""One entry of a stream at a time: what waits in a subscriber that is busy cannot be done by another one."""
 
 _Id = tuple[str, str]
 """Stream and entry id."""
-
-
-def make_reader(
-    streams: Sequence[str] | None,
-    start: Start,
-    group: str | None,
-    consumer: str | None,
-    takeover_after: float,
-) -> Reading:
-    """The reader for a subscription; without a group it gets all results. Raises UsageError."""
-    if group is not None:
-        return GroupReader(streams, start, group=group, consumer=consumer, takeover_after=takeover_after)
-    if consumer is not None:
-        raise UsageError(f"consumer {consumer!r} is a name in a group: name the group, too")
-    return Reader(streams, start)
 
 
 class GroupReader:
@@ -87,6 +66,7 @@ class GroupReader:
         if not takeover_after > 0:
             raise UsageError(f"takeover_after is {takeover_after}, must be more than 0 seconds")
         self.positions: dict[str, str] = {}
+        """Id of the last entry handed out, by stream."""
         self._discovers = streams is None
         self._wanted = set(streams or ())
         self._joined: set[str] = set()
@@ -97,19 +77,20 @@ class GroupReader:
         self._takeover_after = takeover_after
         self._look_again = 0.0
         """When to look for entries of dead subscribers next, on the monotonic clock."""
-        self._own_first = True
-        """Whether entries may be ours that we do not have: from before a crash, or in a lost answer."""
-        self._ready: deque[Entry] = deque()
+        self._may_own_more = True
+        """Whether the broker may have given us entries that we do not have: before a crash, or in an answer
+        that was lost."""
+        self._ready: deque[ReadEntry] = deque()
         self._current: _Id | None = None
         self._handled: deque[_Id] = deque()
         """To be acknowledged."""
         self._known: dict[_Id, None] = {}
         """Acknowledged lately, oldest first."""
 
-    def begin(self) -> Steps:
+    def begin(self) -> Steps[None]:
         """Find the streams and join, or make, the group in each."""
         if self._discovers:
-            self._wanted |= streams_of((yield ("SMEMBERS", KNOWN_STREAMS)))
+            self._wanted |= yield from known_streams()
         for stream in sorted(self._wanted - self._joined):
             try:
                 yield ("XGROUP", "CREATE", results_key(stream), self._group, self._first(stream), "MKSTREAM")
@@ -120,8 +101,8 @@ class GroupReader:
         if self._start == "now":
             self._start = "start"  # a stream that appears from now on is read from its beginning
 
-    def read(self, block: float) -> Steps:
-        """Acknowledge, then get what is ours, what nobody cares for, or what is new."""
+    def read(self, block: float) -> Steps[None]:
+        """Acknowledge; then get what is ours, what a dead subscriber left, or what is new."""
         yield from self._acknowledge()
         yield from self.begin()
         if not self._joined:
@@ -132,7 +113,7 @@ class GroupReader:
             if not self._ready:
                 yield from self._take_over()
             if not self._ready:
-                self._take((yield self._xreadgroup(">", "BLOCK", milliseconds(block))))
+                yield from self._obtain(self._xreadgroup(">", "BLOCK", milliseconds(block)))
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
@@ -142,34 +123,30 @@ class GroupReader:
         """Hand out the next result; the one before counts as handled. None when more have to be read."""
         self._finish_current()
         while self._ready:
-            stream, id_, payload = self._ready.popleft()
+            entry = self._ready.popleft()
             # A trimmed entry has nothing in it any more.
-            result = None if payload is None else decoded(payload, stream, id_)
+            result = None if entry.payload is None else decode_result(entry)
             if result is not None:
-                self._current = (stream, id_)
-                self.positions[stream] = id_
+                self._current = entry[:2]
+                self.positions[entry.stream] = entry.id
                 return result
-            self._handled.append((stream, id_))
+            self._handled.append(entry[:2])
         return None
 
-    def interrupted(self) -> None:
-        """An answer may have been lost whose entries are ours now."""
-        self._own_first = True
-
-    def end(self, *, handled: bool) -> Steps:
+    def end(self, *, handled: bool) -> Steps[None]:
         """Acknowledge the last result if it was ``handled``, leave the others to the next who looks."""
         if handled:
             self._finish_current()
         yield from self._acknowledge()
-        left = [(stream, id_) for stream, id_, _ in self._ready]
+        left = [entry[:2] for entry in self._ready]
         if self._current is not None:
             left.append(self._current)
         self._ready.clear()
         for stream, id_ in left:
             key = results_key(stream)
             yield ("XCLAIM", key, self._group, self._consumer, 0, id_, "IDLE", _LONG_AGO)
-        if left or self._named or self._own_first:
-            return  # with a consumer go the entries that it was given, and those may be some
+        if left or self._named or self._may_own_more:
+            return  # the entries that a consumer was given would go with it
         for stream in self._joined:
             yield ("XGROUP", "DELCONSUMER", results_key(stream), self._group, self._consumer)
 
@@ -183,7 +160,7 @@ class GroupReader:
             self._handled.append(self._current)
             self._current = None
 
-    def _acknowledge(self) -> Steps:
+    def _acknowledge(self) -> Steps[None]:
         while self._handled:
             stream, id_ = self._handled[0]
             try:
@@ -195,21 +172,31 @@ class GroupReader:
             if len(self._known) > _REMEMBERED:
                 del self._known[next(iter(self._known))]
 
-    def _read_own(self) -> Steps:
-        if self._own_first:
-            self._take((yield self._xreadgroup("0", "COUNT", 1000)))
-            self._own_first = False
+    def _read_own(self) -> Steps[None]:
+        if self._may_own_more:
+            yield from self._obtain(self._xreadgroup("0", "COUNT", 1000))
 
-    def _take_over(self) -> Steps:
+    def _take_over(self) -> Steps[None]:
         if time.monotonic() < self._look_again:
             return
         idle = int(1000 * self._takeover_after)
         for stream in sorted(self._joined):
             key = results_key(stream)
-            answer = yield ("XAUTOCLAIM", key, self._group, self._consumer, idle, "0", *_ONE)
-            self._take([(key.encode(), answer[1])])
+            yield from self._obtain(
+                ("XAUTOCLAIM", key, self._group, self._consumer, idle, "0", *_ONE), claimed_from=key
+            )
         if not self._ready:
             self._look_again = time.monotonic() + self._takeover_after / 3
+
+    def _obtain(self, command: Command, *, claimed_from: str | None = None) -> Steps[None]:
+        """Ask for entries, which are ours as soon as the broker answers, even if the answer is lost.
+
+        ``claimed_from``: key of the one stream that XAUTOCLAIM answers for.
+        """
+        self._may_own_more = True
+        answer = yield command
+        self._may_own_more = False
+        self._take(answer if claimed_from is None else [(claimed_from.encode(), answer[1])])
 
     def _xreadgroup(self, after: str, *options: str | int) -> Command:
         count = () if "COUNT" in options else _ONE
@@ -219,8 +206,8 @@ class GroupReader:
 
     def _take(self, answer: Any) -> None:
         """Keep what we do not have yet; acknowledge again what we were through with."""
-        held = {(stream, id_) for stream, id_, _ in self._ready} | {self._current}
-        for entry in entries_of(answer):
+        held = {entry[:2] for entry in self._ready} | {self._current}
+        for entry in read_entries(answer):
             if entry[:2] in self._known:
                 self._handled.append(entry[:2])
             elif entry[:2] not in held:

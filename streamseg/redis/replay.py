@@ -1,4 +1,4 @@
-"""What a broker took a moment ago and may have forgotten.
+"""What the broker took a moment ago and may have forgotten.
 
 A Redis that writes its log to disk once a second (``appendfsync everysec``, the usual setting) has
 answered for one to two seconds' worth of entries that are gone if it is killed. So they are kept here
@@ -7,10 +7,11 @@ for a while, and sent again to a broker that comes back without them, before any
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+
+from streamseg.redis.entries import EntryId, parse_id
 
 _SECONDS = 5.0
 """How long entries are kept: the log is written every second, or two behind a busy disk."""
@@ -18,14 +19,20 @@ _MOST = 1000
 """Entries kept at most: some 20 MB with 50 masks each."""
 
 
-@dataclass(slots=True)
-class Recent:
+class ReplayBuffer:
     """The newest entries of one Redis stream."""
 
-    key: str
-    field_name: str
-    maxlen: int
-    _entries: deque[tuple[float, str, bytes]] = field(default_factory=lambda: deque(maxlen=_MOST))
+    def __init__(self, key: str, field_name: str, maxlen: int) -> None:
+        """``field_name``: of the only field of each entry; ``maxlen``: what the stream is trimmed to."""
+        self._key, self._field_name, self._maxlen = key, field_name, maxlen
+        self._entries: deque[tuple[float, str, bytes]] = deque(maxlen=_MOST)
+        """Monotonic seconds, id and value."""
+        self._closed_at = float("inf")
+
+    @property
+    def expired(self) -> bool:
+        """Whether it is closed, and the broker has saved all of them by now."""
+        return self._closed_at < time.monotonic() - _SECONDS
 
     def add(self, id_: str, value: bytes) -> None:
         """Note an entry that the broker has taken."""
@@ -34,8 +41,12 @@ class Recent:
             self._entries.popleft()
         self._entries.append((now, id_, value))
 
+    def close(self) -> None:
+        """Take notice that no more entries will come."""
+        self._closed_at = time.monotonic()
+
     def restore(self, connection: Any) -> int:
-        """Send again what a broker lacks; returns how much that was.
+        """Send again what the broker lacks; returns how much that was.
 
         Args:
             connection: A connection of redis-py that was just made: nothing newer has been sent on it.
@@ -46,29 +57,24 @@ class Recent:
         if not self._entries:
             return 0
         last = self._last_id(connection)
-        missing = [entry for entry in self._entries if entry_id(entry[1]) > last]
+        missing = [entry for entry in self._entries if parse_id(entry[1]) > last]
         for _, id_, value in missing:
-            connection.send_command(
-                "XADD", self.key, "MAXLEN", "~", self.maxlen, id_, self.field_name, value, check_health=False
-            )
-            connection.read_response()
+            trim = ("MAXLEN", "~", self._maxlen)
+            _ask(connection, "XADD", self._key, *trim, id_, self._field_name, value)
         return len(missing)
 
-    def _last_id(self, connection: Any) -> tuple[int, int]:
+    def _last_id(self, connection: Any) -> EntryId:
         """The id of the last entry the broker has, or once had."""
-        connection.send_command("XINFO", "STREAM", self.key, check_health=False)
         try:
-            answer = connection.read_response()
+            answer = _ask(connection, "XINFO", "STREAM", self._key)
         except redis.ResponseError as error:
             if "no such key" in str(error):
                 return 0, 0
             raise
         pairs = dict(zip(answer[::2], answer[1::2], strict=False))
-        return entry_id(pairs[b"last-generated-id"])
+        return parse_id(pairs[b"last-generated-id"])
 
 
-def entry_id(text: str | bytes) -> tuple[int, int]:
-    """The two numbers of an entry id, which give the order of entries."""
-    text = text.decode() if isinstance(text, bytes) else text
-    milliseconds, _, sequence = text.partition("-")
-    return int(milliseconds), int(sequence or 0)
+def _ask(connection: Any, *command: str | int | bytes) -> Any:
+    connection.send_command(*command, check_health=False)
+    return connection.read_response()

@@ -6,49 +6,59 @@ cannot be written along with the results.
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import redis
 
 from streamseg.errors import mask_password
-from streamseg.redis.connection import Broker, reason
-from streamseg.types import FramePolicy, FrameResult, StreamInfo
+from streamseg.redis.connection import connect, delays, reason
+from streamseg.redis.keys import STREAMS_KEY, status_key
+from streamseg.types import FramePolicy, FrameResult, StreamEnd, StreamInfo, StreamState
 
 logger = logging.getLogger(__name__)
 
-_EVERY = 1.0  # seconds between two updates
-_TTL = 15  # seconds: soon after the process died its streams have no status
-_ENDED_TTL = 3600  # seconds: time to look up how a stream ended
-_LAST_WORD = 3.0  # seconds that the last update may take: a broker that hangs must not hold up the end
+_INTERVAL = 1.0
+"""Seconds between two updates."""
+_TTL = 15
+"""Seconds: soon after the process died its streams have no status."""
+_ENDED_TTL = 3600
+"""Seconds: time to look up how a stream ended."""
+_LAST_UPDATE = 3.0
+"""Seconds that the last update may take: a broker that hangs must not hold up the end."""
 
 Value = str | int | float
+_Snapshot = tuple[dict[str, Value], bool]
+_OVER = {StreamState.ENDED.value, StreamState.FAILED.value}
 
 
 @dataclass(slots=True)
-class _Entry:
-    fields: dict[str, Value] = field(default_factory=dict)
+class _StreamStatus:
+    reported: dict[str, Value] = field(default_factory=dict)
     info: StreamInfo | None = None
     frames: int = 0
     last_index: int = -1
     dropped: int = 0
     over: bool = False
-    published: bool = False
+    sent: _Snapshot | None = None
+    """What the broker has taken last."""
 
-    def snapshot(self) -> dict[str, Value]:
-        """All fields as they are now."""
-        fields: dict[str, Value] = {"state": "connecting", "error": ""}
-        if (info := self.info) is not None:
-            counts: dict[str, Value] = {"frames": self.frames, "dropped": self.dropped, "state": "live"}
-            fields |= _described(info) | counts
-        return fields | self.fields
+    def snapshot(self) -> _Snapshot:
+        """All fields as they are now, and whether the stream is over."""
+        fields: dict[str, Value] = {"state": StreamState.CONNECTING.value, "error": ""}
+        if self.info is not None:
+            fields |= {"state": StreamState.LIVE.value, "frames": self.frames, "dropped": self.dropped}
+            fields |= _described(self.info)
+        return fields | self.reported, self.over
 
 
 class StatusBoard:
-    """Knows the state of every stream and publishes it once a second."""
+    """Knows the state of every stream and publishes it once a second. All methods in any thread."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._entries: dict[str, _Entry] = {}
+    def __init__(self, url: str) -> None:
+        """Connects to nothing and starts no thread before there is a stream. Raises UsageError."""
+        self._client = connect(url)
+        self._streams: dict[str, _StreamStatus] = {}
         self._lock = threading.Lock()
         self._news, self._stopping = threading.Event(), False
         self._thread: threading.Thread | None = None
@@ -56,80 +66,93 @@ class StatusBoard:
     def opened(self, info: StreamInfo) -> None:
         """A stream opened, or opened again."""
         with self._lock:
-            entry = self._entry(info.stream)
-            entry.info = info
-            if entry.over:  # it was removed from the run and came back
-                entry.over = entry.published = False
-                entry.fields["state"] = "live"
+            status = self._status(info.stream)
+            status.info = info
+            if status.over:  # it was removed from the run and came back
+                status.over = False
+                status.reported["state"] = StreamState.LIVE.value
         self._news.set()
 
     def published(self, result: FrameResult) -> None:
         """A result was delivered; numbers that are missing before it are dropped frames of a live stream."""
         with self._lock:
-            entry = self._entry(result.stream)
-            if entry.info is not None and entry.info.policy is FramePolicy.NEWEST_FRAME:
-                entry.dropped += max(0, result.frame - entry.last_index - 1)
-            entry.frames += 1
-            entry.last_index = result.frame
-            entry.fields["last_frame_time"] = result.time
+            status = self._status(result.stream)
+            if status.info is not None and status.info.policy is FramePolicy.NEWEST_FRAME:
+                status.dropped += max(0, result.frame - status.last_index - 1)
+            status.frames += 1
+            status.last_index = result.frame
+            status.reported["last_frame_time"] = result.time
 
-    def closed(self, stream: str, *, complete: bool) -> None:
+    def closed(self, stream: str, end: StreamEnd) -> None:
         """A stream came to its end."""
+        state = StreamState.FAILED if end is StreamEnd.FAILED else StreamState.ENDED
         with self._lock:
-            entry = self._entry(stream)
-            entry.fields["state"] = "ended" if complete else "failed"
-            entry.over = True
+            status = self._status(stream)
+            status.reported["state"] = state.value
+            status.over = True
         self._news.set()
 
     def report(self, stream: str, **fields: Value) -> None:
         """Set fields that are not known here; they stay until set again. A new state is published at once."""
         with self._lock:
-            entry = self._entry(stream)
+            status = self._status(stream)
             if "state" in fields:
-                entry.over = entry.published = False
+                status.over = status.over and fields["state"] in _OVER
                 self._news.set()
-            entry.fields.update(fields)
+            status.reported.update(fields)
 
     def stop(self) -> None:
         """Publish once more and disconnect."""
         self._stopping = True
         self._news.set()
         if self._thread is not None:
-            self._thread.join(_LAST_WORD)
-        self._broker.close()
+            self._thread.join(_LAST_UPDATE)
+        self._client.close()
 
-    def _entry(self, stream: str) -> _Entry:
+    def _status(self, stream: str) -> _StreamStatus:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="redis-status", daemon=True)
             self._thread.start()
-        return self._entries.setdefault(stream, _Entry())
+        return self._streams.setdefault(stream, _StreamStatus())
 
     def _run(self) -> None:
+        pauses = delays()
+        pause = _INTERVAL
         while not self._stopping:
-            self._news.wait(_EVERY)
+            self._news.wait(pause)
             self._news.clear()
-            self._publish()
+            if self._publish():
+                pause, pauses = _INTERVAL, delays()
+            else:
+                pause = next(pauses)
         self._publish()
 
-    def _publish(self) -> None:
+    def _publish(self) -> bool:
+        """Returns whether the broker has taken it."""
         with self._lock:
-            due = {
-                s: (e.snapshot(), e.over) for s, e in self._entries.items() if not (e.over and e.published)
-            }
+            now = {stream: status.snapshot() for stream, status in self._streams.items()}
+            due = {s: snapshot for s, snapshot in now.items() if not self._is_settled(s, snapshot)}
         try:
-            with self._broker.client.pipeline(transaction=False) as pipe:
-                for stream, (fields, over) in due.items():
-                    key = f"streamseg:{{{stream}}}:status"
-                    pipe.hset(key, mapping=fields)  # type: ignore[arg-type]
-                    pipe.expire(key, _ENDED_TTL if over else _TTL)
-                    pipe.sadd("streamseg:streams", stream)  # a broker may come back without its data
-                pipe.execute()
+            self._send(due)
         except redis.RedisError as error:
-            logger.debug("no status for %s: %s", self._broker.name, reason(error))
-            return
+            logger.debug("no status for Redis: %s", reason(error))
+            return False
         with self._lock:
-            for stream, (_, over) in due.items():
-                self._entries[stream].published = over
+            for stream, snapshot in due.items():
+                self._streams[stream].sent = snapshot
+        return True
+
+    def _is_settled(self, stream: str, snapshot: _Snapshot) -> bool:
+        """Whether the stream is over, and the broker knows all about it."""
+        return snapshot[1] and snapshot == self._streams[stream].sent
+
+    def _send(self, due: Mapping[str, _Snapshot]) -> None:
+        with self._client.pipeline(transaction=False) as pipe:
+            for stream, (fields, over) in due.items():
+                pipe.hset(status_key(stream), mapping=fields)  # type: ignore[arg-type]
+                pipe.expire(status_key(stream), _ENDED_TTL if over else _TTL)
+                pipe.sadd(STREAMS_KEY, stream)  # a broker may come back without its data
+            pipe.execute()
 
 
 def _described(info: StreamInfo) -> dict[str, Value]:

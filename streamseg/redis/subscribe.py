@@ -1,115 +1,20 @@
 """Subscribing in a plain loop."""
 
-import contextlib
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
-from streamseg.redis.groups import TAKEOVER_AFTER, make_reader
-from streamseg.redis.reading import (
-    DISCOVER_EVERY,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
-    Command,
-    Reading,
-    Start,
-    Steps,
-    Wait,
-    check_passing,
-    client_options,
-)
+from streamseg.errors import UsageError
+from streamseg.redis.connection import connect
+from streamseg.redis.dialogue import READ_TIMEOUT, Command, Dialogue, Reader, Steps, Wait
+from streamseg.redis.groups import TAKEOVER_AFTER, GroupReader
+from streamseg.redis.reader import PlainReader, Start
 from streamseg.types import FrameResult
 
-logger = logging.getLogger(__name__)
-
-
-class Subscription(Iterator[FrameResult]):
-    """An endless iterator over published results; can be used in a ``with`` statement.
-
-    Iterating raises UsageError if the broker refuses us and RunError if it refuses what we ask for.
-    """
-
-    def __init__(self, client: redis.Redis, reader: Reading, timeout: float | None) -> None:
-        self._client = client
-        self._reader = reader
-        self._timeout = timeout
-        self._pause = 0.0
-        """Seconds to wait before the next attempt; 0 while the broker is there."""
-
-    @property
-    def positions(self) -> Mapping[str, str]:
-        """Id of the last entry seen, by stream: give it as ``start`` to go on there another time."""
-        return dict(self._reader.positions)
-
-    def __next__(self) -> FrameResult:
-        limit = None if self._timeout is None else time.monotonic() + self._timeout
-        while (result := self._reader.next_result()) is None:
-            left = DISCOVER_EVERY if limit is None else limit - time.monotonic()
-            if left <= 0:
-                raise StopIteration
-            self._read(min(left, DISCOVER_EVERY))
-        return result
-
-    def __enter__(self) -> "Subscription":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close(handled=kind is None)
-
-    def close(self, *, handled: bool = True) -> None:
-        """Disconnect. In a group, the last result is done with if it was ``handled``, else another's task."""
-        with contextlib.suppress(redis.RedisError):  # a broker that is gone hears it from nobody
-            self._run(self._reader.end(handled=handled))
-        self._client.close()
-
-    def begin(self) -> None:
-        """Log in and look up where "now" is; put off if the broker is down."""
-        self._guarded(_ping())
-        if not self._pause:
-            self._guarded(self._reader.begin())
-
-    def _read(self, block: float) -> None:
-        if self._pause:
-            time.sleep(min(self._pause, block))
-        self._guarded(self._reader.read(block))
-
-    def _guarded(self, steps: Steps) -> None:
-        try:
-            self._run(steps)
-        except redis.RedisError as error:
-            check_passing(error)
-            if not self._pause:
-                logger.warning("Redis cannot be reached, trying on")
-            self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
-            self._reader.interrupted()
-        else:
-            self._pause = 0.0
-
-    def _run(self, steps: Steps) -> None:
-        with contextlib.suppress(StopIteration):
-            step = next(steps)
-            while True:
-                try:
-                    answer = self._ask(step)
-                except redis.ResponseError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(answer)
-
-    def _ask(self, step: Command | Wait) -> Any:
-        if isinstance(step, Wait):
-            return time.sleep(step.seconds)
-        return self._client.execute_command(*step)  # type: ignore[no-untyped-call]
-
-
-def _ping() -> Steps:
-    yield ("PING",)
+_Value = TypeVar("_Value")
 
 
 def subscribe(
@@ -121,7 +26,7 @@ def subscribe(
     group: str | None = None,
     consumer: str | None = None,
     takeover_after: float = TAKEOVER_AFTER,
-) -> Subscription:
+) -> "Subscription":
     """Iterate over frame results as they are published.
 
     Args:
@@ -141,9 +46,85 @@ def subscribe(
 
     Raises:
         UsageError: URL, stream ids, start, group, consumer, user or password are wrong.
+        RunError: The broker refuses what we ask for.
     """
     reader = make_reader(streams, start, group, consumer, takeover_after)
-    client = redis.Redis.from_url(url, **client_options(url))
-    subscription = Subscription(client, reader, timeout)
+    subscription = Subscription(connect(url, timeout=READ_TIMEOUT), Dialogue(reader, timeout))
     subscription.begin()
     return subscription
+
+
+def make_reader(
+    streams: Sequence[str] | None,
+    start: Start,
+    group: str | None,
+    consumer: str | None,
+    takeover_after: float,
+) -> Reader:
+    """The reader for a subscription; without a group it gets all results. Raises UsageError."""
+    if group is not None:
+        return GroupReader(streams, start, group=group, consumer=consumer, takeover_after=takeover_after)
+    if consumer is not None:
+        raise UsageError(f"consumer {consumer!r} is a name in a group: name the group, too")
+    return PlainReader(streams, start)
+
+
+class Subscription(Iterator[FrameResult]):
+    """An endless iterator over published results; can be used in a ``with`` statement.
+
+    Iterating raises UsageError if the broker refuses us and RunError if it refuses what we ask for.
+    """
+
+    def __init__(self, client: redis.Redis, dialogue: Dialogue) -> None:
+        """See :func:`subscribe`, which makes them."""
+        self._client = client
+        self._dialogue = dialogue
+
+    @property
+    def positions(self) -> Mapping[str, str]:
+        """Id of the last entry seen, by stream: give it as ``start`` to go on there another time."""
+        return dict(self._dialogue.reader.positions)
+
+    def begin(self) -> None:
+        """Log in and look up where "now" is; put off if the broker is down."""
+        self._run(self._dialogue.begin())
+
+    def __next__(self) -> FrameResult:
+        result = self._run(self._dialogue.next_result())
+        if result is None:
+            raise StopIteration
+        return result
+
+    def __enter__(self) -> "Subscription":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(handled=kind is None)
+
+    def close(self, *, handled: bool = True) -> None:
+        """Disconnect.
+
+        ``handled``: whether the last result is done with; else another subscriber of the group gets it.
+        """
+        self._run(self._dialogue.end(handled=handled))
+        self._client.close()
+
+    def _run(self, steps: Steps[_Value]) -> _Value:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = self._ask(step)
+                except redis.RedisError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _ask(self, step: Command | Wait) -> Any:
+        if isinstance(step, Wait):
+            return time.sleep(step.seconds)
+        return self._client.execute_command(*step)  # type: ignore[no-untyped-call]

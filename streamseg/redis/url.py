@@ -1,35 +1,15 @@
-"""What a Redis URL may look like, for those who publish and those who subscribe."""
+"""What a Redis URL may look like."""
 
-import os
 import re
-import ssl
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from streamseg.errors import UsageError
 
 _FORM = "redis://HOST[:PORT][/DB], rediss:// for TLS, with USER:PASSWORD@ before HOST if need be"
 _QUERY = re.compile(r"ssl_\w+|db|username|password|client_name|socket_(timeout|connect_timeout|keepalive)")
-"""Options of redis-py that make sense here; it takes any other word as well, and breaks when it connects."""
-
-
-def connection_options(*, socket_timeout: float, connect_timeout: float) -> dict[str, Any]:
-    """Arguments for redis-py beside the URL: no retries of its own, limits in seconds.
-
-    User and password come from the environment if the URL has none.
-    """
-    return {
-        "username": os.environ.get("REDIS_USERNAME"),
-        "password": os.environ.get("REDIS_PASSWORD"),
-        "protocol": 2,
-        "socket_timeout": socket_timeout,
-        "socket_connect_timeout": connect_timeout,
-        "retry": Retry(NoBackoff(), 0),
-    }
+"""Options of redis-py that make sense here; it takes any other word as well, and fails when it connects."""
 
 
 def check_redis_url(url: str) -> None:
@@ -54,20 +34,6 @@ def check_redis_url(url: str) -> None:
         redis.ConnectionPool.from_url(url).make_connection()
     except (ValueError, TypeError, redis.RedisError, OSError):
         raise UsageError(f"Redis URL {_shown(url)} is not valid; write {_FORM}") from None
-
-
-def refuses_tls(error: BaseException | None) -> bool:
-    """Whether client and broker cannot agree on encryption: a wrong certificate, or none on one side.
-
-    Other errors of TLS come from connections that are cut, and pass.
-    """
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _shown(url: str) -> str:

@@ -1,1 +1,1 @@
-"""Frame results: how they are made, and their JSON Schema."""
+"""Frame results: :mod:`.frame_result` makes them and reads them back, :mod:`.schema` describes their JSON."""

@@ -1,4 +1,4 @@
-"""From instances to the frame result that is published, and back."""
+"""From the instances of a frame to the result that is published, and back."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,14 @@ from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, 
 
 
 def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
-    """Describe what was found in ``frame``; ``published_at`` is in seconds of the monotonic clock."""
+    """The result of ``frame``, in which ``instances`` were found.
+
+    Args:
+        frame: The frame.
+        instances: At the size of the frame.
+        model: Name of the model that found them.
+        published_at: Seconds of the monotonic clock.
+    """
     return FrameResult(
         v=RESULT_VERSION,
         stream=frame.stream,
@@ -25,20 +32,20 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
 
 
 def published_pts(frame: Frame) -> float:
-    """Presentation time in seconds as a result states it."""
+    """Presentation time in seconds, rounded as in a result."""
     return round(frame.pts, 6)
 
 
 def published_score(score: float) -> float:
-    """Score as a result states it."""
+    """Score, rounded as in a result."""
     return round(float(score), 4)
 
 
 def instances_of(result: FrameResult) -> Instances:
-    """What a published result was made from, without the ids and with its rounded scores.
+    """The instances that a published result was made from, without their ids and with rounded scores.
 
     Raises:
-        ValueError: A mask does not fill its picture.
+        ValueError: A mask does not fill its picture, or a box lies outside of it.
     """
     found = result.instances
     boxes = np.array([instance.box for instance in found], np.int64).reshape(-1, 4)

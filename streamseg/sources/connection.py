@@ -109,13 +109,13 @@ class StreamConnection:
         """
         if self.retry_at < math.inf or self.over:
             return math.inf
+        starting = 0.0 if self._answered else self._timing.start
         if not self.source.live:
-            return self._last_sign + self._timing.recorded_silence
+            return self._last_sign + starting + self._timing.recorded_silence
         if self.info is not None:
             return self._last_sign + self.source.read_timeout
         # FFmpeg's time-outs fire after up to twice their value.
-        connecting = 2 * self.source.open_timeout + self._timing.first_frame
-        return self._last_sign + connecting + (0.0 if self._answered else self._timing.start)
+        return self._last_sign + starting + 2 * self.source.open_timeout + self._timing.first_frame
 
     def opened(self, opened: Opened) -> None:
         """The first picture is there."""

@@ -343,6 +343,7 @@ class _Receiver:
             for handle in handles:
                 handle.kill_worker()
             self._selector.close()
+            self._returned.close()
             self._orders.wake_by(lambda: None)
 
 

@@ -121,6 +121,7 @@ class ReturnedSlots(Generic[Slot]):
     def __init__(self) -> None:
         """Raises OSError when the process has no file descriptor left."""
         self._slots: deque[Slot] = deque()
+        self._closed = False
         self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -129,8 +130,9 @@ class ReturnedSlots(Generic[Slot]):
 
     def put(self, slot: Slot) -> None:
         """Note that nobody looks at this slot any more; called by finalizers, in any thread."""
-        self._slots.append(slot)
-        self.wake()
+        if not self._closed:
+            self._slots.append(slot)
+            self.wake()
 
     def wake(self) -> None:
         """Wake the thread that waits on the file descriptor."""
@@ -143,6 +145,11 @@ class ReturnedSlots(Generic[Slot]):
             os.eventfd_read(self._event_fd)
         while self._slots:
             yield self._slots.popleft()
+
+    def close(self) -> None:
+        """Keep no more slots: nobody will take them."""
+        self._closed = True
+        self._slots.clear()
 
     def __del__(self) -> None:
         if hasattr(self, "_event_fd"):

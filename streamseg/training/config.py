@@ -47,9 +47,12 @@ class DataConfig(_Config):
     bad_annotations: Literal["refuse", "skip"] = "refuse"
     """What to do with annotations that cannot be right, such as a box without area."""
     min_size: NotNegative = 12.0
-    """Objects with a smaller sqrt(box area), in canvas pixels, are neither taught nor punished."""
-    four_wheelers: tuple[str, ...] = ("car", "bus", "truck")
-    """Classes not told apart on an annotation marked ``vehicle_of_unknown_type``."""
+    """Objects with a smaller sqrt(box area), in canvas pixels, are ignored: not taught, nor background."""
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    """Which objects may be of any of several classes. By a key that annotations of the file have: the names
+    of these classes, where the value of the key is true. An object is taught as its own class, and the
+    others are not counted against it. The key ``possible_category_ids`` of an annotation, a list of ids,
+    says the same without this setting."""
     cache_gib: NotNegative | None = None
     """Decoded images are kept in memory if all of them fit into this; None is a quarter of the
     memory that is free, 0 reads every image from disk each time."""
@@ -133,7 +136,7 @@ class EvaluationConfig(_Config):
     images: Positive | None = None
     """At most so many images (evenly picked); None is all. The end takes all."""
     overlays: Annotated[int, Field(ge=0, le=64)] = 12
-    """Pictures in the contact sheet."""
+    """ImageCache in the contact sheet."""
 
     @model_validator(mode="after")
     def _one_interval(self) -> Self:
@@ -186,6 +189,13 @@ class TrainConfig(_Config):
                 "schedule.frozen_stages freezes a part of the backbone that has not learned anything: give "
                 "backbone_weights or initial_weights, or set it to 0"
             )
+        for key, names in self.data.ambiguous.items():
+            unknown = [name for name in names if name not in self.model.classes]
+            if unknown:
+                raise ValueError(
+                    f"data.ambiguous.{key}: {', '.join(unknown)} is not among model.classes "
+                    f"({', '.join(self.model.classes)})"
+                )
         return self
 
     @property

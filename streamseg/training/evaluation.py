@@ -18,11 +18,11 @@ from tqdm import tqdm
 from streamseg.errors import UsageError
 from streamseg.masks.rle import encode_crop
 from streamseg.training.data.coco import CocoImage, Content, annotation_area, load_content, read_coco
-from streamseg.training.data.pictures import read_picture
+from streamseg.training.data.image_cache import read_image
 from streamseg.types import Instances
 
 Segment = Callable[[NDArray[np.uint8]], Instances]
-"""(H, W, 3) uint8 RGB to what is found in it."""
+"""From an image, (H, W, 3) uint8 RGB, to the instances in it."""
 Row = dict[str, Any]
 """One prediction in COCO's results format."""
 _STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}
@@ -31,30 +31,30 @@ _STATS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """What COCO's evaluation says of one class."""
+    """The scores that COCO's evaluation gives one class."""
 
     name: str
     images: int
     objects: int
     values: dict[str, float]
-    """AP, AP50, ... in [0, 1]; -1 where there is nothing to find."""
+    """AP, AP50, ... in [0, 1]; -1 if the images have no object of the class."""
 
 
 class Stopwatch:
-    """A segmenter whose time is taken, without that of reading pictures."""
+    """A segmenter, timed: reading the images from disk does not count."""
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
         self.seconds: list[float] = []
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Segment a picture, (H, W, 3) uint8 RGB."""
+        """Segment an image, (H, W, 3) uint8 RGB."""
         started = time.perf_counter()
         found = self._segment(image)
         self.seconds.append(time.perf_counter() - started)
         return found
 
-    def summary(self) -> str:
+    def speed(self) -> str:
         """Images per second and the median time of one, with post-processing."""
         if not self.seconds:
             return "no images"
@@ -88,10 +88,10 @@ def evaluate(
 
 
 def make_truth(content: Content) -> COCO:
-    """pycocotools' view of a COCO file; what its evaluation needs and the file lacks is added."""
+    """A COCO file as pycocotools holds it, with the keys that its evaluation needs and the file lacks."""
     sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
     rows = []
-    # It takes an annotation with the id 0 for none.
+    # pycocotools takes an annotation whose id is 0 for a missing one.
     for number, row in enumerate(content["annotations"], start=1):
         if row["segmentation"]:
             area = (
@@ -108,10 +108,10 @@ def make_truth(content: Content) -> COCO:
 
 
 def predict(segment: Segment, records: Sequence[CocoImage], truth: COCO, *, progress: bool) -> list[Row]:
-    """What is found in some images, with the file's category ids. Raises UsageError."""
+    """The predictions on some images, with the file's category ids. Raises UsageError."""
     category = _categories(truth)
     bar = tqdm(records, "evaluating", unit="image", disable=not progress, leave=False)
-    return [row for record in bar for row in _rows(segment(read_picture(record.path)), record, category)]
+    return [row for record in bar for row in _rows(segment(read_image(record.path)), record, category)]
 
 
 def _categories(truth: COCO) -> dict[str, int]:
@@ -157,7 +157,7 @@ def _score_class(
 ) -> ClassScore:
     chosen = {record.id for record in records if class_id in record.exhaustive}
     found = [row for row in rows if row["category_id"] == category and row["image_id"] in chosen]
-    # Without an image pycocotools would count those of all images.
+    # Given no image at all, pycocotools would count the objects of all images.
     ids = truth.getAnnIds(imgIds=sorted(chosen), catIds=[category], iscrowd=False) if chosen else []
     objects = len(ids)
     if not found or not objects:

@@ -1,4 +1,4 @@
-"""What the weights are before the first step."""
+"""The weights before the first step."""
 
 import logging
 from collections.abc import Mapping

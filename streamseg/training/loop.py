@@ -7,9 +7,7 @@ weights become the same however it is split.
 
 import copy
 import logging
-import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,20 +21,25 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
+from streamseg.training.checkpoint import CheckpointFile, TrainingState, write_weights
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.data.dataset import TrainingStream
-from streamseg.training.data.loader import make_loader, read
-from streamseg.training.data.material import Material, check_data, read_material
-from streamseg.training.data.pictures import Pictures, free_memory
+from streamseg.training.data.image_cache import ImageCache, free_memory
+from streamseg.training.data.loader import make_loader, read_batches
+from streamseg.training.data.splits import Splits, check_data, read_splits
 from streamseg.training.initial import load_initial_weights
-from streamseg.training.interrupt import Forward, StopRequest
-from streamseg.training.objective import memory_format
 from streamseg.training.optimisation import Plan, build_optimizer
-from streamseg.training.processes import configure_spawned, make_fabric, raised_there, spawns
-from streamseg.training.report.sheets import TABLE, Report
-from streamseg.training.state import CHECKPOINT, TrainingState, fingerprint, write_weights
-from streamseg.training.step import Stepper
+from streamseg.training.processes import (
+    SignalForwarder,
+    StopRequest,
+    configure_spawned,
+    make_fabric,
+    spawned_error,
+    spawns,
+)
+from streamseg.training.report.run_report import TABLE, Report
+from streamseg.training.step import Stepper, memory_format
 from streamseg.training.validation import BEST, MakeSegment, Validator
 
 logger = logging.getLogger(__name__)
@@ -46,20 +49,20 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run leaves."""
+    """What a run leaves behind."""
 
     weights: Path
-    """The averaged weights after the last step; not there if the run was stopped before."""
+    """File of the averaged weights after the last step; missing if the run was stopped before it."""
     best: Path | None
     """Those with the highest mean AP on the validation images, if there are any."""
     table: str | None
     """The last evaluation, a Markdown table."""
     steps: int
-    """Taken, all runs before this one included."""
+    """Steps taken, with those of earlier runs that this one resumed."""
     signal: int | None
-    """What stopped the run before its end."""
+    """The signal that stopped the run before its end."""
     main: bool
-    """False in a process beside the first that runs the program too (strategy ddp, torchrun)."""
+    """False in every process but the first, where several run the program (strategy ddp, torchrun)."""
 
 
 def train(
@@ -77,19 +80,19 @@ def train(
     """
     fabric = make_fabric(config)
     check_data(config)
-    material = read_material(config)
+    splits = read_splits(config)
     config.output.mkdir(parents=True, exist_ok=True)
     waits = spawns(config)
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
     )
-    with Forward() if waits else nullcontext():
+    with SignalForwarder() if waits else nullcontext():
         try:
             steps, stopped_by = fabric.launch(
-                partial(_run, config=config, material=None if waits else material, options=options)
+                partial(_run, config=config, splits=None if waits else splits, options=options)
             )
         except ProcessRaisedException as error:
-            raise raised_there(error) from error
+            raise spawned_error(error) from error
     best, table = config.output / BEST, config.output / TABLE
     return Outcome(
         weights=config.output / WEIGHTS,
@@ -111,7 +114,7 @@ class _Options:
 
 
 def _run(
-    fabric: Fabric, *, config: TrainConfig, material: Material | None, options: _Options
+    fabric: Fabric, *, config: TrainConfig, splits: Splits | None, options: _Options
 ) -> tuple[int, int | None]:
     """A whole run in each process; a spawned one reads the annotations itself.
 
@@ -120,27 +123,28 @@ def _run(
     """
     if options.log_level is not None:
         configure_spawned(options.log_level, first=fabric.is_global_zero)
-    return _Run(fabric, config, material or read_material(config), options).go()
+    return _Run(fabric, config, splits or read_splits(config), options).go()
 
 
 class _Run:
-    """A run in one of its processes."""
+    """A run, as one of its processes sees it."""
 
-    def __init__(self, fabric: Fabric, config: TrainConfig, material: Material, options: _Options) -> None:
+    def __init__(self, fabric: Fabric, config: TrainConfig, splits: Splits, options: _Options) -> None:
         self._fabric, self._config, self._options = fabric, config, options
-        self._plan = Plan.of(config.schedule, images=len(material.train))
+        self._plan = Plan.of(config.schedule, images=len(splits.train))
         self._state = first_state(fabric, config)
         self._step = Stepper(fabric, self._plan, self._state)
-        self._checkpoint = _Checkpoint(config, self._state)
+        self._checkpoint = CheckpointFile(config, self._state)
         if options.resume:
             self._checkpoint.load()
         elif fabric.is_global_zero:
             self._checkpoint.put_aside()
+            (config.output / TABLE).unlink(missing_ok=True)
         self._validate = Validator(
-            fabric, config, material, self._plan, make_segment=options.make_segment, progress=options.progress
+            fabric, config, splits, self._plan, make_segment=options.make_segment, progress=options.progress
         )
         self._stream = TrainingStream(
-            material.train, config, _pictures(fabric, config, material, progress=options.progress)
+            splits.train, config, _cached_images(fabric, config, splits, progress=options.progress)
         )
 
     def go(self) -> tuple[int, int | None]:
@@ -163,7 +167,7 @@ class _Run:
             self._config.output,
             step=self._state.step,
             steps=self._plan.steps,
-            pictures=self._config.evaluation.overlays,
+            overlays=self._config.evaluation.overlays,
             active=self._fabric.is_global_zero,
             progress=self._options.progress,
         )
@@ -179,7 +183,7 @@ class _Run:
             rank=self._fabric.global_rank,
             pin=device.type == "cuda",
         )
-        batches = read(loader)
+        batches = read_batches(loader)
         while parts := [b.unpack(device) for b in islice(batches, self._config.schedule.accumulate)]:
             yield parts
 
@@ -208,51 +212,14 @@ def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
     return TrainingState(detector, average, optimizer, fabric.strategy.precision)
 
 
-class _Checkpoint:
-    """The run's checkpoint file."""
-
-    def __init__(self, config: TrainConfig, state: TrainingState) -> None:
-        self._path = config.output / CHECKPOINT
-        self._state = state
-        self._key = fingerprint(config)
-        self._seconds = config.schedule.checkpoint_minutes * 60
-        self._saved = time.monotonic()
-
-    @property
-    def late(self) -> bool:
-        """Whether it is time to save again."""
-        return time.monotonic() - self._saved > self._seconds
-
-    def save(self) -> None:
-        """Write the state."""
-        self._state.save(self._path, self._key)
-        self._saved = time.monotonic()
-
-    def load(self) -> None:
-        """Go on with the file if there is one."""
-        if self._path.is_file():
-            self._state.load(self._path, self._key)
-            logger.info("resumed after step %d", self._state.step)
-        else:
-            logger.info("%s is not there: starting from the beginning", self._path)
-
-    def put_aside(self) -> None:
-        """Keep the file of an earlier run: starting anew may have been a mistake."""
-        (self._path.parent / TABLE).unlink(missing_ok=True)
-        if self._path.is_file():
-            aside = self._path.with_suffix(".previous.pt")
-            os.replace(self._path, aside)
-            logger.warning("starting anew; the checkpoint of the run before is kept as %s", aside)
-
-
-def _pictures(fabric: Fabric, config: TrainConfig, material: Material, *, progress: bool) -> Pictures:
+def _cached_images(fabric: Fabric, config: TrainConfig, splits: Splits, *, progress: bool) -> ImageCache:
     """The images of the training set, in memory if they may be."""
-    pictures, wanted = Pictures(), config.data.cache_gib
+    images, wanted = ImageCache(), config.data.cache_gib
     budget = free_memory() // 4 if wanted is None else int(wanted * 2**30)
     if budget:
-        pictures.keep(
-            material.train,
+        images.keep(
+            splits.train,
             budget=budget // fabric.world_size,
             progress=progress and fabric.is_global_zero,
         )
-    return pictures
+    return images

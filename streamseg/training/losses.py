@@ -19,7 +19,7 @@ _BCE_POSITIVE_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
+class LossTerms:
     """Weighted parts of the total loss, scalars."""
 
     mask: Tensor
@@ -32,8 +32,8 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
-class Normaliser:
-    """What the sums of a loss are divided by: the counts of a whole batch.
+class PositiveCounts:
+    """How many positives a whole batch has: the sums of the losses are divided by these.
 
     A batch may be taken in parts, by several processes or one after the other. With the counts of
     all parts the losses of the parts add up to that of the batch, and so do their gradients.
@@ -45,7 +45,7 @@ class Normaliser:
     """Distinct positive cells."""
 
     @classmethod
-    def of(cls, targets: Sequence[Sequence[LevelTargets]]) -> "Normaliser":
+    def of(cls, targets: Sequence[Sequence[LevelTargets]]) -> "PositiveCounts":
         """The counts of some images; ``targets`` is one list of levels per image."""
         levels = [level for image in targets for level in image]
         cells = sum((level.cells for level in levels), start=torch.zeros((), dtype=torch.int64))
@@ -97,14 +97,14 @@ def solo_loss(
     class_weights: Sequence[Tensor] | None = None,
     mask_loss: MaskLossName = "dice",
     mask_weight: float | None = None,
-    normaliser: Normaliser | None = None,
-) -> Losses:
+    counts: PositiveCounts | None = None,
+) -> LossTerms:
     """Total loss of a batch, for every architecture.
 
     ``targets`` is one list of levels per image, on any device. ``class_weights`` holds (B, C, S, S)
     per level: 0 where it is unknown whether a cell shows a class. ``mask_weight`` None is the
-    paper's for that mask loss. ``normaliser`` holds the counts of the batch that these images are a
-    part of; None: they are the whole batch.
+    paper's for that mask loss. ``counts`` are those of the batch that these images are a part of;
+    None: they are the whole batch.
 
     Mask loss: mean over all positives of the batch. For SOLOv2 these are (cell, object) pairs, as in
     the authors' code; mmdetection divides the same sum by the number of distinct cells, which is
@@ -113,7 +113,7 @@ def solo_loss(
     graph, so that no parameter is left without a gradient.
     """
     of_mask, default_weight = MASK_LOSSES[mask_loss]
-    counts = normaliser or Normaliser.of(targets)
+    counts = counts or PositiveCounts.of(targets)
     # One element is enough to tie a tensor to the graph.
     mask = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
     focal = []
@@ -124,7 +124,7 @@ def solo_loss(
         if parts:
             mask = mask + torch.cat(parts).sum()
     weight = default_weight if mask_weight is None else mask_weight
-    return Losses(mask * weight / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
+    return LossTerms(mask * weight / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
 
 
 def _mask_losses(

@@ -1,13 +1,13 @@
-"""How long a run is, its learning rate at every step, the optimizer and the average of the weights."""
+"""The length of a run, its learning rate at every step, the optimizer, and the average of the weights."""
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from streamseg.models.nets.detector import Detector
 from streamseg.training.config import EvaluationConfig, ScheduleConfig
@@ -91,6 +91,8 @@ def _groups(detector: Detector, schedule: ScheduleConfig) -> list[dict[str, Any]
     return [group for group in groups if group["params"]]
 
 
+# The rate is a function of the step alone, and no checkpoint holds it. torch's schedulers keep a state of
+# their own, their chained forms add up rounding errors, and all of them warn if fp16 skips the first step.
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group ``rate`` times its factor."""
     for group in optimizer.param_groups:
@@ -98,7 +100,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class Average:
-    """The exponential moving average of a module's trained parameters, kept in another module."""
+    """The exponential moving average of a module's trained parameters, kept in another module.
+
+    torch's AveragedModel would copy the first weights instead of averaging them, and keeps its count of
+    updates in a tensor: a decay that grows with it makes the host wait for a GPU at every step.
+    """
 
     def __init__(self, average: nn.Module, module: nn.Module, *, decay: float) -> None:
         """``average`` starts as a copy of ``module``; what is frozen stays equal in both."""
@@ -107,14 +113,12 @@ class Average:
             for mean, value in zip(average.parameters(), module.parameters(), strict=True)
             if value.requires_grad
         ]
-        self._means: Sequence[torch.Tensor] = [mean for mean, _ in pairs]
-        self._values: Sequence[torch.Tensor] = [value for _, value in pairs]
+        self._means = [mean for mean, _ in pairs]
+        self._values = [value for _, value in pairs]
         self._decay = decay
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` steps."""
+        """Take in the weights that step 0, 1, ... leaves."""
         # Early weights are soon forgotten: the decay grows with the steps taken.
         decay = min(self._decay, (1 + step) / (10 + step))
-        for mean, value in zip(self._means, self._values, strict=True):
-            mean.lerp_(value, 1 - decay)
+        get_ema_multi_avg_fn(decay)(self._means, self._values, 0)  # the 0 is not looked at

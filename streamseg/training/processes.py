@@ -1,6 +1,12 @@
-"""How many processes a run has, on which devices, and how errors get out of them."""
+"""The processes of a run: their devices, how signals stop them, and how errors get out of them."""
 
 import logging
+import multiprocessing
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -13,11 +19,14 @@ from streamseg import errors
 from streamseg.errors import ConfigError, RunError, StreamsegError
 from streamseg.training.config import TrainConfig
 
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Fabric for a configuration, nothing launched. Raises ConfigError for what this machine has not."""
+    """Fabric for a configuration, not launched yet. Raises ConfigError if this machine lacks a device."""
     device, _, index = config.device.partition(":")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,14 +61,66 @@ def spawns(config: TrainConfig) -> bool:
 
 
 def configure_spawned(level: int, *, first: bool) -> None:
-    """Logging of a spawned process, which has none: the first one speaks as the program does."""
+    """Set up logging in a spawned process: the first one logs as the program does, others only warnings."""
     logging.basicConfig(
         level=level if first else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
 
 
-def raised_there(error: ProcessRaisedException) -> StreamsegError:
-    """What a spawned process raised: torch hands on the text of its traceback."""
+def spawned_error(error: ProcessRaisedException) -> StreamsegError:
+    """The error that a spawned process raised, made again from its traceback's text: torch gives no more."""
     kind, _, text = str(error).strip().splitlines()[-1].partition(": ")
     found = getattr(errors, kind.rpartition(".")[2], None) if kind.startswith("streamseg.errors.") else None
     return found(text) if found is not None else RunError(f"a training process failed: {kind}: {text}")
+
+
+class StopRequest:
+    """Remembers the first SIGINT or SIGTERM, so that the step is finished and a checkpoint written.
+
+    A second signal aborts. In a spawned process further signals mean no more than the first, because
+    the terminal and the parent may both have sent one; the end of the parent counts as a signal.
+    """
+
+    def __init__(self, *, spawned: bool = False) -> None:
+        self.signal: int | None = None
+        self._spawned = spawned
+        self._parent = os.getppid()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether to stop."""
+        if self._spawned and os.getppid() != self._parent and self.signal is None:
+            self.signal = signal.SIGTERM
+        return self.signal is not None
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+            logger.info("stopping after this step; once more to abort")
+        elif not self._spawned:
+            os._exit(128 + number)
+
+
+class SignalForwarder(StopRequest):
+    """For a process that only waits for those it spawned: passes the signal on; a second one kills them."""
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            for child in multiprocessing.active_children():
+                child.kill()
+            os._exit(128 + number)
+        self.signal = number
+        for child in multiprocessing.active_children():
+            child.terminate()

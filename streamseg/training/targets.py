@@ -1,4 +1,4 @@
-"""Which grid cell learns which object (SOLO paper, "Label Assignment")."""
+"""Which grid cells learn which object (SOLO paper, "Label Assignment")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,18 +30,18 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class LevelTargets:
-    """What one level of the head shall say about one image (p positives)."""
+    """What one level of the head learns from one image (p positives)."""
 
     class_ids: Tensor
     """(S, S) int64; the number of classes stands for background."""
     owners: Tensor
-    """(S, S) int64: index of the object that gives a cell its class, -1 for none."""
+    """(S, S) int64: index of the object that gives a cell its class, -1 without one."""
     rows: Tensor
-    """(p,)"""
+    """(p,) int64: rows of the positive cells in the grid."""
     columns: Tensor
-    """(p,)"""
+    """(p,) int64: their columns."""
     masks: Tensor
-    """(p, h, w) bool: what the mask of cell rows[i], columns[i] shall be."""
+    """(p, h, w) bool: the mask that cell rows[i], columns[i] learns."""
 
     @property
     def cells(self) -> Tensor:
@@ -123,13 +123,13 @@ def _cell_ranges(centres: Tensor, half: Tensor, *, extent: int, grid: int) -> tu
 
 
 def _owned(owners: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells (p, 2) that have an owner, and who it is (p,)."""
+    """The cells (p, 2) that have an owner, and the owners (p,)."""
     cells = (owners >= 0).nonzero()
     return cells, owners[cells[:, 0], cells[:, 1]]
 
 
 def _pairs(regions: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Cells (p, 2) of all objects, one object after the other, and whose they are (p,)."""
+    """The cells (p, 2) of all objects, one object after the other, and these objects (p,)."""
     none = torch.zeros((0, 2), dtype=torch.int64)
     cells = torch.cat([none, *(cells for _, cells in regions)])
     owners = [torch.full((len(cells),), k) for k, cells in regions]

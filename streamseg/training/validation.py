@@ -9,28 +9,28 @@ import torch.distributed
 from lightning_fabric import Fabric
 
 from streamseg.models.nets.detector import Detector
+from streamseg.training.checkpoint import TrainingState, write_weights
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.coco import CocoImage
-from streamseg.training.data.material import Material
+from streamseg.training.data.splits import Splits
 from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
 from streamseg.training.optimisation import Plan, evaluation_interval
-from streamseg.training.report.sheets import Report
-from streamseg.training.state import TrainingState, write_weights
+from streamseg.training.report.run_report import Report
 
 BEST = "best.safetensors"
 MakeSegment = Callable[[Detector, str, str], Segment]
 """From a detector, a device (``cpu``, ``cuda:0``) and a precision (``fp32``, ...) to a segmenter with a
-score threshold of 0. It comes from outside: training does not know how inference works."""
+score threshold of 0. The caller gives it, because training does not import inference."""
 
 
 class Validator:
-    """Scores the average on the validation images, each process on its share of them."""
+    """Scores the averaged weights on the validation images; each process takes its share of them."""
 
     def __init__(
         self,
         fabric: Fabric,
         config: TrainConfig,
-        material: Material,
+        splits: Splits,
         plan: Plan,
         *,
         make_segment: MakeSegment | None,
@@ -38,10 +38,10 @@ class Validator:
     ) -> None:
         self._fabric, self._config, self._progress = fabric, config, progress
         self._make_segment = make_segment
-        self._images = material.val if make_segment is not None else []
-        self._truth = make_truth(material.truth) if self._images else None
+        self._images = splits.val if make_segment is not None else []
+        self._truth = make_truth(splits.truth) if self._images else None
         self._steps = plan.steps
-        self._every = evaluation_interval(config.evaluation, config.schedule, images=len(material.train))
+        self._every = evaluation_interval(config.evaluation, config.schedule, images=len(splits.train))
 
     def due(self, step: int) -> bool:
         """Whether to score after ``step`` steps."""
@@ -50,10 +50,10 @@ class Validator:
         return step == self._steps or (self._every is not None and step % self._every == 0)
 
     def __call__(self, state: TrainingState, report: Report) -> None:
-        """Score, write it down, and keep the weights if they are the best so far."""
+        """Score, report, and write the weights if they are the best so far."""
         assert self._make_segment is not None
         images = self._images if state.step == self._steps else pick(self._images, self._config)
-        # The segmenter changes the type and the place of what it is given.
+        # The segmenter converts the weights and moves them to its device.
         detector = copy.deepcopy(state.average)
         segment = self._make_segment(detector, str(self._fabric.device), self._config.precision)
         share = images[self._fabric.global_rank :: self._fabric.world_size]
@@ -71,7 +71,7 @@ class Validator:
             write_weights(state.average, self._config.output / BEST, notes=notes)
 
     def _gather(self, rows: list[Row]) -> list[Row]:
-        """The rows of all processes, in the order of the first; elsewhere only its own."""
+        """The predictions of all processes, one process after the other."""
         if self._fabric.world_size == 1:
             return rows
         shares: list[Any] = [None] * self._fabric.world_size
@@ -80,7 +80,7 @@ class Validator:
 
 
 def pick(images: Sequence[CocoImage], config: TrainConfig) -> list[CocoImage]:
-    """As many images as the configuration allows for a score on the way, evenly picked."""
+    """At most ``evaluation.images`` images, evenly picked, for a score before the end."""
     most = config.evaluation.images
     if most is None or most >= len(images):
         return list(images)

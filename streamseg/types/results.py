@@ -1,10 +1,11 @@
-"""What is published of one frame."""
+"""The result of one frame, as it is published."""
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.masks.rle import RunLengths, decode_mask
+from streamseg.types.instances import describe_object, list_objects
 
 RESULT_VERSION = 1
 
@@ -28,9 +29,14 @@ class InstanceResult(msgspec.Struct, frozen=True):
         """The decoded mask, (height, width) bool."""
         return decode_mask(self.rle)
 
+    def __repr__(self) -> str:
+        x1, y1, x2, y2 = self.box
+        described = describe_object(self.label, self.score, self.id)
+        return f"InstanceResult({described}, box ({x1:g}, {y1:g}, {x2:g}, {y2:g}), {self.area} pixels)"
+
 
 class FrameResult(msgspec.Struct, frozen=True):
-    """What is said of one frame, version 1: an NDJSON line, a Redis field."""
+    """The result of one frame, version 1: an NDJSON line, a Redis field."""
 
     v: int
     stream: str
@@ -48,3 +54,8 @@ class FrameResult(msgspec.Struct, frozen=True):
     model: str
     instances: tuple[InstanceResult, ...]
     """Best score first."""
+
+    def __repr__(self) -> str:
+        listed = list_objects((found.label, found.score, found.id) for found in self.instances)
+        where = f"{self.stream}, epoch {self.epoch}, frame {self.frame} at {self.pts:.2f} s"
+        return f"FrameResult({where}: {len(self.instances)} in {self.width}x{self.height}{listed})"

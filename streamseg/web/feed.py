@@ -3,16 +3,15 @@
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
 import redis
-import redis.asyncio
 from numpy.typing import NDArray
 
-from streamseg.redis.reading import KNOWN_STREAMS, client_options
+from streamseg.redis.connection import aconnect, delays, passes, reason
+from streamseg.redis.keys import STREAMS_KEY, overlays_key, status_key
 from streamseg.redis.subscribe_async import asubscribe
 from streamseg.results.frame_result import instances_of
 from streamseg.types import FrameResult, StreamState
@@ -35,7 +34,7 @@ class RedisFeed:
     def __init__(self, hub: Hub, url: str) -> None:
         """Connects to nothing yet. Raises UsageError if the URL is not valid."""
         self._hub, self._url = hub, url
-        self._client = redis.asyncio.Redis.from_url(url, **client_options(url))
+        self._client = aconnect(url)
         self._recent: dict[str, deque[FrameResult]] = defaultdict(lambda: deque(maxlen=_RECENT))
         self._shown: dict[str, bytes] = {}
         """Entry id of the last overlay, by stream."""
@@ -45,8 +44,8 @@ class RedisFeed:
         results = asubscribe(self._url)
         parts = [
             asyncio.ensure_future(self._follow(results)),
-            asyncio.ensure_future(self._again(self._statuses, _STATUS_SECONDS)),
-            asyncio.ensure_future(self._again(self._pictures, _OVERLAY_SECONDS)),
+            asyncio.ensure_future(self._repeat(self._statuses, _STATUS_SECONDS)),
+            asyncio.ensure_future(self._repeat(self._pictures, _OVERLAY_SECONDS)),
         ]
         try:
             await asyncio.gather(*parts)
@@ -62,16 +61,26 @@ class RedisFeed:
             self._recent[result.stream].append(result)
             self._hub.result(result)
 
-    async def _again(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Take the step again and again, ``seconds`` apart; less often while it fails."""
+        pauses: Iterator[float] | None = None
         while True:
-            with suppress(redis.RedisError):  # the subscription tells of it, and of what will not pass
+            try:
                 await step()
-            await asyncio.sleep(seconds)
+            except redis.RedisError as error:
+                if pauses is None:
+                    pauses = delays()
+                    if not passes(error):  # of what passes, the subscription tells
+                        logger.warning("Redis: %s, trying on", reason(error))
+                await asyncio.sleep(next(pauses))
+            else:
+                pauses = None
+                await asyncio.sleep(seconds)
 
     async def _statuses(self) -> None:
-        known: Any = await self._client.smembers(KNOWN_STREAMS)
+        known: Any = await self._client.smembers(STREAMS_KEY)
         for stream in sorted(name.decode() for name in known):
-            found: Any = await self._client.hgetall(f"streamseg:{{{stream}}}:status")
+            found: Any = await self._client.hgetall(status_key(stream))
             fields = {key.decode(): value.decode() for key, value in found.items()}
             # The status lives for seconds: without one, the process that wrote it is gone.
             shown = {k: fields[k] for k in ("state", "source", "error") if k in fields}
@@ -81,7 +90,7 @@ class RedisFeed:
     async def _pictures(self) -> None:
         for stream in self._hub.watched & self._recent.keys():
             recent = self._recent[stream]
-            found: Any = await self._client.xrevrange(f"streamseg:{{{stream}}}:overlays", count=1)
+            found: Any = await self._client.xrevrange(overlays_key(stream), count=1)
             if found and found[0][0] != self._shown.get(stream):
                 self._shown[stream] = found[0][0]
                 number = int(found[0][1][b"frame"])

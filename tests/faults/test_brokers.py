@@ -11,6 +11,7 @@ import pytest
 from streamseg.client import subscribe
 from streamseg.errors import OutputError, UsageError
 from streamseg.redis.publish import RedisOutput
+from streamseg.types import StreamEnd, StreamWriter
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.runs import published_frames
@@ -26,9 +27,9 @@ def broker(tmp_path: Path) -> Iterator[RunningBroker]:
         yield running
 
 
-def publish(output: RedisOutput, indexes: range, stream: str = "cam") -> None:
+def publish(writer: StreamWriter, indexes: range, stream: str = "cam") -> None:
     for i in indexes:
-        output.write(result_of(frame(i, stream=stream), instances(boxes=[(5, 5, 20, 20)])), None, None)
+        writer.write(result_of(frame(i, stream=stream), instances(boxes=[(5, 5, 20, 20)])), None, None)
 
 
 def test_a_broker_that_forgot_its_last_seconds_gets_them_again(
@@ -37,29 +38,43 @@ def test_a_broker_that_forgot_its_last_seconds_gets_them_again(
     """Redis writes its log once a second; this one never does."""
     with running_broker(tmp_path / "broker", options=("--appendonly", "no")) as broker:
         output = RedisOutput(broker.url)
-        for stream in ("cam", "door"):
-            output.open(info(stream))
-            publish(output, range(30), stream)
+        cam, door = output.open(info("cam")), output.open(info("door"))
+        publish(cam, range(30))
+        publish(door, range(30), "door")
         broker.kill()
         broker.start()
         assert published_frames(broker, "cam") == []
-        publish(output, range(30, 40))
-        publish(output, range(30, 40), "door")
+        publish(cam, range(30, 40))
+        publish(door, range(30, 40), "door")
         assert published_frames(broker, "cam") == published_frames(broker, "door") == list(range(40))
         output.shutdown()
     assert "had lost 30 results of stream cam" in caplog.text
 
 
+def test_the_last_results_of_a_stream_that_is_over_are_not_forgotten_either(tmp_path: Path) -> None:
+    with running_broker(tmp_path / "broker", options=("--appendonly", "no")) as broker:
+        output = RedisOutput(broker.url)
+        cam, door = output.open(info("cam")), output.open(info("door"))
+        publish(cam, range(5))
+        publish(door, range(1), "door")
+        cam.close(StreamEnd.ENDED)
+        broker.kill()
+        broker.start()
+        publish(door, range(1, 2), "door")
+        assert published_frames(broker, "cam") == list(range(5))
+        output.shutdown()
+
+
 def test_a_subscriber_sees_no_result_twice_when_the_broker_forgot(tmp_path: Path) -> None:
     with running_broker(tmp_path / "broker", options=("--appendonly", "no")) as broker:
         output = RedisOutput(broker.url)
-        output.open(info())
+        writer = output.open(info())
         with subscribe(broker.url, ["cam"], timeout=20) as subscription:
-            publish(output, range(20))
+            publish(writer, range(20))
             seen = [next(subscription).frame for _ in range(20)]
             broker.kill()
             broker.start()
-            publish(output, range(20, 30))
+            publish(writer, range(20, 30))
             seen += [next(subscription).frame for _ in range(10)]
         assert seen == list(range(30))
         output.shutdown()
@@ -73,11 +88,11 @@ def test_the_broker_does_not_grow(broker: RunningBroker) -> None:
     boxes = [(x, y, x + 3, y + 3) for x in range(0, 60, 4) for y in range(0, 44, 4)]  # 20 KB a result
     result = result_of(frame(0), instances(boxes=boxes))
     output = RedisOutput(broker.url, maxlen=50)
-    output.open(info())
+    writer = output.open(info())
     sizes = []
     for _ in range(3):
         for _ in range(400):
-            output.write(result, None, None)
+            writer.write(result, None, None)
         sizes.append(used())
     with broker.client() as client:
         assert 50 <= client.xlen(RESULTS) <= 150
@@ -87,39 +102,39 @@ def test_the_broker_does_not_grow(broker: RunningBroker) -> None:
 
 def test_a_full_broker_is_waited_for(broker: RunningBroker, caplog: pytest.LogCaptureFixture) -> None:
     output = RedisOutput(broker.url)
-    output.open(info())
-    publish(output, range(3))
+    writer = output.open(info())
+    publish(writer, range(3))
     with broker.client() as client:
         client.config_set("maxmemory", 1)
-        writer = threading.Thread(target=publish, args=(output, range(3, 6)))
-        writer.start()
+        thread = threading.Thread(target=publish, args=(writer, range(3, 6)))
+        thread.start()
         wait_for(lambda: "cannot be reached" in caplog.text)
         client.config_set("maxmemory", 0)
-    writer.join(20)
+    thread.join(20)
     assert published_frames(broker, "cam") == list(range(6))
     output.shutdown()
 
 
 def test_the_end_of_a_run_waits_only_as_long_as_the_user(broker: RunningBroker) -> None:
     output = RedisOutput(broker.url)
-    output.open(info())
-    publish(output, range(1))
+    writer = output.open(info())
+    publish(writer, range(1))
     broker.kill()
     errors: list[Exception] = []
 
     def write() -> None:
         try:
-            publish(output, range(1, 3))
+            publish(writer, range(1, 3))
         except OutputError as error:
             errors.append(error)
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    thread = threading.Thread(target=write)
+    thread.start()
     output.hurry()  # all sources have ended: a minute would be fine
-    writer.join(0.3)
-    assert writer.is_alive()
+    thread.join(0.3)
+    assert thread.is_alive()
     output.hurry(0.1)  # Ctrl-C
-    writer.join(10)
+    thread.join(10)
     assert "cannot be reached" in str(errors[0])
     output.shutdown()
 
@@ -140,13 +155,13 @@ def test_users_with_no_more_rights_than_they_need(tmp_path: Path) -> None:
         at = f"127.0.0.1:{broker.port}"
         output = RedisOutput(f"redis://pub:p%40ss%2Fw%3Ard@{at}/0")
         output.check()
-        output.open(info())
+        writer = output.open(info())
         with subscribe(f"redis://sub:p%40ss%2Fw%3Ard@{at}/0", timeout=10) as subscription:
-            publish(output, range(3))
-            output._broker.client.connection_pool.disconnect()
-            publish(output, range(3, 6))
+            publish(writer, range(3))
+            output._client._client.connection_pool.disconnect()
+            publish(writer, range(3, 6))
             assert [next(subscription).frame for _ in range(6)] == list(range(6))
-        output.close("cam", complete=True)
+        writer.close(StreamEnd.ENDED)
         output.shutdown()
 
 
@@ -155,13 +170,13 @@ def test_tls(broker: RunningBroker, tmp_path: Path) -> None:
         url = f"rediss://localhost:{port}/0?ssl_ca_certs={authority}"
         output = RedisOutput(url)
         output.check()
-        output.open(info())
+        writer = output.open(info())
         with subscribe(url, ["cam"], timeout=20) as subscription:
-            publish(output, range(5))
+            publish(writer, range(5))
             assert [next(subscription).frame for _ in range(5)] == list(range(5))
             broker.kill()
             broker.start()
-            publish(output, range(5, 10))
+            publish(writer, range(5, 10))
             assert [next(subscription).frame for _ in range(5)] == list(range(5, 10))
         output.shutdown()
 
@@ -227,7 +242,7 @@ def test_errors_of_the_broker_itself_hold_no_password(broker: RunningBroker) -> 
     with broker.client() as client:
         client.set(RESULTS, "no stream")
     output = RedisOutput(broker.url)
-    output.open(info())
+    writer = output.open(info())
     with pytest.raises(OutputError, match="WRONGTYPE"):
-        publish(output, range(1))
+        publish(writer, range(1))
     output.shutdown()

@@ -8,8 +8,8 @@ from streamseg.inference import Segmenter
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import Architecture, InputSpec, TestSpec
 from streamseg.types import Instances
-from tests.models.test_architectures import ARCHITECTURES, tiny_spec
 from tests.support.batches import segment_batch
+from tests.support.tiny import ARCHITECTURES, tiny_spec
 
 
 def segmenter_of(architecture: Architecture) -> Segmenter:

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamseg.inference import Segmenter, segmenter
+from streamseg.models.spec import InputSpec
 from streamseg.types import Instances
 from tests.support.batches import segment_batch
 from tests.support.lively import make_detector
@@ -36,7 +37,9 @@ def stages() -> Stages:
 
 @pytest.fixture(scope="module")
 def model(stages: Stages) -> Segmenter:
-    return Segmenter(make_detector("decoupled_solo"), name="small", device="cpu", score=0.1, meter=stages)
+    detector = make_detector("decoupled_solo")
+    detector.spec = detector.spec.model_copy(update={"input": InputSpec(long_side=160, short_side=128)})
+    return Segmenter(detector, name="small", device="cpu", precision="fp32", score=0.1, meter=stages)
 
 
 @pytest.fixture(scope="module")

@@ -12,34 +12,9 @@ from streamseg.models.spec import (
     Architecture,
     BackboneName,
     DeformableSpec,
-    HeadSpec,
-    MaskFeatureSpec,
     ModelSpec,
 )
-from tests.support.tiny import LEVELS
-
-ARCHITECTURES: tuple[Architecture, ...] = ("solo", "decoupled_solo", "solov2")
-
-
-def tiny_spec(
-    architecture: Architecture,
-    *,
-    backbone: BackboneName = "resnet18",
-    deformable: DeformableSpec | None = None,
-    **head: object,
-) -> ModelSpec:
-    feature = MaskFeatureSpec(channels=8, outputs=8) if architecture == "solov2" else None
-    return ModelSpec(
-        architecture=architecture,
-        backbone=backbone,
-        backbone_width=8,
-        deformable=deformable,
-        fpn_channels=16,
-        head=HeadSpec(
-            channels=8, convs=2, class_convs=2, groups=4, mask_feature=feature, levels=LEVELS, **head
-        ),
-        classes=("a", "b", "c"),
-    )
+from tests.support.tiny import ARCHITECTURES, tiny_spec
 
 
 def check(spec: ModelSpec) -> None:

@@ -8,11 +8,11 @@ from torch import Tensor
 from streamseg.inference import Segmenter
 from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.masks.upsample import Geometry, enlarge
-from streamseg.models.input_size import geometry, resize_picture
+from streamseg.models.input_size import geometry, padded, resize_picture
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec, ModelSpec
-from streamseg.training.losses import Losses, solo_loss
+from streamseg.training.losses import LossTerms, solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
 from tests.support.oracle import Oracle, detector_name, names_of
 from tests.training.test_targets_oracle import pairs_per_cell
@@ -105,16 +105,13 @@ def full_masks(soft_masks: Tensor, sizes: Geometry) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def trained(oracle: Oracle) -> tuple[Detector, Losses, Targets]:
+def trained(oracle: Oracle) -> tuple[Detector, LossTerms, Targets]:
     """One training step on a batch of two pictures of different size."""
     detector = load_detector(oracle).train()
     freeze_backbone(detector.backbone, stages=1)
     pictures = [oracle.array(f"train/image{i}_bgr_u8")[..., ::-1].copy() for i in range(2)]
     sizes = [p.shape[:2] for p in pictures]
-    canvas = (
-        max(-(-h // 32) * 32 for h, _ in sizes),
-        max(-(-w // 32) * 32 for _, w in sizes),
-    )
+    canvas = padded(sizes)
     images = normaliser(detector)(stack(pictures, pinned=False), sizes, canvas)
     if "train/net_input" in oracle:
         torch.testing.assert_close(images, oracle.tensor("train/net_input"), atol=1e-5, rtol=0)
@@ -140,7 +137,7 @@ def on_canvas(truth: Annotations, canvas: tuple[int, int]) -> Annotations:
     return Annotations(truth.class_ids, truth.boxes, masks)
 
 
-def test_oracle_losses_and_gradients(oracle: Oracle, trained: tuple[Detector, Losses, Targets]) -> None:
+def test_oracle_losses_and_gradients(oracle: Oracle, trained: tuple[Detector, LossTerms, Targets]) -> None:
     detector, losses, targets = trained
     scale = pairs_per_cell(targets)
     torch.testing.assert_close(losses.mask * scale, oracle.tensor("train/loss_mask"), rtol=1e-4, atol=0)

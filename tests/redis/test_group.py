@@ -5,8 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +12,9 @@ import pytest
 from streamseg.client import Subscription, asubscribe, subscribe
 from streamseg.errors import UsageError
 from tests.redis.test_subscribe import publish
-from tests.support.broker import RunningBroker, running_broker
+from tests.support.broker import RunningBroker
 
 KEY = "streamseg:{cam}:results"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
 
 
 def member(broker: RunningBroker, **options: Any) -> Subscription:

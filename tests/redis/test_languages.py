@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from streamseg.redis.publish import RedisOutput
-from streamseg.types import Instances
-from tests.support.broker import RunningBroker, running_broker, wait_for
+from streamseg.types import Instances, StreamWriter
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.node import running_script
 from tests.support.readme import example
@@ -24,16 +24,9 @@ BOX = (5, 6, 20, 30)
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
-
-
-@pytest.fixture
-def publisher(broker: RunningBroker) -> Iterator[RedisOutput]:
+def publisher(broker: RunningBroker) -> Iterator[StreamWriter]:
     output = RedisOutput(broker.url)
-    output.open(info("lobby"))
-    yield output
+    yield output.open(info("lobby"))
     output.shutdown()
 
 
@@ -46,9 +39,9 @@ def found() -> Instances:
     return some
 
 
-def publish(output: RedisOutput, *indexes: int) -> None:
+def publish(writer: StreamWriter, *indexes: int) -> None:
     for index in indexes:
-        output.write(result_of(frame(index, stream="lobby"), found()), None, None)
+        writer.write(result_of(frame(index, stream="lobby"), found()), None, None)
 
 
 def redis_cli(folder: Path) -> str:
@@ -63,7 +56,7 @@ def redis_cli(folder: Path) -> str:
     return str(folder)
 
 
-def test_redis_cli(broker: RunningBroker, publisher: RedisOutput, tmp_path: Path) -> None:
+def test_redis_cli(broker: RunningBroker, publisher: StreamWriter, tmp_path: Path) -> None:
     lines = [line for line in example("sh", "redis-cli").splitlines() if line]
     assert len(lines) == 5
     publish(publisher, *range(12))
@@ -92,10 +85,10 @@ def test_redis_cli(broker: RunningBroker, publisher: RedisOutput, tmp_path: Path
     assert frames(next_)[0] >= 100
 
 
-def publish_until(output: RedisOutput, done: threading.Event) -> None:
+def publish_until(writer: StreamWriter, done: threading.Event) -> None:
     index = 100
     while not done.wait(0.1):
-        publish(output, index)
+        publish(writer, index)
         index += 1
 
 
@@ -104,7 +97,7 @@ def frames(answer: str) -> list[int]:
     return [msgspec.json.decode(text)["frame"] for text in re.findall(r"^\{.*\}$", answer, re.MULTILINE)]
 
 
-def test_javascript(broker: RunningBroker, publisher: RedisOutput, tmp_path: Path) -> None:
+def test_javascript(broker: RunningBroker, publisher: StreamWriter, tmp_path: Path) -> None:
     """Every result once, in order, with its mask, over a restart of the broker."""
     publish(publisher, 0)
     got: list[list[str]] = []

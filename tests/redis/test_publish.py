@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -11,20 +11,14 @@ import numpy as np
 import pytest
 import redis
 
-from streamseg.errors import OutputError, StreamsegError, UsageError
-from streamseg.outputs import OutputQueue
+from streamseg.errors import OutputError, UsageError
+from streamseg.redis import entries as redis_entries
 from streamseg.redis.publish import RedisOutput
-from streamseg.types import FrameResult
+from streamseg.types import FrameResult, Pixels, StreamEnd, StreamWriter
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.clips import frame, info, instances, result_of
 
 RESULTS, OVERLAYS = "streamseg:{cam}:results", "streamseg:{cam}:overlays"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
 
 
 def frames_in(broker: RunningBroker, key: str = RESULTS) -> list[int]:
@@ -33,17 +27,16 @@ def frames_in(broker: RunningBroker, key: str = RESULTS) -> list[int]:
     return [msgspec.json.decode(fields[b"result"], type=FrameResult).frame for _, fields in entries]
 
 
-def publish(output: RedisOutput, indexes: range, **changes: object) -> None:
+def publish(writer: StreamWriter, indexes: range, *, pictures: bool = False) -> None:
     for i in indexes:
-        f = frame(i, **changes)  # type: ignore[arg-type]
-        found = instances(boxes=[(5, 5, 20, 20)])
-        output.write(result_of(f, found), *((f, found) if output.needs_pixels else (None, None)))
+        f, found = frame(i), instances(boxes=[(5, 5, 20, 20)])
+        writer.write(result_of(f, found), *((f, found) if pictures else (None, None)))
 
 
 def test_results_overlays_and_known_streams(broker: RunningBroker) -> None:
     output = RedisOutput(broker.url, overlays=True)
-    output.open(info())
-    publish(output, range(5))
+    writer = output.open(info())
+    publish(writer, range(5), pictures=True)
     assert frames_in(broker) == list(range(5))
     with broker.client() as client:
         assert client.smembers("streamseg:streams") == {b"cam"}
@@ -53,14 +46,14 @@ def test_results_overlays_and_known_streams(broker: RunningBroker) -> None:
     assert picture is not None
     assert picture.shape == (48, 64, 3)
     assert picture[40, 5, 2] > 200, "the red bar is red: JPEG is encoded from BGR"
-    output.close("cam", complete=True)
+    writer.close(StreamEnd.ENDED)
     output.shutdown()
 
 
 def test_streams_are_trimmed(broker: RunningBroker) -> None:
     output = RedisOutput(broker.url, overlays=True, maxlen=200, overlays_maxlen=20)
-    output.open(info())
-    publish(output, range(700))
+    writer = output.open(info())
+    publish(writer, range(700), pictures=True)
     with broker.client() as client:
         assert 200 <= client.xlen(RESULTS) <= 400, "about: whole nodes of 100 entries go"
         assert 20 <= client.xlen(OVERLAYS) <= 220
@@ -76,9 +69,9 @@ def test_status(broker: RunningBroker) -> None:
     output = RedisOutput(broker.url)
     output.report("cam", state="connecting")
     wait_for(lambda: status("state") == "connecting")
-    output.open(info(live=True, url="rtsp://viewer:secret@10.0.0.5/s", epoch=2))
+    writer = output.open(info(live=True, url="rtsp://viewer:secret@10.0.0.5/s", epoch=2))
     output.report("cam", state="live")
-    publish(output, range(0, 30, 3))
+    publish(writer, range(0, 30, 3))
     wait_for(lambda: status("frames") == "10")
     assert status("state") == "live"
     assert status("source") == "rtsp://viewer:***@10.0.0.5/s"
@@ -93,41 +86,17 @@ def test_status(broker: RunningBroker) -> None:
     with broker.client() as client:
         assert 0 < client.ttl("streamseg:{cam}:status") <= 15
     output.report("cam", error="gone")
-    output.close("cam", complete=False)
+    writer.close(StreamEnd.FAILED)
     output.shutdown()
     assert (status("state"), status("error")) == ("failed", "gone")
     with broker.client() as client:
         assert client.ttl("streamseg:{cam}:status") > 60
 
 
-def test_a_restart_loses_and_repeats_nothing(broker: RunningBroker, caplog: pytest.LogCaptureFixture) -> None:
-    errors: list[StreamsegError] = []
-    queue = OutputQueue(RedisOutput(broker.url), on_error=errors.append)
-    queue.open(info())
-
-    def put(indexes: range) -> None:
-        for i in indexes:
-            f = frame(i)
-            queue.put(result_of(f), f, instances())
-
-    put(range(100))
-    wait_for(lambda: len(frames_in(broker)) > 10)
-    broker.kill()
-    put(range(100, 300))
-    wait_for(lambda: "cannot be reached" in caplog.text)
-    broker.start()
-    put(range(300, 400))
-    queue.close("cam", complete=True)
-    queue.finish(20)
-    assert frames_in(broker) == list(range(400))
-    assert errors == []
-    assert len([r for r in caplog.records if "cannot be reached" in r.message]) <= 2
-
-
 def test_a_lost_answer_is_not_a_second_entry(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every other answer is lost after the broker has done its work."""
     output = RedisOutput(broker.url, overlays=True)
-    output.open(info())
+    writer = output.open(info())
     execute, calls = redis.client.Pipeline.execute, [0]
 
     def lossy(pipe: redis.client.Pipeline, **options: bool) -> object:  # type: ignore[type-arg]
@@ -138,7 +107,7 @@ def test_a_lost_answer_is_not_a_second_entry(broker: RunningBroker, monkeypatch:
         return answers
 
     monkeypatch.setattr(redis.client.Pipeline, "execute", lossy)
-    publish(output, range(6))
+    publish(writer, range(6), pictures=True)
     assert calls[0] == 12
     assert frames_in(broker) == list(range(6))
     with broker.client() as client:
@@ -150,57 +119,88 @@ def test_ids_go_on_behind_a_writer_whose_clock_is_ahead(broker: RunningBroker) -
     with broker.client() as client:
         client.xadd(RESULTS, {"result": b"{}"}, id="99999999999999-5")
         output = RedisOutput(broker.url)
-        output.open(info())
-        publish(output, range(3))
+        writer = output.open(info())
+        publish(writer, range(3))
         ids = [id_ for id_, _ in client.xrange(RESULTS)]
     assert ids == [b"99999999999999-5", b"99999999999999-6", b"99999999999999-7", b"99999999999999-8"]
     output.shutdown()
 
 
-def test_a_broker_that_comes_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with running_broker(tmp_path, start=False) as broker:
-        output = RedisOutput(broker.url)
-        output.open(info())
-        assert [r.levelno for r in caplog.records] == [logging.WARNING]
-        writer = threading.Thread(target=publish, args=(output, range(3)))
-        writer.start()
-        broker.start()
-        writer.join(20)
-        assert frames_in(broker) == [0, 1, 2]
+def test_a_writer_of_a_stream_that_comes_back_goes_on_behind_the_first(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while the clock stands still."""
+    monkeypatch.setattr(redis_entries.time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    output = RedisOutput(broker.url)
+    first = output.open(info())
+    publish(first, range(3))
+    first.close(StreamEnd.ENDED)
+    again = output.open(info())
+    assert again is not first
+    publish(again, range(3))
+    assert frames_in(broker) == [0, 1, 2, 0, 1, 2]
+    with broker.client() as client:
+        wait_for(lambda: client.hget("streamseg:{cam}:status", "state") == b"live")
+    again.close(StreamEnd.STOPPED)
+    output.shutdown()
+    with broker.client() as client:
+        assert client.hget("streamseg:{cam}:status", "state") == b"ended"
+
+
+def test_the_end_of_a_stream_that_came_back_meanwhile_is_told(broker: RunningBroker) -> None:
+    """It comes back and ends again while the broker is being told of its first end."""
+    output = RedisOutput(broker.url)
+    board = output._status
+    told, send = threading.Event(), board._send
+
+    def slow_send(due: Any) -> None:
+        send(due)
+        if not told.is_set() and any(over for _, over in due.values()):
+            told.set()
+            output.open(info(epoch=7)).close(StreamEnd.FAILED)
+
+    board._send = slow_send  # type: ignore[method-assign]
+    output.open(info()).close(StreamEnd.ENDED)
+    assert told.wait(20)
+    with broker.client() as client:
+        wait_for(lambda: client.hget("streamseg:{cam}:status", "state") == b"failed")
+        assert client.hget("streamseg:{cam}:status", "reconnects") == b"7"
+    output.shutdown()
+
+
+def test_the_next_epoch_is_told(broker: RunningBroker) -> None:
+    output = RedisOutput(broker.url)
+    writer = output.open(info(live=True))
+    writer.begin_epoch(info(live=True, epoch=1, width=128))
+    with broker.client() as client:
+        wait_for(lambda: client.hmget("streamseg:{cam}:status", "reconnects", "width") == [b"1", b"128"])
+    output.shutdown()
+
+
+def test_pixels_are_wanted_for_overlays_alone() -> None:
+    assert RedisOutput("redis://localhost").pixels is Pixels.NEVER
+    assert RedisOutput("redis://localhost", overlays=True).pixels is Pixels.RECENT
+
+
+def test_nothing_is_started_before_a_stream_begins() -> None:
+    before = threading.active_count()
+    outputs = [RedisOutput("redis://localhost") for _ in range(5)]
+    assert threading.active_count() == before
+    for output in outputs:
         output.shutdown()
 
 
-def test_the_end_waits_for_a_lost_broker_for_a_bounded_time(tmp_path: Path) -> None:
-    errors: list[StreamsegError] = []
-    with running_broker(tmp_path) as broker:
-        queue = OutputQueue(RedisOutput(broker.url, patience=0.3), on_error=errors.append)
-        queue.open(info())
-        f = frame(0)
-        queue.put(result_of(f), f, instances())
-        wait_for(lambda: frames_in(broker) == [0])
-        broker.kill()
-        for i in range(1, 8):
-            queue.put(result_of(frame(i)), frame(i), instances())
-        queue.close("cam", complete=True)
-        queue.finish(20)
-    assert isinstance(queue.error, OutputError)
-    assert "cannot be reached" in str(queue.error)
-    assert "7 results are lost" in str(queue.error)
-    assert errors == [queue.error]
-
-
-def test_a_live_stream_ends_without_its_last_results(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broker_that_comes_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running_broker(tmp_path, start=False) as broker:
-        queue = OutputQueue(RedisOutput(broker.url, patience=0.2), on_error=lambda _: None)
-        queue.open(info(live=True))
-        for i in range(5):
-            queue.put(result_of(frame(i)), frame(i), instances())
-        queue.close("cam", complete=True)
-        queue.finish(20)
-    assert queue.error is None
-    assert "5 results of stream cam dropped" in caplog.text
+        output = RedisOutput(broker.url)
+        writer = output.open(info())
+        assert [r.levelno for r in caplog.records] == [logging.WARNING]
+        thread = threading.Thread(target=publish, args=(writer, range(3)))
+        thread.start()
+        broker.start()
+        thread.join(20)
+        assert frames_in(broker) == [0, 1, 2]
+        output.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_user_that_may_not_write_is_an_error(broker: RunningBroker) -> None:
     with broker.client() as client:
         client.acl_setuser("eve", enabled=True, passwords=["+pw"], keys=["other:*"], commands=["+@all"])
     output = RedisOutput(f"redis://eve:pw@127.0.0.1:{broker.port}/0")
-    output.open(info())
+    writer = output.open(info())
     with pytest.raises(OutputError, match="Redis at"):
-        publish(output, range(1))
+        publish(writer, range(1))
     output.shutdown()

@@ -18,12 +18,6 @@ from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.clips import frame, instances, result_of
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
-
-
 def publish(broker: RunningBroker, *indexes: int, stream: str = "cam") -> list[str]:
     """Publish as the output does; returns the ids."""
     ids = []

@@ -1,6 +1,8 @@
 import msgspec
 import numpy as np
+import pytest
 
+from streamseg.results.frame_result import instances_of
 from streamseg.types import FrameResult, Instances
 from tests.support.clips import frame, instances, result_of
 
@@ -46,3 +48,20 @@ def test_no_tracking_no_ids() -> None:
         48, 64, np.zeros(1, np.int64), ("cat",), np.ones(1, np.float32), np.array([[0, 0, 2, 2]]), crops
     )
     assert result_of(frame(0), found).instances[0].id is None
+
+
+def test_instances_come_back_from_a_result() -> None:
+    found = instances(boxes=[(10, 5, 30, 40), (0, 0, 64, 48)])
+    again = instances_of(result_of(frame(7), found))
+    assert (again.labels, again.ids, again.height, again.width) == (found.labels, (), 48, 64)
+    np.testing.assert_array_equal(again.boxes, found.boxes)
+    np.testing.assert_array_equal(again.masks(), found.masks())
+    np.testing.assert_allclose(again.scores, found.scores, atol=5e-5)
+
+
+def test_a_box_outside_of_its_picture_is_refused() -> None:
+    result = result_of(frame(7), instances(boxes=[(10, 5, 30, 40)]))
+    (instance,) = result.instances
+    outside = msgspec.structs.replace(instance, box=(50.0, 5.0, 70.0, 40.0))
+    with pytest.raises(ValueError, match="must fill its box"):
+        instances_of(msgspec.structs.replace(result, instances=(outside,)))

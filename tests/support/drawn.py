@@ -1,4 +1,4 @@
-"""Pictures that the tests draw, with exact masks, and a small model to learn them."""
+"""ImageCache that the tests draw, with exact masks, and a small model to learn them."""
 
 import json
 from pathlib import Path

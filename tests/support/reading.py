@@ -1,16 +1,23 @@
-"""Listening to a SourcePool, and looking at its processes."""
+"""Listening to a SourcePool, looking at its processes, and playing the part of its workers."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+from unittest.mock import patch
 
+from streamseg.sources import messages
+from streamseg.sources.ring import RingWriter
 from streamseg.types import Frame, FramesDropped, SourceEvent, StreamChanged, StreamInfo, StreamState
 from tests.support.media import read_counter
 
+Message = TypeVar("Message")
 PATIENCE = 40.0
 """Seconds a test waits for something that must happen; much more than it takes."""
 
@@ -25,11 +32,12 @@ class Seen:
     counter: int
     shape: tuple[int, ...]
     time: float
+    decoded_at: float
 
 
 @dataclass
 class Listener:
-    """Takes the events of a reader; keeps whole frames only if asked to."""
+    """Takes the events of a pool; keeps whole frames only if asked to."""
 
     keep_frames: bool = False
     events: list[SourceEvent] = field(default_factory=list)
@@ -46,9 +54,16 @@ class Listener:
             self.changed.notify_all()
 
     def _remember(self, frame: Frame) -> None:
-        assert frame.stream not in self.ended, "a frame after the end of its stream"
-        counter = read_counter(frame.pixels)
-        seen = Seen(frame.epoch, frame.index, frame.ticks, counter, frame.pixels.shape, frame.time)
+        assert not self.last(frame.stream).over, "a frame after the end of its stream"
+        seen = Seen(
+            frame.epoch,
+            frame.index,
+            frame.ticks,
+            read_counter(frame.pixels),
+            frame.pixels.shape,
+            frame.time,
+            frame.decoded_at,
+        )
         self.seen.setdefault(frame.stream, []).append(seen)
         if self.keep_frames:
             self.frames.append(frame)
@@ -137,3 +152,81 @@ def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> N
     while not condition():
         assert time.monotonic() < deadline, "never happened"
         time.sleep(0.01)
+
+
+class PlayedWorker:
+    """The worker's end of the socket, in the hands of a test: instead of a process."""
+
+    pid = 0
+
+    def __init__(self, fd: int) -> None:
+        self.channel = messages.worker_channel(os.dup(fd))
+        self.ring: RingWriter | None = None
+        self.request: messages.Open | None = None
+
+    def open(self, *, width: int = 64, height: int = 48, slots: int = 4) -> None:
+        """Take the next request, and say that its source is open."""
+        self.request = self.receive(messages.Open)
+        self.ring = RingWriter(height, width, slots)
+        self.channel.send(
+            messages.Opened(
+                job=self.request.job,
+                width=width,
+                height=height,
+                time_base=(1, 25),
+                fps=25.0,
+                frame_count=None,
+                has_audio=False,
+                slots=slots,
+                origin=0.0,
+            ),
+            fd=self.ring.fd,
+        )
+
+    def send_frame(self, index: int, *, time: float = 0.0, decoded_at: float = 0.0) -> None:
+        """Hand a frame over; ``index`` counts from the number that was asked for."""
+        assert self.request is not None
+        assert self.ring is not None
+        slot = self.ring.acquire(wait=False)
+        assert slot is not None
+        number = self.request.first_index + index
+        self.channel.send(messages.Decoded(self.request.job, slot, number, number, time, decoded_at, 0.0))
+
+    def end(self) -> None:
+        """Say that the source has ended."""
+        assert self.request is not None
+        self.channel.send(messages.Ended(self.request.job, None))
+
+    def take_release(self) -> None:
+        """Wait until slots are given back."""
+        assert self.ring is not None
+        self.ring.release(self.receive(messages.Release).slots)
+
+    def receive(self, kind: type[Message]) -> Message:
+        received = self.channel.receive()
+        assert received is not None
+        assert isinstance(received[0], kind), received
+        return received[0]
+
+    def kill(self) -> None:
+        self.channel.close()
+        if self.ring is not None:
+            self.ring.close()
+            self.ring = None
+
+    def wait(self, timeout: float) -> int:
+        self.kill()
+        return 0
+
+
+@contextmanager
+def played_workers() -> Iterator[list[PlayedWorker]]:
+    """Let no pool start a process; gives the workers to be played, in the order of their start."""
+    workers: list[PlayedWorker] = []
+
+    def start(fd: int) -> PlayedWorker:
+        workers.append(PlayedWorker(fd))
+        return workers[-1]
+
+    with patch.object(messages, "_start", start):
+        yield workers

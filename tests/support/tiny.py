@@ -1,7 +1,17 @@
 """The small head that the reference numbers were computed with, and settings to go with it."""
 
-from streamseg.models.spec import HeadSpec, LevelSpec, ModelSpec, TestSpec
+from streamseg.models.spec import (
+    Architecture,
+    BackboneName,
+    DeformableSpec,
+    HeadSpec,
+    LevelSpec,
+    MaskFeatureSpec,
+    ModelSpec,
+    TestSpec,
+)
 
+ARCHITECTURES: tuple[Architecture, ...] = ("solo", "decoupled_solo", "solov2")
 _PYRAMID = (2, 3, 4, 5, 6)
 STRIDES = (8, 8, 16, 32, 32)
 _GRIDS = (10, 8, 6, 5, 4)
@@ -35,5 +45,26 @@ def detector_spec(*, light: bool = False) -> ModelSpec:
         backbone_width=8,
         fpn_channels=16,
         head=head_spec(light=light),
+        classes=("a", "b", "c"),
+    )
+
+
+def tiny_spec(
+    architecture: Architecture,
+    *,
+    backbone: BackboneName = "resnet18",
+    deformable: DeformableSpec | None = None,
+    **head: object,
+) -> ModelSpec:
+    feature = MaskFeatureSpec(channels=8, outputs=8) if architecture == "solov2" else None
+    return ModelSpec(
+        architecture=architecture,
+        backbone=backbone,
+        backbone_width=8,
+        deformable=deformable,
+        fpn_channels=16,
+        head=HeadSpec(
+            channels=8, convs=2, class_convs=2, groups=4, mask_feature=feature, levels=LEVELS, **head
+        ),
         classes=("a", "b", "c"),
     )

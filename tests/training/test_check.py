@@ -14,7 +14,7 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.errors import DataError, UsageError
 from streamseg.training.config import TrainConfig
-from streamseg.training.data.material import check_data, read_material
+from streamseg.training.data.splits import check_data, read_splits
 from streamseg.training.loop import train
 from tests.support.drawn import CANVAS, content_of_config, draw_data, write_config
 
@@ -49,15 +49,47 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     "missing picture": (image(2, file_name="gone.png"), "image 2: {folder}/gone.png is missing"),
     "other size": (image(1, width=97), "image 1: {folder}/1.png is 96 x 64, the file says 97 x 64"),
     "image twice": (image(3, id=2), "image id 2 is there 2 times"),
-    "image without a name": (without("images", 3, "file_name"), "image number 3 has no file_name"),
+    "image without a name": (
+        without("images", 3, "file_name"),
+        "image 3: object missing required field `file_name`",
+    ),
     "annotation twice": (annotation(3, id=1), "annotation id 1 is there 2 times"),
     "unknown image": (annotation(0, image_id=77), "annotation 1: its image 77 is not in the file"),
     "unknown category": (annotation(1, category_id=8), "annotation 2: its category 8 is not in the file"),
-    "no box": (without("annotations", 2, "bbox"), "annotation 3: has no bbox"),
-    "box of words": (annotation(2, bbox=["a", 1, 2, 3]), "annotation 3: its box ['a', 1, 2, 3] is not x, y"),
+    "no box": (without("annotations", 2, "bbox"), "annotation 3: object missing required field `bbox`"),
+    "box of words": (
+        annotation(2, bbox=["a", 1, 2, 3]),
+        "annotation 3: expected `float`, got `str` in `bbox[0]`",
+    ),
     "short box": (
         annotation(2, bbox=[1, 2, 3]),
-        "annotation 3: its box [1, 2, 3] is not x, y, width, height",
+        "annotation 3: expected `array` of length 4, got 3 in `bbox`",
+    ),
+    "endless box": (
+        annotation(2, bbox=[1, 2, float("inf"), 3]),
+        "annotation 3: its box [1, 2, inf, 3] is not finite",
+    ),
+    "image of another type": (
+        lambda content: content["images"].append("4.png"),
+        "image number 4: expected `object`, got `str`",
+    ),
+    "annotation without an id": (without("annotations", 2, "id"), "annotation number 2 has no id"),
+    "list that is none": (
+        image(1, exhaustive_category_ids=7),
+        "image 1: expected `array | null`, got `int` in `exhaustive_category_ids`",
+    ),
+    "image without height": (image(1, height=0), "image 1: expected `int` >= 1 in `height`"),
+    "crowd of words": (
+        annotation(2, iscrowd="no"),
+        "annotation 3: expected `bool | int`, got `str` in `iscrowd`",
+    ),
+    "unknown possible category": (
+        annotation(1, possible_category_ids=[9, 8]),
+        "annotation 2: its category 8 is not in the file",
+    ),
+    "polygon of words": (
+        annotation(6, segmentation=[[1, 1, 5, 5, "x", 3]]),
+        "annotation 7: expected `float`, got `str` in `segmentation[0][4]`",
     ),
     "box without area": (annotation(4, bbox=[5, 5, 0, 9]), "annotation 5: its box [5, 5, 0, 9] has no area"),
     "box outside": (
@@ -174,8 +206,8 @@ def test_crowds_empty_images_and_other_categories_are_fine(
         check_data(config)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.endswith("categories that are no class, left out: cloud (1 annotations)")
-    material = read_material(config)
-    assert [len(i.objects) for i in material.train] == [1, 2, 2, 0]
+    splits = read_splits(config)
+    assert [len(i.objects) for i in splits.train] == [1, 2, 2, 0]
 
 
 def test_a_picture_that_its_exif_data_turns_is_told_so(tmp_path: Path) -> None:
@@ -192,9 +224,9 @@ def test_bad_annotations_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptur
     bad = [PROBLEMS[n][0] for n in ("unknown image", "unknown category", "box without area", "no mask")]
     config = spoiled(tmp_path, *bad, bad_annotations="skip", val=str(tmp_path / "annotations.json"))
     check_data(config)
-    material = read_material(config)
-    assert sum(len(i.objects) for i in material.train) == 4
-    assert len(material.truth["annotations"]) == 4
+    splits = read_splits(config)
+    assert sum(len(i.objects) for i in splits.train) == 4
+    assert len(splits.truth["annotations"]) == 4
     assert "4 annotations left out, the first is" in caplog.text
 
 
@@ -208,14 +240,14 @@ def test_a_part_of_one_file_is_held_back(tmp_path: Path) -> None:
     path = draw_data(tmp_path, images=10)
     values = content_of_config(tmp_path)
     values["data"] = {"images": str(tmp_path), "train": str(path), "val_part": 0.2}
-    material = read_material(write_config(tmp_path, values))
-    assert (len(material.train), len(material.val)) == (8, 2)
-    assert {i.id for i in material.train}.isdisjoint(i.id for i in material.val)
+    splits = read_splits(write_config(tmp_path, values))
+    assert (len(splits.train), len(splits.val)) == (8, 2)
+    assert {i.id for i in splits.train}.isdisjoint(i.id for i in splits.val)
     content = json.loads(path.read_text())
     content["images"].reverse()
     path.write_text(json.dumps(content))
-    again = read_material(write_config(tmp_path, values))
-    assert {i.id for i in again.val} == {i.id for i in material.val}
+    again = read_splits(write_config(tmp_path, values))
+    assert {i.id for i in again.val} == {i.id for i in splits.val}
 
 
 def test_only_crowds_are_nothing_to_train_on(tmp_path: Path) -> None:

@@ -106,6 +106,10 @@ def test_a_length_in_epochs_counts_images(tmp_path: Path) -> None:
         ({"precision": "int8"}, "precision: Input should be 'fp32', 'bf16' or 'fp16'"),
         ({"device": "tpu"}, "device: String should match pattern"),
         ({"modell": {}}, "unknown key modell"),
+        (
+            {"data.ambiguous": {"blurred": ["disc", "bus"]}},
+            "data.ambiguous.blurred: bus is not among model.classes (disc, box)",
+        ),
         ({"model": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
         ({"base": "train.yaml"}, "is its own base"),
     ],

@@ -12,21 +12,20 @@ import torch
 from streamseg.errors import UsageError
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.augment import Sample, resize_whole
-from streamseg.training.data.batch import Collate, TrainingBatch
+from streamseg.training.data.batch import Collate, TrainingBatch, pack
 from streamseg.training.data.coco import CocoImage
 from streamseg.training.data.dataset import TrainingStream
-from streamseg.training.data.loader import make_loader, read
-from streamseg.training.data.material import read_material
-from streamseg.training.data.pack import pack
-from streamseg.training.data.pictures import Pictures, free_memory
-from streamseg.training.objective import normalise
+from streamseg.training.data.image_cache import ImageCache, free_memory
+from streamseg.training.data.loader import make_loader, read_batches
+from streamseg.training.data.splits import read_splits
+from streamseg.training.step import normalise
 from tests.support.drawn import CANVAS, content_of_config, draw_data, make_config, write_config
 
 CPU = torch.device("cpu")
 
 
-def stream_of(config: TrainConfig, pictures: Pictures | None = None) -> TrainingStream:
-    return TrainingStream(read_material(config).train, config, pictures or Pictures())
+def stream_of(config: TrainConfig, pictures: ImageCache | None = None) -> TrainingStream:
+    return TrainingStream(read_splits(config).train, config, pictures or ImageCache())
 
 
 def batch_of(config: TrainConfig, *numbers: int) -> TrainingBatch:
@@ -96,9 +95,9 @@ def test_images_without_objects_can_be_left_out(tmp_path: Path) -> None:
     content["annotations"] = [row for row in content["annotations"] if row["image_id"] != 2]
     path.write_text(json.dumps(content))
     values = content_of_config(tmp_path)
-    assert len(read_material(write_config(tmp_path, values)).train) == 4
+    assert len(read_splits(write_config(tmp_path, values)).train) == 4
     values["data"]["without_objects"] = False
-    assert len(read_material(write_config(tmp_path, values)).train) == 3
+    assert len(read_splits(write_config(tmp_path, values)).train) == 3
 
 
 def test_without_a_canvas_a_batch_is_padded_to_its_largest_image(tmp_path: Path) -> None:
@@ -153,7 +152,7 @@ def test_resizing_keeps_the_ratio_and_rounds_as_the_published_code_does() -> Non
         image=np.zeros((427, 640, 3), dtype=np.uint8),
         masks=np.ones((1, 427, 640), dtype=np.uint8),
         class_ids=np.zeros(1, dtype=np.int64),
-        unknown=np.zeros(1, dtype=np.bool_),
+        also_possible=np.zeros((1, 2), dtype=np.bool_),
         ignored=np.zeros(1, dtype=np.bool_),
     )
     resized = resize_whole(sample, short=800, long=1333, flip=False)
@@ -187,11 +186,70 @@ def test_a_crowd_is_neither_taught_nor_punished(tmp_path: Path) -> None:
     assert (weights[0, 1] == 1).all()
 
 
+def ambiguous_config(folder: Path, mark: dict[str, object], **data: object) -> TrainConfig:
+    """One image, labelled exhaustively, whose disc carries a mark."""
+    path = draw_data(folder, images=1)
+    content = json.loads(path.read_text())
+    content["annotations"][0] |= mark
+    path.write_text(json.dumps(content))
+    values = content_of_config(folder)
+    values["data"] |= data
+    return write_config(folder, values)
+
+
+@pytest.mark.parametrize(
+    ("mark", "data"),
+    [
+        ({"possible_category_ids": [7, 9]}, {}),
+        ({"possible_category_ids": [9]}, {}),
+        ({"blurred": True}, {"ambiguous": {"blurred": ["disc", "box"]}}),
+        ({"blurred": 1}, {"ambiguous": {"blurred": ["box"], "far": []}}),
+    ],
+)
+def test_an_object_that_may_be_of_another_class_does_not_count_against_it(
+    mark: dict[str, object], data: dict[str, object], tmp_path: Path
+) -> None:
+    batch = batch_of(ambiguous_config(tmp_path, mark, **data), 0)
+    (target,), (weights,) = batch.targets[0], batch.class_weights
+    disc, box = target.class_ids == 0, target.class_ids == 1
+    assert disc.any()
+    assert box.any()
+    assert (weights[0, 0] == 1).all()  # the disc is taught as one
+    assert (weights[0, 1][disc] == 0).all()
+    assert (weights[0, 1][~disc] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("mark", "data"),
+    [({}, {}), ({"blurred": True}, {}), ({"blurred": False}, {"ambiguous": {"blurred": ["box"]}})],
+)
+def test_without_such_a_mark_every_class_is_certain(
+    mark: dict[str, object], data: dict[str, object], tmp_path: Path
+) -> None:
+    batch = batch_of(ambiguous_config(tmp_path, mark, **data), 0)
+    assert (batch.class_weights[0] == 1).all()
+
+
+def test_pasted_objects_keep_their_possible_classes(tmp_path: Path) -> None:
+    values = content_of_config(tmp_path) | {"augment": {"copy_paste": 1.0, "flip": 0}}
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    for row in content["annotations"]:
+        row["possible_category_ids"] = [7, 9]
+    path.write_text(json.dumps(content))
+    stream = stream_of(write_config(tmp_path, values))
+    samples = [stream[n].sample for n in range(8)]
+    assert max(len(sample.masks) for sample in samples) > 2
+    for sample in samples:
+        others = np.eye(2, dtype=np.bool_)[1 - sample.class_ids]
+        np.testing.assert_array_equal(sample.also_possible, others)
+
+
 def test_images_are_read_once_if_they_fit_into_memory(tmp_path: Path) -> None:
     config = make_config(tmp_path)
-    images = read_material(config).train
+    images = read_splits(config).train
     needed = 4 * CANVAS[0] * CANVAS[1] * 3
-    small, large = Pictures(), Pictures()
+    small, large = ImageCache(), ImageCache()
     small.keep(images, budget=needed - 1, progress=False)
     large.keep(images, budget=needed, progress=False)
     assert (len(small), len(large)) == (0, 4)
@@ -204,8 +262,8 @@ def test_images_are_read_once_if_they_fit_into_memory(tmp_path: Path) -> None:
 
 def test_workers_share_the_images_in_memory(tmp_path: Path) -> None:
     config = write_config(tmp_path, content_of_config(tmp_path, steps=2) | {"workers": 2})
-    pictures = Pictures()
-    images: list[CocoImage] = read_material(config).train
+    pictures = ImageCache()
+    images: list[CocoImage] = read_splits(config).train
     pictures.keep(images, budget=2**30, progress=False)
     for image in images:
         image.path.unlink()
@@ -220,7 +278,7 @@ def test_a_picture_that_is_gone_is_named_in_one_line(workers: int, tmp_path: Pat
     for path in tmp_path.glob("*.png"):
         path.unlink()
     with pytest.raises(UsageError) as caught:
-        next(read(make_loader(stream, config, first=0, steps=1, rank=0, pin=False)))
+        next(read_batches(make_loader(stream, config, first=0, steps=1, rank=0, pin=False)))
     assert re.fullmatch(re.escape(str(tmp_path)) + r"/\d\.png: not a readable image", str(caught.value))
 
 

@@ -92,9 +92,9 @@ def test_a_class_that_no_image_labels_exhaustively_is_not_scored(tmp_path: Path)
 
 def test_a_stopwatch_says_how_fast_it_was() -> None:
     timed = Stopwatch(by_colour)
-    assert timed.summary() == "no images"
+    assert timed.speed() == "no images"
     timed(np.zeros((8, 8, 3), dtype=np.uint8))
-    assert re.fullmatch(r"[\d.]+ images/s, [\d.]+ ms per image", timed.summary())
+    assert re.fullmatch(r"[\d.]+ images/s, [\d.]+ ms per image", timed.speed())
 
 
 def test_eval_tells_the_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

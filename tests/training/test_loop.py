@@ -2,9 +2,8 @@
 
 import csv
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,10 +17,11 @@ from torch import Tensor
 from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
 from streamseg.models.weights.files import load_detector, read_spec
+from streamseg.training.checkpoint import CHECKPOINT
 from streamseg.training.config import TrainConfig
-from streamseg.training.loop import train
-from streamseg.training.state import CHECKPOINT
+from streamseg.training.loop import Outcome, train
 from tests.support.drawn import content_of_config, draw_data, make_config, make_segment, write_config
+from tests.training.programs import Program
 
 
 def weights_of(config: TrainConfig) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def test_a_few_pictures_are_learned_by_heart(tmp_path: Path) -> None:
     assert min(scores.values()) > 90, outcome.table
 
 
-@pytest.mark.timeout(300)  # six programs start one after the other
+@pytest.mark.timeout(300)  # six programs, one after the other
 def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
     content = content_of_config(tmp_path, steps=24, checkpoint_minutes=1e-9)
     content |= {"evaluation": {"every_steps": 8}, "augment": {}, "workers": 1}
@@ -68,12 +68,13 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
     train(undisturbed, progress=False, make_segment=make_segment)
     halted = write_config(tmp_path, content | {"output": str(tmp_path / "halted")})
     for _ in range(5):
-        process = start(tmp_path, "--resume")
-        wait_for_a_row(halted, process)
+        before = size_of_log(halted)
+        program = Program(tmp_path, "--resume")
+        program.wait_for(lambda before=before: size_of_log(halted) > before)  # a step beyond the checkpoint
         time.sleep(random.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        assert finish(process)[0] == -signal.SIGKILL
-    code, stderr = finish(start(tmp_path, "--resume"))
+        program.send_signal(signal.SIGKILL)
+        assert program.finish()[0] == -signal.SIGKILL
+    code, stderr = Program(tmp_path, "--resume").finish()
     assert code == 0, stderr
     assert_same_tensors(weights_of(undisturbed), weights_of(halted))
     assert [int(row["step"]) for row in losses_of(halted)] == list(range(1, 25))
@@ -83,32 +84,20 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert_same_tensors(load_file(halted.output / name), load_file(undisturbed.output / name))
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streamseg", "train", str(folder / "train.yaml"), *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-
-
-def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    _, stderr = process.communicate(timeout=100)
-    return process.returncode, stderr.decode()
-
-
-def wait_for_a_row(config: TrainConfig, process: subprocess.Popen[bytes]) -> None:
-    """Until a step that the checkpoint did not hold before is written down."""
+def size_of_log(config: TrainConfig) -> int:
     path = config.output / "log.csv"
-    before = path.stat().st_size if path.exists() else 0
-    while process.poll() is None and (not path.exists() or path.stat().st_size <= before):
-        time.sleep(0.005)
+    return path.stat().st_size if path.exists() else 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
     content = content_of_config(tmp_path, steps=10_000)
     config = write_config(tmp_path, content | {"workers": 1})
-    process = start(tmp_path)
-    checkpoint_while_it_runs = wait_until_it_trains(config, process)
-    process.send_signal(number)
-    code, stderr = finish(process)
+    program = Program(tmp_path)
+    program.wait_for(program.handles_signals)
+    checkpoint_while_it_runs = (config.output / CHECKPOINT).exists()
+    program.send_signal(number)
+    code, stderr = program.finish()
     assert code == 128 + number, stderr
     assert "--resume goes on from there" in stderr
     assert "Traceback" not in stderr
@@ -117,25 +106,38 @@ def test_a_signal_ends_a_run_with_a_checkpoint(number: signal.Signals, tmp_path:
     assert torch.load(config.output / CHECKPOINT, weights_only=True)["step"] == taken > 0
 
 
-def wait_until_it_trains(config: TrainConfig, process: subprocess.Popen[bytes]) -> bool:
-    """Until its first events are written; whether there is a checkpoint by then."""
-    while process.poll() is None and not list(config.output.glob("tensorboard/*")):
-        time.sleep(0.01)
-    time.sleep(0.5)
-    return (config.output / CHECKPOINT).exists()
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A run of two steps without validation images, not to be changed."""
+    folder = tmp_path_factory.mktemp("two-steps")
+    return folder, train(make_config(folder, steps=2), progress=False)
 
 
-def test_starting_anew_keeps_the_checkpoint_of_the_run_before(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=2)
-    train(config, progress=False)
-    before = (config.output / CHECKPOINT).read_bytes()
-    train(config, progress=False)
-    assert (config.output / "checkpoint.previous.pt").read_bytes() == before
-    assert len(losses_of(config)) == 2
+@pytest.fixture
+def finished(two_steps: tuple[Path, Outcome], tmp_path: Path) -> TrainConfig:
+    """The same run, to be changed."""
+    shutil.copytree(two_steps[0], tmp_path, dirs_exist_ok=True)
+    return make_config(tmp_path, steps=2)
 
 
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run of six steps that is evaluated after every second one."""
+    folder = tmp_path_factory.mktemp("validated")
+    content = content_of_config(folder, steps=6)
+    config = write_config(folder, content | {"evaluation": {"every_steps": 2, "images": 2, "overlays": 3}})
+    return train(config, progress=False, make_segment=make_segment)
+
+
+def test_starting_anew_keeps_the_checkpoint_of_the_run_before(finished: TrainConfig) -> None:
+    before = (finished.output / CHECKPOINT).read_bytes()
+    train(finished, progress=False)
+    assert (finished.output / "checkpoint.previous.pt").read_bytes() == before
+    assert len(losses_of(finished)) == 2
+
+
+@pytest.mark.usefixtures("finished")
 def test_another_configuration_is_not_resumed(tmp_path: Path) -> None:
-    train(make_config(tmp_path, steps=2), progress=False)
     other = content_of_config(tmp_path, steps=2, learning_rate=1e-3)
     other["model"]["head"]["convs"] = 3
     with pytest.raises(UsageError) as caught:
@@ -145,19 +147,15 @@ def test_another_configuration_is_not_resumed(tmp_path: Path) -> None:
     assert "batch" not in str(caught.value)
 
 
-def test_other_annotations_are_not_resumed(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=2)
-    train(config, progress=False)
+def test_other_annotations_are_not_resumed(finished: TrainConfig, tmp_path: Path) -> None:
     draw_data(tmp_path, images=3)
     with pytest.raises(UsageError, match=r"content of data\.train"):
-        train(config, resume=True, progress=False)
+        train(finished, resume=True, progress=False)
 
 
-def test_where_and_how_a_run_is_computed_may_change(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=2)
-    train(config, progress=False)
+def test_where_and_how_a_run_is_computed_may_change(finished: TrainConfig, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
-    config.output.rename(moved)
+    finished.output.rename(moved)
     content = content_of_config(tmp_path, steps=2, accumulate=2)
     content |= {"output": str(moved), "workers": 1, "evaluation": {"every_steps": 1}}
     assert train(write_config(tmp_path, content), resume=True, progress=False).steps == 2
@@ -189,21 +187,19 @@ def test_weights_are_left_as_they_were_when_the_loss_is_not_finite(tmp_path: Pat
     assert all(tensor.isfinite().all() for tensor in weights_of(config).values())
 
 
-def test_a_run_reports_while_it_goes_on(tmp_path: Path) -> None:
-    content = content_of_config(tmp_path, steps=6)
-    config = write_config(tmp_path, content | {"evaluation": {"every_steps": 2, "images": 2, "overlays": 3}})
-    outcome = train(config, progress=False, make_segment=make_segment)
-    with (config.output / "evaluation.csv").open(newline="") as file:
+def test_a_run_reports_while_it_goes_on(validated: Outcome) -> None:
+    output = validated.weights.parent
+    with (output / "evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4", "6"]
     assert {"AP mean", "AP disc", "AP50 box"} <= rows[0].keys()
-    assert outcome.table is not None
-    assert "| disc | 4 | 4 |" in outcome.table  # the last one takes all images
+    assert validated.table is not None
+    assert "| disc | 4 | 4 |" in validated.table  # the last one takes all images
     for name in ("curves.png", "overlays.png"):
-        picture = cv2.imread(str(config.output / name))
+        picture = cv2.imread(str(output / name))
         assert picture.std() > 5, name
         assert picture.shape[1] > 600
-    events = EventAccumulator(str(config.output / "tensorboard")).Reload()
+    events = EventAccumulator(str(output / "tensorboard")).Reload()
     assert {"loss/mask", "loss/classes", "learning_rate", "AP/mean", "AP50/disc"} <= set(
         events.Tags()["scalars"]
     )
@@ -212,23 +208,16 @@ def test_a_run_reports_while_it_goes_on(tmp_path: Path) -> None:
     assert events.Tags()["images"] == ["overlays"]
 
 
-def test_curves_are_drawn_without_validation_images_too(tmp_path: Path) -> None:
-    config = make_config(tmp_path, steps=2)
-    outcome = train(config, progress=False)
+def test_curves_are_drawn_without_validation_images_too(two_steps: tuple[Path, Outcome]) -> None:
+    folder, outcome = two_steps
     assert outcome.table is None
-    assert cv2.imread(str(config.output / "curves.png")).std() > 5
+    assert cv2.imread(str(folder / "run" / "curves.png")).std() > 5
 
 
-def test_the_best_weights_are_kept_beside_the_last(tmp_path: Path) -> None:
-    content = content_of_config(tmp_path, steps=4)
-    outcome = train(
-        write_config(tmp_path, content | {"evaluation": {"every_steps": 1}}),
-        progress=False,
-        make_segment=make_segment,
-    )
-    assert outcome.best is not None
-    assert read_spec(outcome.best) == load_detector(outcome.weights).spec
-    Segmenter.load(str(outcome.best), device="cpu")
+def test_the_best_weights_are_kept_beside_the_last(validated: Outcome) -> None:
+    assert validated.best is not None
+    assert read_spec(validated.best) == load_detector(validated.weights).spec
+    Segmenter.load(str(validated.best), device="cpu")
 
 
 def test_bf16_learns_as_well(tmp_path: Path) -> None:

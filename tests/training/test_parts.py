@@ -24,7 +24,8 @@ def _threads() -> Iterator[None]:
 
 def content(folder: Path, name: str, **schedule: object) -> dict[str, Any]:
     # SGD: AdamW divides a gradient by its size, so that one of 1e-9 moves a weight as far as one of 1.
-    values = content_of_config(folder, batch=4, optimizer="sgd", learning_rate=0.02, **schedule)
+    sgd = {"batch": 4, "optimizer": "sgd", "learning_rate": 0.02, "decay": "steps", "milestones": [4]}
+    values = content_of_config(folder, **(sgd | schedule))
     return values | {"output": str(folder / name), "augment": {"copy_paste": 1.0}}
 
 
@@ -35,39 +36,48 @@ def run(folder: Path, values: dict[str, Any], **options: Any) -> TrainConfig:
 
 
 def assert_same_run(one: TrainConfig, other: TrainConfig) -> None:
-    first, second = losses_of(one), losses_of(other)
+    assert_same_losses(losses_of(one), losses_of(other))
+    assert_same_tensors(weights_of(one), weights_of(other), atol=1e-6)
+
+
+def assert_same_losses(first: list[dict[str, str]], second: list[dict[str, str]]) -> None:
     assert len(first) == len(second) > 0
     for a, b in zip(first, second, strict=True):
         assert {k: float(v) for k, v in a.items()} == pytest.approx(
             {k: float(v) for k, v in b.items()}, abs=2e-5
         )
-    assert_same_tensors(weights_of(one), weights_of(other), atol=1e-6)
 
 
-def test_parts_one_after_the_other_equal_the_whole(tmp_path: Path) -> None:
-    whole = run(tmp_path, content(tmp_path, "whole"))
-    for parts in (2, 4):
-        assert_same_run(whole, run(tmp_path, content(tmp_path, f"in {parts}", accumulate=parts)))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Four steps of one process that takes each in one piece."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder, content(folder, "whole"), make_segment=make_segment)
 
 
-def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
-    whole = run(tmp_path, content(tmp_path, "whole"), make_segment=make_segment)
-    shared = run(tmp_path, content(tmp_path, "shared") | {"devices": 2}, make_segment=make_segment)
-    assert_same_run(whole, shared)
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_one_after_the_other_equal_the_whole(parts: int, whole: TrainConfig, tmp_path: Path) -> None:
+    assert_same_run(whole, run(tmp_path, content(tmp_path, "in parts", accumulate=parts)))
+
+
+@pytest.mark.timeout(300)  # two processes import everything anew
+def test_two_processes_and_their_parts_equal_one_process(whole: TrainConfig, tmp_path: Path) -> None:
+    values = content(tmp_path, "split", accumulate=2) | {"devices": 2}
+    split = run(tmp_path, values, make_segment=make_segment)
+    assert_same_run(whole, split)
     for name in ("evaluation.md", "evaluation.csv"):
-        assert (shared.output / name).read_text() == (whole.output / name).read_text()
+        assert (split.output / name).read_text() == (whole.output / name).read_text()
 
 
-def test_the_processes_and_their_parts_equal_one_process(tmp_path: Path) -> None:
-    whole = run(tmp_path, content(tmp_path, "whole"))
-    assert_same_run(whole, run(tmp_path, content(tmp_path, "split", accumulate=2) | {"devices": 2}))
-
-
-def test_an_error_of_one_process_is_told_as_it_is(tmp_path: Path) -> None:
-    values = content(tmp_path, "poisoned", steps=20, warmup_steps=0) | {"devices": 2}
-    values["schedule"]["learning_rate"] = 1e30
+@pytest.mark.timeout(300)
+def test_two_processes_equal_one_until_one_fails_and_its_error_is_told_as_it_is(
+    whole: TrainConfig, tmp_path: Path
+) -> None:
+    """Each takes its half in one piece; after the milestone the learning rate is beyond all reason."""
+    values = content(tmp_path, "poisoned", steps=20, milestone_factor=1e33) | {"devices": 2}
     with pytest.raises(RunError, match=r"^step \d+: the .*loss is not finite on the images .*\.png"):
         run(tmp_path, values)
+    assert_same_losses(losses_of(whole), losses_of(write_config(tmp_path, values))[:4])
 
 
 def test_more_gpus_than_there_are_are_refused(tmp_path: Path) -> None:

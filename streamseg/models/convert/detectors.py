@@ -1,17 +1,17 @@
 """Detectors from checkpoints of the reference implementations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from streamseg.errors import WeightsError
 from streamseg.models.convert.checkpoint import Checkpoint, read_checkpoint
-from streamseg.models.convert.infer_spec import TensorError, infer_model
+from streamseg.models.convert.infer_spec import infer_model
 from streamseg.models.convert.key_maps import Dialect, recognise
 from streamseg.models.nets.detector import Detector
+from streamseg.models.weights.tensors import TensorError, check_tensors
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,3 @@ def _by_our_names(checkpoint: Checkpoint, dialect: Dialect) -> dict[str, str]:
             raise WeightsError(f"tensors {keys[name]} and {key} are the same")
         keys[name] = key
     return keys
-
-
-def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raises TensorError for the first tensor that is missing, of a wrong shape or kind, or too many."""
-    for name, tensor in wanted.items():
-        if name not in given:
-            raise TensorError(name, "is missing")
-        if given[name].shape != tensor.shape:
-            raise TensorError(name, f"has shape {tuple(given[name].shape)}, not {tuple(tensor.shape)}")
-        if given[name].is_floating_point() != tensor.is_floating_point():
-            raise TensorError(name, f"is of {given[name].dtype}, not of {tensor.dtype}")
-    extra = next((name for name in given if name not in wanted), None)
-    if extra is not None:
-        raise TensorError(extra, "does not belong to this model")

@@ -26,6 +26,7 @@ from streamseg.models.spec import (
     MaskFeatureSpec,
     ModelSpec,
 )
+from streamseg.models.weights.tensors import TensorError
 
 GRIDS = (40, 36, 24, 16, 12)
 PYRAMID = (2, 3, 4, 5, 6)
@@ -45,14 +46,6 @@ _RESNETS = {(plan.bottlenecks, plan.depths[2], plan.groups): name for name, plan
 
 _VERSIONS: dict[int, Literal[1, 2]] = {18: 1, 27: 2}
 """Channels of offsets: two for each of the nine taps, in version 2 a weight besides."""
-
-
-class TensorError(WeightsError):
-    """A tensor is missing, or is not what the model needs; ``name`` is our name of it."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        self.name, self.problem = name, problem
-        super().__init__(f"tensor {name} {problem}")
 
 
 def infer_model(

@@ -1,1 +1,4 @@
-"""Detectors as ONNX files."""
+"""Detectors as ONNX files.
+
+``network`` is a detector with post-processing whose outputs are of fixed size; ``export`` writes it.
+"""

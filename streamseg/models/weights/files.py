@@ -14,6 +14,7 @@ from streamseg.config import describe
 from streamseg.errors import OutputError, WeightsError
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import ModelSpec
+from streamseg.models.weights.tensors import TensorError, check_tensors
 
 FORMAT = "streamseg-1"
 
@@ -80,7 +81,10 @@ def load_detector(path: Path) -> Detector:
     """
     metadata, state = _read(path, tensors=True)
     detector = Detector(_parse_spec(path, metadata))
-    _check_tensors(path, state, detector.state_dict())
+    try:
+        check_tensors(state, detector.state_dict())
+    except TensorError as error:
+        raise WeightsError(f"{path}: {error}") from error
     detector.load_state_dict(state)
     return detector.eval()
 
@@ -102,16 +106,3 @@ def _parse_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
         return ModelSpec.model_validate_json(metadata.get("spec", ""))
     except ValidationError as error:
         raise WeightsError(f"{path}: its model description is not valid: {describe(error)}") from error
-
-
-def _check_tensors(path: Path, given: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    for name, tensor in wanted.items():
-        if name not in given:
-            raise WeightsError(f"{path}: tensor {name} is missing")
-        if given[name].shape != tensor.shape:
-            raise WeightsError(
-                f"{path}: tensor {name} has shape {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
-            )
-    extra = sorted(given.keys() - wanted.keys())
-    if extra:
-        raise WeightsError(f"{path}: tensor {extra[0]} does not belong to this model")

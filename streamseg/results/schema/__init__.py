@@ -2,8 +2,8 @@
 
     python -m streamseg.results.schema > streamseg/results/schema/frame_result.json
 
-writes the file anew from the types of :mod:`streamseg.types`; a test compares the two. A reader should
-pass over keys it does not know: version 1 may be given more of them.
+writes the file from the types of :mod:`streamseg.types`; a test compares the two. A reader has to ignore
+keys that it does not know: version 1 may get more of them.
 """
 
 import ast
@@ -21,7 +21,7 @@ FILE = "frame_result.json"
 _TYPES: tuple[type[msgspec.Struct], ...] = (FrameResult, InstanceResult, RunLengths)
 
 _COUNT = {"minimum": 0}
-# What the types of Python do not say: ranges, by type and key.
+# What the Python types do not say: ranges and patterns, by type and key.
 _LIMITS: dict[str, dict[str, dict[str, Any]]] = {
     "FrameResult": {
         "v": {"const": RESULT_VERSION},
@@ -65,7 +65,7 @@ def stored_schema() -> str:
 
 
 def schema_text() -> str:
-    """What the file should hold."""
+    """The text that the file has to hold."""
     return msgspec.json.format(msgspec.json.encode(frame_result_schema()), indent=2).decode() + "\n"
 
 

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from streamseg.models.input_size import fitted, resize_picture
 from streamseg.training.config import AugmentConfig
 
-_KEPT_PART = 0.2  # an object cut or covered to less than this is no longer recognisable: ignored
+_KEPT_PART = 0.2  # an object of which less is left, cut off or covered, is ignored: nobody could recognise it
 
 _PADDING = (124, 116, 104)  # ImageNet's mean: near 0 once normalised, which is what inference pads with
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image and its n objects, all of one size (H, W)."""
+    """An image and the masks of its n objects, all of one size (H, W). C is the number of classes."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
@@ -24,10 +24,10 @@ class Sample:
     """(n, H, W) 0/1."""
     class_ids: NDArray[np.int64]
     """(n,)"""
-    unknown: NDArray[np.bool_]
-    """(n,) four-wheelers of unknown type."""
+    also_possible: NDArray[np.bool_]
+    """(n, C) the classes, beside its own, that an object may be."""
     ignored: NDArray[np.bool_]
-    """(n,) crowds and remains of objects: neither taught nor punished."""
+    """(n,) crowds and remains of objects: neither taught nor counted as background."""
 
     def select(self, keep: NDArray[np.bool_]) -> "Sample":
         """Only the objects marked in ``keep`` (n,)."""
@@ -37,7 +37,7 @@ class Sample:
             self,
             masks=self.masks[keep],
             class_ids=self.class_ids[keep],
-            unknown=self.unknown[keep],
+            also_possible=self.also_possible[keep],
             ignored=self.ignored[keep],
         )
 
@@ -125,7 +125,7 @@ def fit(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:
-    """A point x, y that the crop shall contain: mostly one of an object."""
+    """A point x, y inside the crop: mostly one of an object."""
     height, width = sample.image.shape[:2]
     if len(sample.masks) and rng.random() < 0.8:
         ys, xs = np.nonzero(sample.masks[rng.integers(len(sample.masks))])
@@ -136,7 +136,7 @@ def _focus(sample: Sample, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _offset(extent: float, size: int, centre: float, rng: np.random.Generator) -> float:
-    """Where an axis of ``extent`` pixels begins on a canvas of ``size``, so that ``centre`` is seen."""
+    """Where ``extent`` pixels begin along a canvas side of ``size``, with ``centre`` on the canvas."""
     if extent <= size:
         return rng.uniform(0, size - extent)
     return float(np.clip(rng.uniform(0.2, 0.8) * size - centre, size - extent, 0))
@@ -167,13 +167,13 @@ def copy_paste(
         image=image,
         masks=np.concatenate((below.masks, pasted.masks)),
         class_ids=np.concatenate((below.class_ids, pasted.class_ids)),
-        unknown=np.concatenate((below.unknown, pasted.unknown)),
+        also_possible=np.concatenate((below.also_possible, pasted.also_possible)),
         ignored=np.concatenate((below.ignored, pasted.ignored)),
     )
 
 
 def _ignore_remains(sample: Sample, before: NDArray[np.floating | np.integer]) -> Sample:
-    """Drop objects that vanished; ignore those of which little is left. ``before`` (n,) pixels."""
+    """Drop objects that vanished; ignore those of which little is left. ``before``: (n,) pixels of each."""
     area = sample.masks.sum(axis=(1, 2), dtype=np.int64)
     remains = area < _KEPT_PART * before
     return replace(sample, ignored=sample.ignored | remains).select(area > 0)

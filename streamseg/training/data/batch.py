@@ -13,14 +13,16 @@ from streamseg.models.spec import LevelSpec
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.augment import Sample
 from streamseg.training.data.dataset import TrainingItem
-from streamseg.training.data.pack import Packed, pack
-from streamseg.training.losses import Normaliser
+from streamseg.training.losses import PositiveCounts
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
+
+_ALIGNMENT = 16
+"""Bytes: a view of a buffer as another type has to begin at a multiple of that type's size."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """B images and what each level shall say about them."""
+    """B images and what each level of the head learns from them."""
 
     images: Tensor
     """(B, H, W, 3) uint8 RGB; beyond an image's size 0."""
@@ -30,14 +32,14 @@ class TrainingBatch:
     """Per image, per level."""
     class_weights: list[Tensor]
     """(B, C, S, S) per level: 0 where a class is unknown."""
-    counts: Normaliser
+    counts: PositiveCounts
     """Positives and positive cells of these images."""
     names: list[str]
     """The files the images are made from."""
 
 
 class PackedBatch:
-    """A :class:`TrainingBatch` whose tensors are one."""
+    """A :class:`TrainingBatch` whose tensors share one buffer."""
 
     def __init__(self, batch: TrainingBatch) -> None:
         self._rest = replace(batch, images=torch.empty(0), targets=[], class_weights=[])
@@ -45,7 +47,7 @@ class PackedBatch:
         self._levels = len(batch.class_weights)
 
     def pin_memory(self) -> "PackedBatch":
-        """What the loader calls so that the copy to a GPU need not be waited for."""
+        """Called by the loader: a copy to a GPU from pinned memory runs in the background."""
         self._packed = Packed(self._packed.buffer.pin_memory(), self._packed.layout)
         return self
 
@@ -75,13 +77,11 @@ def _level_targets(tensors: Iterator[Tensor]) -> LevelTargets:
 
 
 class Collate:
-    """Puts items into a batch; runs in the loader's process."""
+    """Makes a batch of items, in a worker of the loader."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._model = config.model
         self._min_size = config.data.min_size
-        classes = config.model.classes
-        self._wheelers = [classes.index(c) for c in config.data.four_wheelers if c in classes]
 
     def __call__(self, items: Sequence[TrainingItem]) -> PackedBatch:
         """Pad the images to the largest of them, a multiple of 32, and build the targets on that."""
@@ -90,15 +90,15 @@ class Collate:
         images = np.zeros((len(items), height, width, 3), dtype=np.uint8)
         for image, item, (h, w) in zip(images, items, sizes, strict=True):
             image[:h, :w] = item.sample.image
-        told = [self._targets(item, (height, width)) for item in items]
-        targets = [levels for levels, _ in told]
+        learned = [self._targets(item, (height, width)) for item in items]
+        targets = [levels for levels, _ in learned]
         return PackedBatch(
             TrainingBatch(
                 images=torch.from_numpy(images),
                 sizes=sizes,
                 targets=targets,
-                class_weights=[torch.stack(w) for w in zip(*(w for _, w in told), strict=True)],
-                counts=Normaliser.of(targets),
+                class_weights=[torch.stack(w) for w in zip(*(w for _, w in learned), strict=True)],
+                counts=PositiveCounts.of(targets),
                 names=[item.name for item in items],
             )
         )
@@ -106,7 +106,7 @@ class Collate:
     def _targets(
         self, item: TrainingItem, canvas: tuple[int, int]
     ) -> tuple[list[LevelTargets], list[Tensor]]:
-        """What each level shall say, and (C, S, S) per level how much it counts."""
+        """The targets of each level, and (C, S, S) per level how much they count."""
         model, sample = self._model, item.sample
         boxes = tight_boxes(sample.masks)
         size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
@@ -120,43 +120,42 @@ class Collate:
             mask_strides=model.mask_strides,
             pairs=model.architecture == "solov2",
         )
-        doubt = _Doubt(
+        unknowns = _Unknowns(
             item.exhaustive,
             [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)],
-            torch.from_numpy(np.append(sample.unknown[order], False)),
+            torch.from_numpy(np.pad(sample.also_possible[order], ((0, 1), (0, 0)))),
         )
         weights = [
-            self._class_weights(level, target, canvas, doubt)
+            self._class_weights(level, target, canvas, unknowns)
             for level, target in zip(model.head.levels, targets, strict=True)
         ]
         return targets, weights
 
     def _class_weights(
-        self, level: LevelSpec, target: LevelTargets, canvas: tuple[int, int], doubt: "_Doubt"
+        self, level: LevelSpec, target: LevelTargets, canvas: tuple[int, int], unknowns: "_Unknowns"
     ) -> Tensor:
         """(C, S, S): 1 where the class of a cell is known, 0 where it is not."""
         weights = torch.zeros(len(self._model.classes), level.grid, level.grid)
-        weights[sorted(doubt.exhaustive)] = 1
+        weights[sorted(unknowns.exhaustive)] = 1
         steps = np.array([level.grid / canvas[1], level.grid / canvas[0]] * 2)
-        for class_id, box in doubt.ignored:
+        for class_id, box in unknowns.ignored:
             x1, y1, x2, y2 = (box * steps).astype(int)
             weights[class_id, y1 : y2 + 1, x1 : x2 + 1] = 0
         weights[:, target.owners >= 0] = 1
-        of_unknown_type = doubt.unknown[target.owners]
-        for c in self._wheelers:
-            weights[c][of_unknown_type & (target.class_ids != c)] = 0
+        weights[unknowns.also_possible[target.owners].permute(2, 0, 1)] = 0
         return weights
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
+class _Unknowns:
     """What is not known of an image."""
 
     exhaustive: frozenset[int]
+    """Class ids of which every object is annotated."""
     ignored: Sequence[tuple[int, NDArray[np.int64]]]
-    """Class and box of objects that are neither taught nor punished."""
-    unknown: Tensor
-    """(n + 1,) bool: objects of unknown type; the last one is for cells without an owner."""
+    """Class and box of objects that are neither taught nor counted as background."""
+    also_possible: Tensor
+    """(n + 1, C) bool: other classes that an object may be; the last row is for cells without an owner."""
 
 
 def _annotations(
@@ -187,3 +186,38 @@ def tight_boxes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
         ),
         axis=1,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Many tensors of any types and shapes as one.
+
+    Every tensor that crosses a process takes a file descriptor, and every one that is copied to a GPU
+    a call; a batch of 16 images has some 400 of them.
+    """
+
+    buffer: Tensor
+    """(bytes,) uint8"""
+    layout: tuple[tuple[torch.dtype, tuple[int, ...], int], ...]
+    """Type, shape and first byte of each."""
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors, as views of the buffer."""
+        found = []
+        for dtype, shape, start in self.layout:
+            size = torch.Size(shape).numel() * dtype.itemsize
+            found.append(self.buffer[start : start + size].view(dtype).view(shape))
+        return found
+
+
+def pack(tensors: Sequence[Tensor]) -> Packed:
+    """Copy tensors of the host into one buffer."""
+    layout, end = [], 0
+    for tensor in tensors:
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        layout.append((tensor.dtype, tuple(tensor.shape), start))
+        end = start + tensor.numel() * tensor.element_size()
+    packed = Packed(torch.empty(end, dtype=torch.uint8), tuple(layout))
+    for target, tensor in zip(packed.tensors(), tensors, strict=True):
+        target.copy_(tensor)
+    return packed

@@ -1,4 +1,4 @@
-"""Everything that is wrong with images and annotations, before anything is trained on them."""
+"""Finds everything that is wrong with images and annotations, before anything is trained on them."""
 
 import math
 from collections import Counter
@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from PIL import Image, UnidentifiedImageError
 
-from streamseg.training.data.coco import Content
+from streamseg.training.data.coco import (
+    AnnotationRow,
+    CategoryRow,
+    Content,
+    ImageRow,
+    Segmentation,
+)
 
 _FAR = 0.1
 """A polygon may leave its image by this part of the longer side: people draw past the border."""
@@ -39,76 +46,98 @@ def check_content(
     """
     if not content["images"]:
         yield Problem(f"{file}: holds no images")
-    for kind in ("image", "annotation", "category"):
-        rows = content["categories" if kind == "category" else f"{kind}s"]
-        yield from (Problem(f"{file}: {text}") for text in _identity(rows, kind))
-    categories = {row["id"]: row.get("name") for row in content["categories"] if _has(row, "id")}
+    texts = [
+        *_row_faults(content["images"], "image", ImageRow),
+        *_row_faults(content["categories"], "category", CategoryRow),
+        *(
+            f"annotation number {k} has no id"
+            for k, row in enumerate(content["annotations"])
+            if _id(row) is None
+        ),
+        *_repeated_ids(content["annotations"], "annotation"),
+    ]
+    categories = {id_: row.get("name") for row in content["categories"] if (id_ := _id(row)) is not None}
     if complete:
-        yield from (Problem(f"{file}: {text}") for text in _classes(content, categories, classes))
-    images = {row["id"]: row for row in content["images"] if _has(row, "id")}
+        texts += _class_faults(content["annotations"], categories, classes)
+    yield from (Problem(f"{file}: {text}") for text in texts)
+    images = {id_: row for row in content["images"] if (id_ := _id(row)) is not None}
     for place, row in enumerate(content["annotations"]):
-        wrong = _annotation(row, images, categories)
-        if wrong is not None:
-            name = row.get("id", f"number {place}") if isinstance(row, dict) else f"number {place}"
-            yield Problem(f"{file}: annotation {name}: {wrong}", place)
+        fault = _annotation_fault(row, images, categories)
+        if fault is not None:
+            yield Problem(f"{file}: annotation {_name(row, place)}: {fault}", place)
 
 
-def _has(row: Any, *keys: str) -> bool:
-    return isinstance(row, dict) and all(key in row for key in keys)
+def _id(row: Any) -> int | None:
+    id_ = row.get("id") if isinstance(row, dict) else None
+    return id_ if isinstance(id_, int) else None
 
 
-def _identity(rows: Sequence[Any], kind: str) -> Iterator[str]:
-    """Rows without what they need, and ids that are there twice."""
-    needed = {
-        "image": ("id", "file_name", "height", "width"),
-        "annotation": ("id",),
-        "category": ("id", "name"),
-    }[kind]
+def _name(row: Any, place: int) -> str:
+    id_ = _id(row)
+    return f"number {place}" if id_ is None else str(id_)
+
+
+def _row_faults(rows: Sequence[Any], kind: str, type_: type[ImageRow | CategoryRow]) -> Iterator[str]:
+    """Rows that are not of a type, and ids that are there twice."""
     for place, row in enumerate(rows):
-        missing = [key for key in needed if not _has(row, key)]
-        if missing:
-            yield f"{kind} number {place} has no {', '.join(missing)}"
-    ids = Counter(row["id"] for row in rows if _has(row, "id"))
+        fault = _fault(row, type_)
+        if fault is not None:
+            yield f"{kind} {_name(row, place)}: {fault}"
+    yield from _repeated_ids(rows, kind)
+
+
+def _repeated_ids(rows: Sequence[Any], kind: str) -> Iterator[str]:
+    ids = Counter(id_ for row in rows if (id_ := _id(row)) is not None)
     yield from (f"{kind} id {id_} is there {n} times" for id_, n in ids.items() if n > 1)
 
 
-def _classes(content: Content, categories: Mapping[int, str], classes: Sequence[str]) -> Iterator[str]:
-    used = Counter(categories.get(r["category_id"]) for r in content["annotations"] if _has(r, "category_id"))
+def _fault(row: Any, type_: type[msgspec.Struct]) -> str | None:
+    """Why a row is not of a type, such as "expected `float`, got `str` in `bbox[0]`"."""
+    try:
+        msgspec.convert(row, type_)
+    except msgspec.ValidationError as error:
+        text = str(error).replace(" - at `$.", " in `")
+        return text[0].lower() + text[1:]
+    return None
+
+
+def _class_faults(
+    annotations: Sequence[Any], categories: Mapping[int, Any], classes: Sequence[str]
+) -> Iterator[str]:
+    used = {row["category_id"] for row in annotations if isinstance(_get(row, "category_id"), int)}
+    names = {categories[id_] for id_ in used if id_ in categories}
     for name in classes:
         if name not in categories.values():
             yield f"no category is called {name!r}; there are {', '.join(map(str, categories.values()))}"
-        elif not used[name]:
+        elif name not in names:
             yield f"class {name!r} has no annotations"
 
 
-def _annotation(
-    row: Any, images: Mapping[int, Mapping[str, Any]], categories: Mapping[int, str]
-) -> str | None:
-    """What is wrong with an annotation, if anything."""
-    missing = [k for k in ("image_id", "category_id", "bbox", "segmentation") if not _has(row, k)]
-    if missing:
-        return f"has no {', '.join(missing)}"
+def _get(row: Any, key: str) -> Any:
+    return row.get(key) if isinstance(row, dict) else None
+
+
+def _annotation_fault(row: Any, images: Mapping[int, Any], categories: Mapping[int, Any]) -> str | None:
+    """What is wrong with an annotation, if anything. ``images``: rows by id; ``categories``: names by id."""
+    fault = _fault(row, AnnotationRow)
+    if fault is not None:
+        return fault
     if row["image_id"] not in images:
         return f"its image {row['image_id']} is not in the file"
-    if row["category_id"] not in categories:
-        return f"its category {row['category_id']} is not in the file"
+    for id_ in (row["category_id"], *row.get("possible_category_ids", ())):
+        if id_ not in categories:
+            return f"its category {id_} is not in the file"
     image = images[row["image_id"]]
-    if not all(isinstance(image.get(side), int) for side in ("height", "width")):
-        return None  # that is told of the image
+    if _fault(image, ImageRow) is not None:
+        return None  # reported of the image
     height, width = image["height"], image["width"]
-    return _box(row["bbox"], height, width) or _segmentation(row["segmentation"], height, width)
+    return _box_fault(row["bbox"], height, width) or _mask_fault(row["segmentation"], height, width)
 
 
-def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    )
-
-
-def _box(box: Any, height: int, width: int) -> str | None:
-    if not _numbers(box) or len(box) != 4:
-        return f"its box {box} is not x, y, width, height"
+def _box_fault(box: Sequence[float], height: int, width: int) -> str | None:
     x, y, w, h = box
+    if not all(map(math.isfinite, box)):
+        return f"its box {box} is not finite"
     if w <= 0 or h <= 0:
         return f"its box {box} has no area"
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
@@ -116,20 +145,20 @@ def _box(box: Any, height: int, width: int) -> str | None:
     return None
 
 
-def _segmentation(segmentation: Any, height: int, width: int) -> str | None:
+def _mask_fault(segmentation: Segmentation, height: int, width: int) -> str | None:
     if not segmentation:
         return "its segmentation is empty"
-    if isinstance(segmentation, dict):
-        if not _has(segmentation, "size", "counts") or list(segmentation["size"]) != [height, width]:
-            return f"its run lengths are of size {segmentation.get('size')}, not {[height, width]}"
-        return None
-    if not isinstance(segmentation, list):
-        return "its segmentation is neither polygons nor run lengths"
-    return next((text for p in segmentation if (text := _polygon(p, height, width)) is not None), None)
+    if isinstance(segmentation, list):
+        return next(
+            (text for p in segmentation if (text := _polygon_fault(p, height, width)) is not None), None
+        )
+    if "counts" not in segmentation or segmentation.get("size") != [height, width]:
+        return f"its run lengths are of size {segmentation.get('size')}, not {[height, width]}"
+    return None
 
 
-def _polygon(polygon: Any, height: int, width: int) -> str | None:
-    if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
+def _polygon_fault(polygon: Sequence[float], height: int, width: int) -> str | None:
+    if len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
         return "it has a polygon that is not x, y of at least three points"
     beyond = max(-min(polygon), max(polygon[::2]) - width, max(polygon[1::2]) - height)
     if beyond > max(2, _FAR * max(height, width)):
@@ -137,16 +166,16 @@ def _polygon(polygon: Any, height: int, width: int) -> str | None:
     return None
 
 
-def check_pictures(content: Content, file: Path, folder: Path) -> list[Problem]:
-    """Missing and unreadable pictures, and sizes that are not those in the file: headers only."""
-    rows = [row for row in content["images"] if _has(row, "id", "file_name", "height", "width")]
+def check_image_files(content: Content, file: Path, folder: Path) -> list[Problem]:
+    """Image files that are missing, unreadable or of another size than the COCO file says (headers only)."""
+    rows = [row for row in content["images"] if _fault(row, ImageRow) is None]
     with ThreadPoolExecutor(max_workers=16) as threads:  # waiting for a disk, or the network behind it
-        found = threads.map(lambda row: _picture(row, folder), rows, chunksize=64)
-        told = zip(rows, found, strict=True)
-        return [Problem(f"{file}: image {row['id']}: {text}") for row, text in told if text is not None]
+        found = threads.map(lambda row: _file_fault(row, folder), rows, chunksize=64)
+        faults = zip(rows, found, strict=True)
+        return [Problem(f"{file}: image {row['id']}: {text}") for row, text in faults if text is not None]
 
 
-def _picture(row: Mapping[str, Any], folder: Path) -> str | None:
+def _file_fault(row: Mapping[str, Any], folder: Path) -> str | None:
     path = folder / str(row["file_name"])
     try:
         with Image.open(path) as image:

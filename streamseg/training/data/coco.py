@@ -1,11 +1,12 @@
 """Reading annotations in COCO format."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -14,7 +15,41 @@ from streamseg.errors import UsageError
 
 Content = dict[str, Any]
 """A COCO file as it is: ``images``, ``annotations`` and ``categories``, lists of anything."""
+Segmentation = list[list[float]] | dict[str, Any] | None
+"""Polygons, or run lengths with ``size`` and ``counts``."""
 _LISTS = ("images", "annotations", "categories")
+_Side = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ImageRow(msgspec.Struct, frozen=True):
+    """What is used of an entry of ``images``."""
+
+    id: int
+    file_name: str
+    height: _Side
+    width: _Side
+    exhaustive_category_ids: list[int] | None = None
+    """The categories of which every object in the image is annotated; None stands for all."""
+
+
+class CategoryRow(msgspec.Struct, frozen=True):
+    """What is used of an entry of ``categories``."""
+
+    id: int
+    name: str
+
+
+class AnnotationRow(msgspec.Struct, frozen=True):
+    """What is used of an entry of ``annotations``."""
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    """x, y, width, height in image pixels."""
+    segmentation: Segmentation
+    iscrowd: int | bool = 0
+    possible_category_ids: list[int] = []
+    """The object may be of any of these categories; ``category_id`` is the best guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +63,8 @@ class CocoObject:
     segmentation: Any
     """Polygons or run lengths, as in the file."""
     crowd: bool
-    unknown_vehicle: bool
+    also_possible: frozenset[int] = frozenset()
+    """Class ids, beside its own, that the object may be."""
 
     def mask(self, height: int, width: int) -> NDArray[np.uint8]:
         """(height, width) uint8 0/1."""
@@ -64,6 +100,10 @@ class CocoImage:
     """Class ids of which every object is annotated; of the others a missing one means nothing."""
 
 
+Ambiguous = Mapping[str, Collection[str]]
+"""By a key of annotations: the names of the classes that an object may be if the key's value is true."""
+
+
 def read_coco(annotations: Path, images: Path, classes: tuple[str, ...]) -> list[CocoImage]:
     """Read a COCO file; categories are matched to ``classes`` by name, other ones are left out.
 
@@ -72,10 +112,8 @@ def read_coco(annotations: Path, images: Path, classes: tuple[str, ...]) -> list
     content = load_content(annotations)
     try:
         found = build_images(content, images, classes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{annotations}: not a readable COCO annotation file ({type(error).__name__}: {error})"
-        ) from error
+    except ValueError as error:
+        raise UsageError(f"{annotations}: not a readable COCO annotation file ({error})") from error
     if not any(c["name"] in classes for c in content["categories"]):
         raise UsageError(f"{annotations}: holds none of the classes {', '.join(classes)}")
     return found
@@ -97,38 +135,50 @@ def load_content(annotations: Path) -> Content:
     return dict(content)
 
 
-def build_images(content: Content, images: Path, classes: tuple[str, ...]) -> list[CocoImage]:
+def build_images(
+    content: Content, images: Path, classes: Sequence[str], ambiguous: Ambiguous | None = None
+) -> list[CocoImage]:
     """The images of a COCO file with their annotations of the classes.
 
-    Raises KeyError, TypeError or ValueError if a row lacks what it needs.
+    Raises ValueError if a row lacks what it needs.
     """
-    class_of = {c["id"]: classes.index(c["name"]) for c in content["categories"] if c["name"] in classes}
+    categories = msgspec.convert(content["categories"], list[CategoryRow])
+    class_of = {row.id: classes.index(row.name) for row in categories if row.name in classes}
+    marks = {key: [classes.index(name) for name in names] for key, names in (ambiguous or {}).items()}
     objects: dict[int, list[CocoObject]] = {}
-    for row in content["annotations"]:
-        if row["category_id"] in class_of and row["segmentation"]:
-            objects.setdefault(row["image_id"], []).append(_object(row, class_of))
-    every = frozenset(class_of)
+    for given in content["annotations"]:
+        row = msgspec.convert(given, AnnotationRow)
+        if row.category_id in class_of and row.segmentation:
+            marked = [class_id for key, ids in marks.items() if given.get(key) for class_id in ids]
+            objects.setdefault(row.image_id, []).append(_object(row, class_of, marked))
     return [
-        CocoImage(
-            id=row["id"],
-            path=images / row["file_name"],
-            height=row["height"],
-            width=row["width"],
-            objects=tuple(objects.get(row["id"], ())),
-            exhaustive=frozenset(
-                class_of[c] for c in row.get("exhaustive_category_ids", every) if c in class_of
-            ),
-        )
-        for row in content["images"]
+        _image(row, images, tuple(objects.get(row.id, ())), class_of)
+        for row in msgspec.convert(content["images"], list[ImageRow])
     ]
 
 
-def _object(row: Mapping[str, Any], class_of: Mapping[int, int]) -> CocoObject:
-    x, y, width, height = row["bbox"]
+def _image(
+    row: ImageRow, folder: Path, objects: tuple[CocoObject, ...], class_of: Mapping[int, int]
+) -> CocoImage:
+    listed = row.exhaustive_category_ids
+    return CocoImage(
+        id=row.id,
+        path=folder / row.file_name,
+        height=row.height,
+        width=row.width,
+        objects=objects,
+        exhaustive=frozenset(class_of[c] for c in (class_of if listed is None else listed) if c in class_of),
+    )
+
+
+def _object(row: AnnotationRow, class_of: Mapping[int, int], marked: Collection[int]) -> CocoObject:
+    """``marked``: class ids that the object may be, as its marks say."""
+    class_id = class_of[row.category_id]
+    listed = {class_of[c] for c in row.possible_category_ids if c in class_of}
     return CocoObject(
-        class_id=class_of[row["category_id"]],
-        box=(x, y, width, height),
-        segmentation=row["segmentation"],
-        crowd=bool(row.get("iscrowd", 0)),
-        unknown_vehicle=bool(row.get("vehicle_of_unknown_type", False)),
+        class_id=class_id,
+        box=row.bbox,
+        segmentation=row.segmentation,
+        crowd=bool(row.iscrowd),
+        also_possible=frozenset(listed.union(marked) - {class_id}),
     )

@@ -24,7 +24,7 @@ from streamseg.training.data.augment import (
     resize_whole,
 )
 from streamseg.training.data.coco import CocoImage
-from streamseg.training.data.pictures import Pictures
+from streamseg.training.data.image_cache import ImageCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class TrainingItem:
 class TrainingStream(Dataset[TrainingItem]):
     """Augmented samples by their number in the stream: 0, 1, ... without end."""
 
-    def __init__(self, images: Sequence[CocoImage], config: TrainConfig, pictures: Pictures) -> None:
+    def __init__(self, images: Sequence[CocoImage], config: TrainConfig, cache: ImageCache) -> None:
         """``images`` as :func:`drawn_images` gives them."""
         self._images = images
         self._config = config
-        self._pictures = pictures
+        self._cache = cache
         weights = repeat_factors(images).cumsum()
         self._cumulative = weights / weights[-1]
         self._order = lru_cache(maxsize=2)(self._shuffled)
@@ -82,11 +82,14 @@ class TrainingStream(Dataset[TrainingItem]):
 
     def _load(self, image: CocoImage) -> Sample:
         masks = [o.mask(image.height, image.width) for o in image.objects]
+        also_possible = np.zeros((len(masks), len(self._config.model.classes)), dtype=np.bool_)
+        for row, annotated in zip(also_possible, image.objects, strict=True):
+            row[list(annotated.also_possible)] = True
         return Sample(
-            image=self._pictures.read(image),
+            image=self._cache.read(image),
             masks=np.stack(masks) if masks else np.zeros((0, image.height, image.width), dtype=np.uint8),
             class_ids=np.array([o.class_id for o in image.objects], dtype=np.int64),
-            unknown=np.array([o.unknown_vehicle for o in image.objects], dtype=np.bool_),
+            also_possible=also_possible,
             ignored=np.array([o.crowd for o in image.objects], dtype=np.bool_),
         )
 

@@ -35,8 +35,8 @@ def make_loader(
     )
 
 
-def read(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
-    """The batches; a picture that cannot be read is told as if it were read here. Raises UsageError."""
+def read_batches(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
+    """The batches. Raises UsageError for an image that cannot be read, in a worker as in this process."""
     try:
         yield from loader
     except UsageError as error:
@@ -45,7 +45,7 @@ def read(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
 
 
 class _Numbers:
-    """Sample numbers: step s has ``batch`` of them from s * batch on, part after part, rank by rank."""
+    """The sample numbers of each part: step s begins at s * batch; part by part, rank by rank."""
 
     def __init__(self, config: TrainConfig, *, first: int, steps: int, rank: int) -> None:
         self._config, self._first, self._steps, self._rank = config, first, steps, rank

@@ -1,1 +1,1 @@
-"""What a training run tells: tables, curves and contact sheets."""
+"""What a training run reports: tables, curves and contact sheets."""

@@ -1,7 +1,6 @@
-"""Pictures for people: the curves of a run, and what its weights find."""
+"""Images of a run: its curves, and what its weights find."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,16 +10,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from streamseg.files import complete_file
 from streamseg.overlay.paint import paint
 from streamseg.training.data.coco import CocoImage
-from streamseg.training.data.pictures import read_picture
+from streamseg.training.data.image_cache import read_image
 from streamseg.training.evaluation import Segment
-from streamseg.training.report.journal import read_journal
-from streamseg.training.state import write_atomically
-from streamseg.types import Instances
+from streamseg.training.report.csv_log import read_csv_log
 
 _TILE = (240, 320)
-"""Height and width of a picture in the contact sheet."""
+"""Height and width of an image in the contact sheet."""
 _COLUMNS = 4
 _SCORE = 0.3
 """Instances below this are not drawn, as in ``streamseg run``."""
@@ -33,8 +31,8 @@ def draw_curves(losses: Path, scores: Path) -> NDArray[np.uint8]:
     figure = Figure(figsize=(12, 4.5), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    _losses(left, read_journal(losses))
-    _scores(right, read_journal(scores))
+    _losses(left, read_csv_log(losses))
+    _scores(right, read_csv_log(scores))
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
     return pixels.copy()
@@ -75,7 +73,7 @@ def contact_sheet(segment: Segment, images: Sequence[CocoImage], *, most: int) -
     ranked = [i for i in images if i.objects] + [i for i in images if not i.objects]
     places = np.linspace(0, max(0, sum(bool(i.objects) for i in images) - 1), most).astype(int)
     chosen = [ranked[k] for k in dict.fromkeys(places.tolist())]
-    tiles = [_tile(paint(picture, _good(segment(picture)))) for picture in map(_read, chosen)]
+    tiles = [_tile(_painted(segment, read_image(image.path))) for image in chosen]
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     sheet = np.full((rows * _TILE[0], columns * _TILE[1], 3), 32, dtype=np.uint8)
@@ -85,36 +83,26 @@ def contact_sheet(segment: Segment, images: Sequence[CocoImage], *, most: int) -
     return sheet
 
 
-def _read(image: CocoImage) -> NDArray[np.uint8]:
-    return read_picture(image.path)
+def _painted(segment: Segment, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found = segment(image)
+    return paint(image, found[found.scores >= _SCORE])
 
 
-def _good(found: Instances) -> Instances:
-    n = int((found.scores >= _SCORE).sum())  # best first
-    return replace(
-        found,
-        class_ids=found.class_ids[:n],
-        labels=found.labels[:n],
-        scores=found.scores[:n],
-        boxes=found.boxes[:n],
-        crops=found.crops[:n],
-    )
-
-
-def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture fitted into a tile, in its middle."""
-    height, width = picture.shape[:2]
+def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) -> (*_TILE, 3): an image fitted into the middle of a tile."""
+    height, width = image.shape[:2]
     factor = min(_TILE[0] / height, _TILE[1] / width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     tile = np.full((*_TILE, 3), 32, dtype=np.uint8)
     top, left = (_TILE[0] - size[1]) // 2, (_TILE[1] - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = small
     return tile
 
 
-def write_png(picture: NDArray[np.uint8], path: Path) -> None:
+def write_png(image: NDArray[np.uint8], path: Path) -> None:
     """Write (H, W, 3) RGB, atomically."""
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert done
-    write_atomically(path, lambda partial: partial.write_bytes(encoded.tobytes()))
+    with complete_file(path) as partial:
+        partial.write_bytes(encoded.tobytes())

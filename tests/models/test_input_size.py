@@ -1,11 +1,9 @@
-"""Sizes and values on their way into the network."""
+"""How large a picture is when it enters the network."""
 
 import numpy as np
 import pytest
-import torch
 
-from streamseg.inference.prepare import PictureNormaliser, stack
-from streamseg.models.input_size import geometry, resize_picture
+from streamseg.models.input_size import geometry, padded, resize_picture
 from streamseg.models.spec import InputSpec
 from tests.support.oracle import Oracle
 
@@ -37,17 +35,9 @@ def test_without_a_canvas_sides_are_padded_to_multiples_of_32() -> None:
     assert sizes.canvas == (800, 1088)
 
 
-def test_padding_is_zero_after_normalisation() -> None:
-    spec = InputSpec(mean=(10, 20, 30), std=(1, 2, 3))
-    normalise = PictureNormaliser(spec, device=torch.device("cpu"), dtype=torch.float32)
-    white = np.full((2, 3, 3), 40, dtype=np.uint8)
-    small = np.full((1, 2, 3), 40, dtype=np.uint8)
-    images = normalise(stack([white, small], pinned=False), [(2, 3), (1, 2)], (4, 5))
-    assert images.shape == (2, 3, 4, 5)
-    assert images[0, :, 0, 0].tolist() == pytest.approx([30, 10, 10 / 3])
-    assert images[0, :, 2:].abs().sum() == 0
-    assert images[1, :, :1, :2].abs().min() > 0
-    assert images[1].abs().sum() == images[1, :, :1, :2].abs().sum()
+def test_pictures_of_a_batch_share_the_smallest_input_that_holds_them_all() -> None:
+    assert padded([(32, 64)]) == (32, 64)
+    assert padded([(33, 1), (1, 65)]) == (64, 96)
 
 
 def test_a_picture_of_the_right_size_is_not_copied() -> None:

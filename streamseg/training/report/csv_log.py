@@ -1,24 +1,27 @@
-"""The tables of a run: one row for every step or evaluation, in CSV files that survive a kill."""
+"""The tables of a run: CSV files with one row for every step or evaluation, which survive a kill.
+
+Written by hand: Fabric's CSVLogger begins a new file at every start, and cannot take back the rows of steps
+that a killed run wrote after its last checkpoint.
+"""
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from streamseg.files import complete_file
 
-class Journal:
+
+class CsvLog:
     """A CSV file whose first column is the step."""
 
     def __init__(self, path: Path, *, after: int) -> None:
         """Go on after step ``after``: rows of later steps, written before a kill, are taken out."""
-        rows = [row for row in read_journal(path) if int(row["step"]) <= after]
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("w", newline="") as file:
+        rows = [row for row in read_csv_log(path) if int(row["step"]) <= after]
+        with complete_file(path) as partial, partial.open("w", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
-        os.replace(partial, path)
         self._columns = list(rows[0]) if rows else None
         self._file = path.open("a", newline="")
 
@@ -40,8 +43,8 @@ class Journal:
         self._file.close()
 
 
-def read_journal(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a journal; none if there is no such file."""
+def read_csv_log(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a table; none if there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:

@@ -1,9 +1,10 @@
-"""What a run is made of at some step, and the checkpoints that hold it."""
+"""The state of a run after some step, and the checkpoint file that holds it."""
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,25 +14,32 @@ import torch
 from lightning_fabric.plugins.precision import Precision
 
 from streamseg.errors import UsageError
+from streamseg.files import complete_file
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
 
+logger = logging.getLogger(__name__)
+
 CHECKPOINT = "checkpoint.pt"
 _FORMAT = 2
+"""Version of the file's content."""
 
 _FREE_KEYS = (
     *("output", "workers", "device", "devices", "strategy", "evaluation"),
     *("data.images", "data.train", "data.val", "data.val_images", "data.cache_gib"),
     *("schedule.accumulate", "schedule.checkpoint_minutes"),
 )
-"""Keys that may change when a run is resumed: they say where and how it is computed. (What the
-annotation file says may not, see :func:`fingerprint`.)"""
+"""Keys that may change when a run is resumed: they say where and how it is computed. The content of the
+annotation file may not change, see :func:`fingerprint`."""
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """Everything that a checkpoint holds. Nothing draws random numbers but the loader, by step."""
+    """Everything that a checkpoint holds.
+
+    Random numbers need no place in it: only the loader draws any, from the seed and the sample's number.
+    """
 
     detector: Detector
     average: Detector
@@ -42,7 +50,7 @@ class TrainingState:
     step: int = 0
     """Steps taken."""
     best: float = -1.0
-    """Highest mean AP of the average so far; -1 before the first evaluation."""
+    """Highest mean AP of the average so far, in [0, 1]; -1 before the first evaluation."""
 
     def save(self, path: Path, config: dict[str, Any]) -> None:
         """Write a checkpoint atomically; ``config`` is the run's fingerprint."""
@@ -56,7 +64,8 @@ class TrainingState:
             "step": self.step,
             "best": self.best,
         }
-        write_atomically(path, lambda partial: torch.save(content, partial))
+        with complete_file(path) as partial:
+            torch.save(content, partial)
 
     def load(self, path: Path, config: dict[str, Any]) -> None:
         """Continue from a checkpoint.
@@ -83,8 +92,44 @@ class TrainingState:
         self.step, self.best = content["step"], content["best"]
 
 
+class CheckpointFile:
+    """The checkpoint file of a run: when it is written, and what becomes of an earlier one."""
+
+    def __init__(self, config: TrainConfig, state: TrainingState) -> None:
+        self._path = config.output / CHECKPOINT
+        self._state = state
+        self._key = fingerprint(config)
+        self._seconds = config.schedule.checkpoint_minutes * 60
+        self._saved = time.monotonic()
+
+    @property
+    def late(self) -> bool:
+        """Whether it is time to save again."""
+        return time.monotonic() - self._saved > self._seconds
+
+    def save(self) -> None:
+        """Write the state."""
+        self._state.save(self._path, self._key)
+        self._saved = time.monotonic()
+
+    def load(self) -> None:
+        """Set the state to that of the file, if there is one. Raises UsageError for another run's file."""
+        if self._path.is_file():
+            self._state.load(self._path, self._key)
+            logger.info("resumed after step %d", self._state.step)
+        else:
+            logger.info("%s is not there: starting from the beginning", self._path)
+
+    def put_aside(self) -> None:
+        """Keep the file of an earlier run under another name: starting anew may have been a mistake."""
+        if self._path.is_file():
+            aside = self._path.with_suffix(".previous.pt")
+            os.replace(self._path, aside)
+            logger.warning("starting anew; the checkpoint of the run before is kept as %s", aside)
+
+
 def fingerprint(config: TrainConfig) -> dict[str, Any]:
-    """All that decides what a run computes, by dotted key; of the data the content, not the place."""
+    """All that decides what a run computes, by dotted key; of the annotations the content, not the path."""
     flat = _flatten(config.model_dump(mode="json"))
     kept = {k: v for k, v in flat.items() if not any(k == f or k.startswith(f"{f}.") for f in _FREE_KEYS)}
     return kept | {"content of data.train": _digest(config.data.train)}
@@ -115,15 +160,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file and give it its name when it is whole: a kill leaves the old one."""
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
 def write_weights(detector: Detector, path: Path, *, notes: dict[str, str]) -> None:
     """Write a detector as fp16 weights, atomically."""
-    write_atomically(path, lambda partial: save_weights(detector, partial, half=True, notes=notes))
+    with complete_file(path) as partial:
+        save_weights(detector, partial, half=True, notes=notes)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: CSV files, TensorBoard, a picture of the curves, overlays."""
+"""What a run reports while it goes on: CSV files, TensorBoard, an image of the curves, overlays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,30 +11,31 @@ from tqdm import tqdm
 from streamseg.training.data.coco import CocoImage
 from streamseg.training.evaluation import ClassScore, Segment, format_table, means
 from streamseg.training.report.charts import contact_sheet, draw_curves, write_png
-from streamseg.training.report.journal import Journal
+from streamseg.training.report.csv_log import CsvLog
 
-LOSSES, SCORES, TABLE = "log.csv", "evaluation.csv", "evaluation.md"
+STEPS, SCORES, TABLE = "log.csv", "evaluation.csv", "evaluation.md"
 CURVES, OVERLAYS, EVENTS = "curves.png", "overlays.png", "tensorboard"
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What is said of one step."""
+    """What is reported of one step."""
 
     mask_loss: float
     class_loss: float
     learning_rate: float
     images: int
+    """Of all processes and parts."""
 
 
 class Report:
     """Writes into a run's folder; in processes other than the first it does nothing."""
 
     def __init__(
-        self, folder: Path, *, step: int, steps: int, pictures: int, active: bool, progress: bool
+        self, folder: Path, *, step: int, steps: int, overlays: int, active: bool, progress: bool
     ) -> None:
-        """Go on after ``step`` of ``steps``; ``pictures`` is how many overlays are drawn."""
-        self._folder, self._pictures, self._active = folder, pictures, active
+        """Go on after ``step`` of ``steps``; ``overlays`` is how many images :meth:`overlays` draws."""
+        self._folder, self._overlays, self._active = folder, overlays, active
         self._bar = tqdm(
             desc="training",
             total=steps,
@@ -45,9 +46,9 @@ class Report:
             dynamic_ncols=True,
         )
         if active:
-            self._losses = Journal(folder / LOSSES, after=step)
-            self._scores = Journal(folder / SCORES, after=step)
-            # What TensorBoard has of later steps is of a run that was killed, or of one before.
+            self._steps = CsvLog(folder / STEPS, after=step)
+            self._scores = CsvLog(folder / SCORES, after=step)
+            # Later steps in the folder are those of a run that was killed, or of an earlier one.
             self._board = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> "Report":
@@ -58,32 +59,32 @@ class Report:
     ) -> None:
         self._bar.close()
         if self._active:
-            self._losses.close()
+            self._steps.close()
             self._scores.close()
             self._board.close()
 
-    def step(self, number: int, said: StepReport) -> None:
+    def step(self, number: int, report: StepReport) -> None:
         """Write down one step."""
         if not self._active:
             return
-        loss = said.mask_loss + said.class_loss
+        loss = report.mask_loss + report.class_loss
         self._bar.update()
         rate = self._bar.format_dict["rate"]
         self._bar.set_postfix(
-            {"loss": f"{loss:.3f}"} | ({"images/s": f"{rate * said.images:.1f}"} if rate else {}),
+            {"loss": f"{loss:.3f}"} | ({"images/s": f"{rate * report.images:.1f}"} if rate else {}),
             refresh=False,
         )
-        self._losses.write(
+        self._steps.write(
             {
                 "step": number,
-                "mask_loss": said.mask_loss,
-                "class_loss": said.class_loss,
-                "learning_rate": said.learning_rate,
+                "mask_loss": report.mask_loss,
+                "class_loss": report.class_loss,
+                "learning_rate": report.learning_rate,
             }
         )
-        self._board.add_scalar("loss/mask", said.mask_loss, number)
-        self._board.add_scalar("loss/classes", said.class_loss, number)
-        self._board.add_scalar("learning_rate", said.learning_rate, number)
+        self._board.add_scalar("loss/mask", report.mask_loss, number)
+        self._board.add_scalar("loss/classes", report.class_loss, number)
+        self._board.add_scalar("learning_rate", report.learning_rate, number)
 
     def evaluation(self, number: int, scores: Sequence[ClassScore]) -> None:
         """Write down the scores of an evaluation; values without objects are left out."""
@@ -99,9 +100,9 @@ class Report:
         self.draw()
 
     def overlays(self, number: int, segment: Segment, images: Sequence[CocoImage]) -> None:
-        """Draw what is found in some validation images."""
-        if self._pictures:
-            sheet = contact_sheet(segment, images, most=self._pictures)
+        """Draw what ``segment`` finds in some validation images."""
+        if self._overlays:
+            sheet = contact_sheet(segment, images, most=self._overlays)
             write_png(sheet, self._folder / OVERLAYS)
             self._board.add_image("overlays", sheet, number, dataformats="HWC")
 
@@ -109,11 +110,11 @@ class Report:
         """Draw the curves up to now."""
         if self._active:
             self.flush()
-            write_png(draw_curves(self._folder / LOSSES, self._folder / SCORES), self._folder / CURVES)
+            write_png(draw_curves(self._folder / STEPS, self._folder / SCORES), self._folder / CURVES)
 
     def flush(self) -> None:
         """Have all that was written survive a kill; call it before a checkpoint is written."""
         if self._active:
-            self._losses.flush()
+            self._steps.flush()
             self._scores.flush()
             self._board.flush()

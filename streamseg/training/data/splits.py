@@ -1,4 +1,4 @@
-"""The images of a run: what is drawn from, and what the weights are scored on."""
+"""The images of a run: those to train on, and those to score the weights on."""
 
 import hashlib
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamseg.errors import DataError, UsageError
 from streamseg.training.config import DataConfig, TrainConfig
-from streamseg.training.data.check import Problem, check_content, check_pictures
+from streamseg.training.data.check import Problem, check_content, check_image_files
 from streamseg.training.data.coco import CocoImage, Content, build_images, load_content
 from streamseg.training.data.dataset import drawn_images
 
@@ -17,19 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """Images with their annotations."""
+class Splits:
+    """The images of a run, with their annotations."""
 
     train: list[CocoImage]
-    """What is drawn from: an epoch has as many samples."""
+    """The images that samples are made from; an epoch has as many samples."""
     val: list[CocoImage]
-    """Empty: nothing is scored."""
+    """The images that the weights are scored on; empty: nothing is scored."""
     truth: Content
     """The COCO file that ``val`` is from."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _CocoFile:
     """A COCO file and the folder of its images."""
 
     file: Path
@@ -49,17 +49,17 @@ def check_data(config: TrainConfig) -> None:
     Raises DataError with a line for each problem.
     """
     problems: list[str] = []
-    for source in _sources(config.data):
-        content = source.load()
+    for coco in _coco_files(config.data):
+        content = coco.load()
         if isinstance(content, Problem):
             problems.append(content.text)
             continue
         skip = config.data.bad_annotations == "skip"
-        found = check_content(content, source.file, config.model.classes, complete=source.to_train)
+        found = check_content(content, coco.file, config.model.classes, complete=coco.to_train)
         problems += [p.text for p in found if not (skip and p.annotation is not None)]
-        problems += [p.text for p in check_pictures(content, source.file, source.folder)]
-        if source.to_train and not problems:
-            _tell_other_categories(content, source.file, config.model.classes)
+        problems += [p.text for p in check_image_files(content, coco.file, coco.folder)]
+        if coco.to_train and not problems:
+            _log_other_categories(content, coco.file, config.model.classes)
     if problems:
         raise DataError(
             f"the data has {len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -68,13 +68,13 @@ def check_data(config: TrainConfig) -> None:
         )
 
 
-def read_material(config: TrainConfig) -> Material:
+def read_splits(config: TrainConfig) -> Splits:
     """Read the annotations of a run, which have been checked. Raises UsageError."""
     data = config.data
-    contents = [_good_content(source, config) for source in _sources(data)]
+    contents = [_good_content(coco, config) for coco in _coco_files(data)]
     train, *rest = [
-        build_images(content, source.folder, config.model.classes)
-        for content, source in zip(contents, _sources(data), strict=True)
+        build_images(content, coco.folder, config.model.classes, data.ambiguous)
+        for content, coco in zip(contents, _coco_files(data), strict=True)
     ]
     val = rest[0] if rest else []
     if data.val is None and data.val_part:
@@ -82,22 +82,22 @@ def read_material(config: TrainConfig) -> Material:
     drawn = drawn_images(train, without_objects=data.without_objects)
     if not any(not o.crowd for image in drawn for o in image.objects):
         raise UsageError(f"{data.train}: no image to train on has an object of the model's classes")
-    return Material(drawn, val, contents[-1])
+    return Splits(drawn, val, contents[-1])
 
 
-def _sources(data: DataConfig) -> list[_Source]:
-    sources = [_Source(data.train, data.images, True)]
+def _coco_files(data: DataConfig) -> list[_CocoFile]:
+    files = [_CocoFile(data.train, data.images, True)]
     if data.val is not None:
-        sources.append(_Source(data.val, data.val_images or data.images, False))
-    return sources
+        files.append(_CocoFile(data.val, data.val_images or data.images, False))
+    return files
 
 
-def _good_content(source: _Source, config: TrainConfig) -> Content:
-    """A COCO file, without annotations that cannot be right if those are to be skipped."""
-    content = load_content(source.file)
+def _good_content(coco: _CocoFile, config: TrainConfig) -> Content:
+    """The content of a COCO file, without annotations that cannot be right if those are to be skipped."""
+    content = load_content(coco.file)
     if config.data.bad_annotations == "refuse":
         return content
-    found = check_content(content, source.file, config.model.classes, complete=False)
+    found = check_content(content, coco.file, config.model.classes, complete=False)
     bad = {problem.annotation: problem.text for problem in found if problem.annotation is not None}
     if bad:
         logger.warning("%d annotations left out, the first is %s", len(bad), next(iter(bad.values())))
@@ -105,7 +105,7 @@ def _good_content(source: _Source, config: TrainConfig) -> Content:
     return content | {"annotations": kept}
 
 
-def _tell_other_categories(content: Content, file: Path, classes: Sequence[str]) -> None:
+def _log_other_categories(content: Content, file: Path, classes: Sequence[str]) -> None:
     others = {c["id"]: c["name"] for c in content["categories"] if c.get("name") not in classes}
     used = Counter(row.get("category_id") for row in content["annotations"])
     if others:

@@ -1,4 +1,4 @@
-"""The pixels of the training images: read from disk, or once and for all into memory."""
+"""The pixels of the training images: read from disk each time, or kept in memory."""
 
 import logging
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ _CGROUPS = (
 )
 
 
-class Pictures:
-    """Decoded images by their path. What is kept is shared by all processes forked afterwards."""
+class ImageCache:
+    """Decoded images by their path. Processes that are forked afterwards share those kept in memory."""
 
     def __init__(self) -> None:
         self._kept: dict[Path, NDArray[np.uint8]] = {}
@@ -33,7 +33,7 @@ class Pictures:
     def read(self, image: CocoImage) -> NDArray[np.uint8]:
         """(height, width, 3) RGB; not to be changed. Raises UsageError if it cannot be read."""
         kept = self._kept.get(image.path)
-        return read_picture(image.path) if kept is None else kept
+        return read_image(image.path) if kept is None else kept
 
     def keep(self, images: Sequence[CocoImage], *, budget: int, progress: bool) -> None:
         """Read all images now if their pixels fit into ``budget`` bytes; otherwise none."""
@@ -48,12 +48,12 @@ class Pictures:
             return
         with ThreadPoolExecutor() as threads:  # OpenCV decodes without holding the interpreter
             decoded = tqdm(
-                threads.map(read_picture, paths), "reading", len(paths), unit="image", disable=not progress
+                threads.map(read_image, paths), "reading", len(paths), unit="image", disable=not progress
             )
             self._kept = dict(zip(paths, decoded, strict=True))
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """(height, width, 3) uint8 RGB, turned as its EXIF data says. Raises UsageError."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
@@ -63,7 +63,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def free_memory() -> int:
-    """Bytes that can still be had, in the container if there is one; 0 where that is not known."""
+    """Bytes of memory that are free, in the container if there is one; 0 where that is not known."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -1,0 +1,104 @@
+"""What publishes the results and overlays of one stream."""
+
+import logging
+
+import cv2
+import msgspec
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from streamseg.overlay.paint import Painter
+from streamseg.redis.entries import EntryIds, Fields, NewEntry, add_all
+from streamseg.redis.keys import STREAMS_KEY, overlays_key, results_key
+from streamseg.redis.replay import ReplayBuffer
+from streamseg.redis.retry import BrokerGoneError, RetryingClient
+from streamseg.redis.status import StatusBoard
+from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamEnd, StreamInfo, StreamWriter
+
+logger = logging.getLogger(__name__)
+
+_JPEG_QUALITY = 80
+
+
+class RedisWriter(StreamWriter):
+    """Publishes one stream; waits while the broker is down."""
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        *,
+        client: RetryingClient,
+        status: StatusBoard,
+        buffer: ReplayBuffer,
+        lengths: tuple[int, int],
+        painter: Painter | None,
+        published: int = -1,
+    ) -> None:
+        """Set up.
+
+        Args:
+            info: The stream.
+            client: Where results and overlays go.
+            status: Hears of every result.
+            buffer: Gets every result that was published.
+            lengths: Results and overlays kept, about.
+            painter: Of this stream alone; None: no overlays.
+            published: Number of the last frame that an interrupted run has published, -1 if none.
+        """
+        self._stream, self._live = info.stream, info.policy is FramePolicy.NEWEST_FRAME
+        self._client, self._status, self._buffer, self._painter = client, status, buffer, painter
+        self._maxlen, self._overlays_maxlen = lengths
+        self._published = published
+        self._ids, self._encoder = EntryIds(), msgspec.json.Encoder()
+        self._announced = False
+        self._undelivered = 0
+
+    def begin_epoch(self, info: StreamInfo) -> None:
+        """Tell it in the status."""
+        self._status.opened(info)
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        """Publish a result, and its overlay if there are pixels. Raises OutputError."""
+        if result.frame <= self._published:
+            return
+        encoded = self._encoder.encode(result)
+        entries = [NewEntry(results_key(self._stream), {"result": encoded}, self._maxlen)]
+        if self._painter is not None and frame is not None and instances is not None:
+            jpeg = _encode_jpeg(self._painter.paint(frame, instances), quality=_JPEG_QUALITY)
+            fields: Fields = {"jpeg": jpeg, "frame": result.frame, "pts": result.pts}
+            entries.append(NewEntry(overlays_key(self._stream), fields, self._overlays_maxlen))
+        id_ = self._ids.next()
+        try:
+            id_ = self._client.retry(lambda client: self._send(client, entries, id_))
+        except BrokerGoneError:
+            if not self._live:
+                raise
+            self._undelivered += 1
+        else:
+            self._buffer.add(id_, encoded)
+            self._status.published(result)
+
+    def close(self, end: StreamEnd) -> None:
+        """Say in the status how the stream has ended."""
+        self._buffer.close()
+        self._status.closed(self._stream, end)
+        if self._undelivered:
+            logger.warning(
+                "%s was away at the end: %d results of stream %s dropped",
+                self._client.broker,
+                self._undelivered,
+                self._stream,
+            )
+
+    def _send(self, client: redis.Redis, entries: list[NewEntry], id_: str) -> str:
+        """May be run again. Returns the id of the result's entry."""
+        if not self._announced:
+            client.sadd(STREAMS_KEY, self._stream)
+            self._announced = True
+        return add_all(client, entries, id_, self._ids)
+
+
+def _encode_jpeg(pixels: NDArray[np.uint8], *, quality: int) -> bytes:
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
