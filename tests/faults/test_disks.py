@@ -13,7 +13,7 @@ from streamseg.errors import OutputError, OutputGoneError
 from streamseg.outputs import MemoryOutput, NdjsonOutput, VideoOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
-from streamseg.types import Frame, FrameResult, Instances
+from streamseg.types import FrameResult
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.program import read_results, read_video
@@ -88,10 +88,10 @@ def test_with_no_output_left_the_run_ends_early(small_disk: Path, tmp_path: Path
 class Choosy(MemoryOutput):
     """Cannot write one of the streams."""
 
-    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
-        if result.stream == "a" and result.frame == 2:
+    def put(self, item: FrameResult | None) -> None:
+        if item is not None and item.stream == "a" and item.frame == 2:
             raise OutputError("cannot write a")
-        super().write(result, frame, instances)
+        super().put(item)
 
 
 def test_one_stream_that_cannot_be_written_does_not_stop_the_others(tmp_path: Path) -> None:
