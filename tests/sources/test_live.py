@@ -27,8 +27,16 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def steady(media: Path) -> Iterator[RtspServer]:
+    """A server that no test disturbs."""
+    with rtsp_server(media) as running:
+        yield running
+
+
 @pytest.fixture
 def server(media: Path) -> Iterator[RtspServer]:
+    """A server that a test may kill or freeze."""
     with rtsp_server(media) as running:
         yield running
 
@@ -41,10 +49,10 @@ def frames_of(listener: Listener, epoch: int) -> int:
     return sum(seen.epoch == epoch for seen in listener.seen.get("cam", []))
 
 
-def test_a_camera_is_read(server: RtspServer) -> None:
+def test_a_camera_is_read(steady: RtspServer) -> None:
     listener = Listener()
-    began = time.time()
-    with SourcePool([camera(server.url("clip.mp4"))], emit=listener):
+    began, ready = time.time(), time.monotonic()
+    with SourcePool([camera(steady.url("clip.mp4"))], emit=listener):
         listener.wait(lambda: frames_of(listener, 0) >= 40)
     (info,) = listener.infos
     assert (info.width, info.height, info.fps, info.frame_count) == (320, 240, 25.0, None)
@@ -57,12 +65,13 @@ def test_a_camera_is_read(server: RtspServer) -> None:
         (seen[0].counter - seen[0].index + index) % 100 for index in indices
     ]
     assert began < seen[0].time < seen[-1].time < time.time()
+    assert ready < seen[0].decoded_at < seen[-1].decoded_at < time.monotonic()
     assert listener.ended["cam"].error is None
 
 
-def test_frames_that_find_no_slot_are_dropped_and_counted(server: RtspServer) -> None:
+def test_frames_that_find_no_slot_are_dropped_and_counted(steady: RtspServer) -> None:
     listener = Listener(keep_frames=True)
-    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, slots=3):
+    with SourcePool([camera(steady.url("clip.mp4"))], emit=listener, slots=3):
         listener.wait(lambda: listener.dropped >= 25)
         assert len(listener.frames) == 3
         listener.keep_frames = False
@@ -93,9 +102,9 @@ def test_a_dead_camera_is_a_loss_and_a_new_epoch_follows(server: RtspServer) -> 
     assert listener.last("cam").reconnects == 1
 
 
-def test_the_end_of_a_live_stream_is_a_loss(server: RtspServer) -> None:
+def test_the_end_of_a_live_stream_is_a_loss(steady: RtspServer) -> None:
     listener = Listener()
-    source = camera(server.url("short.mp4", loop=False))
+    source = camera(steady.url("short.mp4", loop=False))
     with SourcePool([source], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 1) >= 5)
         assert not listener.ended
@@ -118,34 +127,34 @@ def test_a_camera_that_goes_silent_is_stalled_until_it_is_back(server: RtspServe
     assert listener.states("cam") == ["connecting", "live", "stalled", "connecting", "live", "ended"]
 
 
-def test_one_silent_camera_does_not_disturb_another(server: RtspServer, media: Path) -> None:
+def test_one_silent_camera_does_not_disturb_another(server: RtspServer, steady: RtspServer) -> None:
     listener = Listener()
-    with rtsp_server(media) as other:
-        sources = [
-            camera(server.url("clip.mp4"), read_timeout=PATIENCE),
-            Source(id="other", url=other.url("clip.mp4"), live=True),
-        ]
-        with SourcePool(sources, emit=listener):
-            listener.wait(lambda: {"cam", "other"} <= set(listener.seen))
-            server.freeze()
-            before = len(listener.seen["other"])
-            listener.wait(lambda: len(listener.seen["other"]) >= before + 30, PATIENCE / 2)
+    sources = [
+        camera(server.url("clip.mp4"), read_timeout=PATIENCE),
+        Source(id="other", url=steady.url("clip.mp4"), live=True),
+    ]
+    with SourcePool(sources, emit=listener):
+        listener.wait(lambda: {"cam", "other"} <= set(listener.seen))
+        server.freeze()
+        before = len(listener.seen["other"])
+        listener.wait(lambda: len(listener.seen["other"]) >= before + 30, PATIENCE / 2)
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
-def test_a_crashed_worker_is_replaced(server: RtspServer, name: str) -> None:
+def test_a_crashed_worker_is_replaced(steady: RtspServer) -> None:
     listener = Listener()
-    with SourcePool([camera(server.url("clip.mp4"))], emit=listener, backoff=QUICK):
-        listener.wait(lambda: frames_of(listener, 0) >= 5)
-        (pid,) = worker_pids(os.getpid())
-        os.kill(pid, getattr(signal, name))
-        listener.wait(lambda: frames_of(listener, 1) >= 5)
-        assert worker_pids(os.getpid()) not in ([], [pid])
+    with SourcePool([camera(steady.url("clip.mp4"))], emit=listener, backoff=QUICK):
+        for epoch, number in enumerate((signal.SIGKILL, signal.SIGSEGV)):
+            listener.wait(lambda epoch=epoch: frames_of(listener, epoch) >= 5)
+            (pid,) = worker_pids(os.getpid())
+            os.kill(pid, number)
+            listener.wait(lambda epoch=epoch: frames_of(listener, epoch + 1) >= 5)
+            assert worker_pids(os.getpid()) not in ([], [pid])
+            assert f"the decode worker was killed by {number.name}" in str(listener.last("cam").error)
 
 
-def test_a_stopped_worker_is_replaced(server: RtspServer) -> None:
+def test_a_stopped_worker_is_replaced(steady: RtspServer) -> None:
     listener = Listener()
-    with SourcePool([camera(server.url("clip.mp4"), read_timeout=1.0)], emit=listener, backoff=QUICK):
+    with SourcePool([camera(steady.url("clip.mp4"), read_timeout=1.0)], emit=listener, backoff=QUICK):
         listener.wait(lambda: frames_of(listener, 0) >= 5)
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, signal.SIGSTOP)
@@ -154,9 +163,9 @@ def test_a_stopped_worker_is_replaced(server: RtspServer) -> None:
     assert listener.states("cam") == ["connecting", "live", "stalled", "live", "ended"]
 
 
-def test_a_worker_that_stops_while_connecting_is_replaced(server: RtspServer) -> None:
+def test_a_worker_that_stops_while_connecting_is_replaced(steady: RtspServer) -> None:
     listener = Listener()
-    source = Source(id="cam", url=server.url("clip.mp4"), live=True, open_timeout=0.5)
+    source = Source(id="cam", url=steady.url("clip.mp4"), live=True, open_timeout=0.5)
     timing = Timing(start=1.0, first_frame=2.0)
     with SourcePool([source], emit=listener, backoff=QUICK, timing=timing):
         wait_until(lambda: worker_pids(os.getpid()))
@@ -181,12 +190,12 @@ def test_a_camera_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixtu
     assert "secret" not in caplog.text
 
 
-def test_a_camera_is_given_up_after_as_many_attempts_as_allowed(server: RtspServer) -> None:
+def test_a_camera_is_given_up_after_as_many_attempts_as_allowed(steady: RtspServer) -> None:
     refused = f"rtsp://me:secret@127.0.0.1:{free_port()}/a"
     sources = [
         Source(id="three", url=refused, live=True, reconnect_attempts=3),
         Source(id="once", url=refused, live=True, reconnect_attempts=0),
-        Source(id="ended", url=server.url("short.mp4", loop=False), live=True, reconnect_attempts=0),
+        Source(id="ended", url=steady.url("short.mp4", loop=False), live=True, reconnect_attempts=0),
     ]
     listener = Listener()
     with SourcePool(sources, emit=listener, backoff=QUICK) as pool:
@@ -227,7 +236,8 @@ def test_a_camera_that_comes_up_late_is_found(media: Path) -> None:
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_stopping_a_camera_is_prompt(server: RtspServer, silent: bool) -> None:
+def test_stopping_a_camera_is_prompt(request: pytest.FixtureRequest, silent: bool) -> None:
+    server: RtspServer = request.getfixturevalue("server" if silent else "steady")
     listener = Listener()
     with SourcePool([camera(server.url("clip.mp4"))], emit=listener, timing=Timing(grace=0.5)) as pool:
         listener.wait(lambda: frames_of(listener, 0) >= 5)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamseg.sources import Source, SourcePool, Timing, resolve_sources
-from streamseg.types import FramePolicy
+from streamseg.sources import Source, SourcePool, Timing, resolve_sources, source_for
+from streamseg.types import FramePolicy, StreamInfo
 from tests.support.media import cut, write_clip
 from tests.support.reading import Listener, is_running, wait_until, worker_pids
 from tests.support.servers import web_server
@@ -29,32 +29,49 @@ def run(sources: list[Source], **options: object) -> Listener:
     return listener
 
 
-def test_a_clip_is_read_frame_by_frame(clip: Path) -> None:
-    listener = run(resolve_sources([str(clip)]))
-    seen = listener.seen["clip"]
-    assert listener.counters("clip") == [frame.index for frame in seen] == list(range(60))
-    assert [frame.ticks * listener.infos[0].time_base for frame in seen] == pytest.approx(np.arange(60) / 25)
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Listener:
+    """What is told of one clip of 60 frames: all of it, a part, and a part that holds no frame."""
+    url = str(write_clip(tmp_path_factory.mktemp("parts") / "clip.mp4", frames=60))
+    sources = [
+        source_for(url, stream_id="clip"),
+        source_for(url, stream_id="part", start=1.0, end=2.0, stride=2),
+        source_for(url, stream_id="empty", start=60.0),
+    ]
+    return run(sources, max_workers=1)
+
+
+def info_of(listener: Listener, stream: str) -> StreamInfo:
+    (info,) = [info for info in listener.infos if info.stream == stream]
+    return info
+
+
+def test_a_clip_is_read_frame_by_frame(parts: Listener) -> None:
+    seen, time_base = parts.seen["clip"], info_of(parts, "clip").time_base
+    assert parts.counters("clip") == [frame.index for frame in seen] == list(range(60))
+    assert [frame.ticks * time_base for frame in seen] == pytest.approx(np.arange(60) / 25)
     assert {frame.epoch for frame in seen} == {0}
-    assert len(listener.infos) == 1
-    assert listener.states("clip") == ["connecting", "live", "ended"]
-    assert listener.ended["clip"].error is None
+    assert parts.states("clip") == ["connecting", "live", "ended"]
+    assert parts.ended["clip"].error is None
 
 
 def test_a_file_is_read_over_the_web(tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "whole.mp4", frames=60, muxer={"movflags": "faststart"})
     cut(whole, tmp_path / "cut.mp4", keep=0.6)
     with web_server(tmp_path) as url:
-        listener = run(resolve_sources([f"{url}/{name}.mp4" for name in ("whole", "cut", "missing")]))
+        sources = resolve_sources([f"{url}/{name}.mp4" for name in ("whole", "cut", "missing")])
+        listener = run(sources, max_workers=1)
     assert listener.counters("127.0.0.1-whole.mp4") == list(range(60))
     assert listener.ended["127.0.0.1-whole.mp4"].error is None
     assert "cut off" in listener.error("127.0.0.1-cut.mp4")
     assert listener.error("127.0.0.1-missing.mp4").endswith("/missing.mp4: Server returned 404 Not Found")
 
 
-def test_what_is_told_of_a_clip(clip: Path) -> None:
-    (info,) = run(resolve_sources([str(clip)], start=1.0, end=2.0, stride=2)).infos
+def test_what_is_told_of_a_clip(parts: Listener) -> None:
+    info = info_of(parts, "part")
     assert (info.width, info.height, info.fps, info.policy) == (320, 240, 25.0, FramePolicy.EVERY_FRAME)
-    assert (info.start, info.end, info.frame_count, info.url) == (1.0, 2.0, 13, str(clip))
+    assert (info.start, info.end, info.frame_count) == (1.0, 2.0, 13)
+    assert Path(info.url).name == "clip.mp4"
 
 
 def test_several_clips_at_once_do_not_mix(tmp_path: Path) -> None:
@@ -161,27 +178,30 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path: Path, clip: Path) -> No
     assert len(listener.counters("clip")) == 60
 
 
-def test_an_empty_part_is_a_stream_without_frames(clip: Path) -> None:
-    listener = run(resolve_sources([str(clip)], start=60.0))
-    assert listener.counters("clip") == []
-    assert len(listener.infos) == 1
-    assert listener.states("clip") == ["connecting", "live", "ended"]
-    assert listener.ended["clip"].error is None
+def test_an_empty_part_is_a_stream_without_frames(parts: Listener) -> None:
+    assert parts.counters("empty") == []
+    assert info_of(parts, "empty").epoch == 0
+    assert parts.states("empty") == ["connecting", "live", "ended"]
+    assert parts.ended["empty"].error is None
 
 
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL"])
-def test_a_crashed_worker_costs_only_its_file(tmp_path: Path, clip: Path, name: str) -> None:
-    sources = resolve_sources([str(clip), str(write_clip(tmp_path / "next.mp4", frames=10))])
+def test_a_crashed_worker_costs_only_its_file(tmp_path: Path, clip: Path) -> None:
+    again = tmp_path / "again.mp4"
+    os.link(clip, again)
+    sources = resolve_sources([str(clip), str(again), str(write_clip(tmp_path / "next.mp4", frames=10))])
     listener = Listener(keep_frames=True)
     with SourcePool(sources, emit=listener, slots=4, max_workers=1):
-        listener.wait(lambda: len(listener.frames) == 4)
-        (pid,) = worker_pids(os.getpid())
-        os.kill(pid, getattr(signal, name))
-        listener.wait_for_end("clip")
-        listener.keep_frames = False
-        listener.frames.clear()
+        for path, number in ((clip, signal.SIGSEGV), (again, signal.SIGKILL)):
+            listener.wait(lambda path=path: len(listener.seen.get(path.stem, [])) == 4)
+            (pid,) = worker_pids(os.getpid())
+            os.kill(pid, number)
+            listener.wait_for_end(path.stem)
+            if path == again:
+                listener.keep_frames = False
+            listener.frames.clear()
         listener.wait_for_end("next")
-    assert listener.error("clip") == f"{clip}: the decode worker was killed by {name}"
+    assert listener.error("clip") == f"{clip}: the decode worker was killed by SIGSEGV"
+    assert listener.error("again") == f"{again}: the decode worker was killed by SIGKILL"
     assert listener.counters("next") == list(range(10))
 
 
