@@ -2,12 +2,10 @@
 
 import logging
 
-import cv2
 import msgspec
-import numpy as np
 import redis
-from numpy.typing import NDArray
 
+from streamseg.overlay.jpeg import encode_jpeg
 from streamseg.overlay.paint import Painter
 from streamseg.redis.entries import EntryIds, Fields, NewEntry, add_all
 from streamseg.redis.keys import STREAMS_KEY, overlays_key, results_key
@@ -65,7 +63,7 @@ class RedisWriter(StreamWriter):
         encoded = self._encoder.encode(result)
         entries = [NewEntry(results_key(self._stream), {"result": encoded}, self._maxlen)]
         if self._painter is not None and frame is not None and instances is not None:
-            jpeg = _encode_jpeg(self._painter.paint(frame, instances), quality=_JPEG_QUALITY)
+            jpeg = encode_jpeg(self._painter.paint(frame, instances), quality=_JPEG_QUALITY)
             fields: Fields = {"jpeg": jpeg, "frame": result.frame, "pts": result.pts}
             entries.append(NewEntry(overlays_key(self._stream), fields, self._overlays_maxlen))
         id_ = self._ids.next()
@@ -97,8 +95,3 @@ class RedisWriter(StreamWriter):
             client.sadd(STREAMS_KEY, self._stream)
             self._announced = True
         return add_all(client, entries, id_, self._ids)
-
-
-def _encode_jpeg(pixels: NDArray[np.uint8], *, quality: int) -> bytes:
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

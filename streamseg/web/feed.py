@@ -67,10 +67,12 @@ class RedisFeed:
         while True:
             try:
                 await step()
-            except redis.RedisError as error:
+            except (redis.RedisError, ValueError) as error:  # a ValueError: what is stored is not ours
                 if pauses is None:
                     pauses = delays()
-                    if not passes(error):  # of what passes, the subscription tells
+                    if isinstance(error, ValueError):
+                        logger.warning("Redis: a stream holds what streamseg did not write: %s", error)
+                    elif not passes(error):  # of what passes, the subscription tells
                         logger.warning("Redis: %s, trying on", reason(error))
                 await asyncio.sleep(next(pauses))
             else:
