@@ -15,8 +15,6 @@ from lightning_fabric.plugins.precision import Precision
 
 from streamseg.errors import UsageError
 from streamseg.files import complete_file
-from streamseg.models.nets.detector import Detector
-from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -158,9 +156,3 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def write_weights(detector: Detector, path: Path, *, notes: dict[str, str]) -> None:
-    """Write a detector as fp16 weights, atomically."""
-    with complete_file(path) as partial:
-        save_weights(detector, partial, half=True, notes=notes)

@@ -21,7 +21,8 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
-from streamseg.training.checkpoint import CheckpointFile, TrainingState, write_weights
+from streamseg.models.weights.files import save_weights
+from streamseg.training.checkpoint import CheckpointFile, TrainingState
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.data.dataset import TrainingStream
@@ -159,7 +160,9 @@ class _Run:
                 if stopped:
                     return state.step, stop.signal or signal.SIGTERM
         if fabric.is_global_zero:
-            write_weights(state.average, self._config.output / WEIGHTS, notes={"steps": str(state.step)})
+            save_weights(
+                state.average, self._config.output / WEIGHTS, half=True, notes={"steps": str(state.step)}
+            )
         return state.step, None
 
     def _report(self) -> Report:

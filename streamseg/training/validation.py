@@ -9,7 +9,8 @@ import torch.distributed
 from lightning_fabric import Fabric
 
 from streamseg.models.nets.detector import Detector
-from streamseg.training.checkpoint import TrainingState, write_weights
+from streamseg.models.weights.files import save_weights
+from streamseg.training.checkpoint import TrainingState
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.coco import CocoImage
 from streamseg.training.data.splits import Splits
@@ -68,7 +69,7 @@ class Validator:
         if mean > state.best:
             state.best = mean
             notes = {"steps": str(state.step), "AP": f"{mean:.4f}"}
-            write_weights(state.average, self._config.output / BEST, notes=notes)
+            save_weights(state.average, self._config.output / BEST, half=True, notes=notes)
 
     def _gather(self, rows: list[Row]) -> list[Row]:
         """The predictions of all processes, one process after the other."""

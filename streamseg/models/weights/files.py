@@ -1,7 +1,6 @@
 """Self-describing weights files: tensors and a :class:`ModelSpec` in one safetensors file."""
 
 import json
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 
 from streamseg.config import describe
 from streamseg.errors import OutputError, WeightsError
+from streamseg.files import complete_file
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import ModelSpec
 from streamseg.models.weights.tensors import TensorError, check_tensors
@@ -39,7 +39,7 @@ def find_weights(name: str) -> Path:
 def save_weights(detector: Detector, path: Path, *, half: bool = False, notes: dict[str, str]) -> None:
     """Write a detector; ``half`` stores fp16. ``notes`` go into the metadata beside the spec.
 
-    The file appears under its name when it is whole. Raises WeightsError for a value that fp16 cannot
+    The file appears under its name when it is complete. Raises WeightsError for a value that fp16 cannot
     hold, OutputError if the file cannot be written.
     """
     state = {
@@ -49,16 +49,13 @@ def save_weights(detector: Detector, path: Path, *, half: bool = False, notes: d
         for name, tensor in detector.state_dict().items()
     }
     metadata = {"format": FORMAT, "spec": detector.spec.model_dump_json(), "notes": json.dumps(notes)}
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(state, partial, metadata=metadata)
-        partial.chmod(mode)  # safetensors leaves a file that only its owner can read
-        partial.replace(path)
+        with complete_file(path) as partial:
+            partial.touch()
+            mode = partial.stat().st_mode
+            save_file(state, partial, metadata=metadata)
+            partial.chmod(mode)  # safetensors leaves a file that only its owner can read
     except (SafetensorError, OSError) as error:
-        with suppress(OSError):
-            partial.unlink()
         raise OutputError(f"{path}: cannot be written ({error})") from error
 
 
