@@ -15,6 +15,7 @@ from lightning_fabric.plugins.precision import Precision
 
 from streamseg.errors import UsageError
 from streamseg.files import complete_file
+from streamseg.models.nets.detector import Detector
 from streamseg.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
