@@ -101,7 +101,7 @@ class DecoderHandle:
             self._open(self.connection)
 
     def end(self, error: SourceError | None = None) -> None:
-        """End the stream, if there is one, whatever its worker is doing; the worker goes on to run."""
+        """End the stream, if there is one; the worker process stays."""
         self._ring = None
         if self.connection is not None:
             self.connection.end(error)

@@ -45,9 +45,8 @@ class SourcePool:
     ``emit`` is called from one thread, must not block and is given, for each source in order,
     StreamChanged (connecting), then StreamInfo and StreamChanged (live) at every opening, Frame,
     FramesDropped, StreamChanged at every loss, and at last exactly one StreamChanged (ended or failed).
-    Frames show shared memory: whoever keeps ``slots`` frames of a recording stops its reading, whoever
-    keeps more than half of them keeps the next recording waiting. A live source drops and counts
-    frames instead.
+    Frames show shared memory: reading a recording stops while ``slots`` of its frames are held, and the
+    next recording waits while more than half of them are. A live source drops and counts frames instead.
 
     A recording fails if it could not be read to its end. A live source is waited for and reconnected
     for ever, or until its ``reconnect_attempts`` are used up. An id may be read again after its end: in its
@@ -104,7 +103,7 @@ class SourcePool:
         return self._orders.put(lambda receiver: receiver.admit(source))
 
     def remove(self, stream: str) -> None:
-        """End a source, without an error, as soon as may be; other sources take no notice. Any thread."""
+        """End a source, without an error, at once; other sources are not disturbed. Any thread."""
         self._orders.put(lambda receiver: receiver.remove(stream))
 
     def replace(self, source: Source) -> None:

@@ -148,7 +148,7 @@ class Worker:
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
-        # Cameras are many and slow; a recording is to be read as fast as it goes.
+        # Cameras are many and slow; a recording is read as fast as possible.
         writer = PictureWriter(frame, threads=1 if job.source.live else FILE_THREADS)
         slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
         ring = RingWriter(writer.height, writer.width, slots)
