@@ -9,7 +9,7 @@ somebody looks, at the size that is looked at.
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,9 @@ class _Channel:
 class Hub:
     """The newest state of all streams. All methods in any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` is in seconds."""
+        self._clock = clock
         self._channels: dict[str, _Channel] = {}
         self._viewers: dict[object, Mapping[str, int]] = {}
         self._lock = threading.Lock()
@@ -74,7 +76,7 @@ class Hub:
 
     def result(self, result: FrameResult) -> None:
         """A frame has its result."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             channel = self._channel(result.stream)
             channel.fields |= {"width": result.width, "height": result.height}
@@ -84,7 +86,7 @@ class Hub:
 
     def wanted_width(self, stream: str) -> int | None:
         """Width of the picture that is due; None: none is to be made now. Who is given one makes it."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             width = max((watched.get(stream, 0) for watched in self._viewers.values()), default=0)
             channel = self._channel(stream)
@@ -122,7 +124,7 @@ class Hub:
 
     def status(self, *, since: int = 0) -> list[dict[str, Any]]:
         """All streams by id, with rates and the counts of the seconds after ``since`` (UNIX)."""
-        now, clock = time.monotonic(), time.time()
+        now, clock = self._clock(), time.time()
         with self._lock:
             return [
                 _status(stream, channel, now) | {"history": channel.history.since(since, now=clock)}

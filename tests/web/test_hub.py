@@ -9,7 +9,7 @@ import pytest
 from streamseg.config import OverlayOptions
 from streamseg.types import FramePolicy, StreamEnd, StreamInfo
 from streamseg.web.history import SECONDS, CountHistory
-from streamseg.web.hub import LARGE, TILE, Hub
+from streamseg.web.hub import LARGE, PICTURE_SECONDS, TILE, Hub
 from streamseg.web.output import ViewOutput
 from streamseg.web.thumbnail import painted_jpeg, shrink
 from tests.support.moving import objects_in
@@ -35,7 +35,8 @@ def test_counts_are_kept_for_minutes_only() -> None:
 
 
 def test_pictures_are_made_for_whoever_looks() -> None:
-    hub = Hub()
+    now = 100.0
+    hub = Hub(lambda: now)
     lobby, yard = showing(hub, "lobby"), showing(hub, "yard")
     hub.watch("one", {"lobby": TILE})
     feed(lobby, "lobby", 6, height=1080, width=1920)
@@ -43,6 +44,9 @@ def test_pictures_are_made_for_whoever_looks() -> None:
     assert is_jpeg(picture.jpeg, width=TILE)
     feed(lobby, "lobby", 7, height=1080, width=1920)
     assert hub.picture("lobby") is picture, "a second one comes no sooner than the eye needs it"
+    now += PICTURE_SECONDS
+    feed(lobby, "lobby", 8, height=1080, width=1920)
+    assert hub.picture("lobby") is not picture
     hub.watch("two", {"yard": LARGE})
     feed(yard, "yard", 6, height=1080, width=1920)
     assert (picture := hub.picture("yard")) is not None
