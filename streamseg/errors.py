@@ -100,3 +100,12 @@ class OutputError(RunError):
 
 class OutputGoneError(OutputError):
     """No result of any stream can be written to this output any more."""
+
+
+def without_traceback(error: StreamsegError) -> StreamsegError:
+    """Drop the stack of a kept error: its variables would hold a frame's ring slot for ever."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from streamseg.errors import OutputError, OutputGoneError, StreamsegError
+from streamseg.errors import OutputError, OutputGoneError, StreamsegError, without_traceback
 from streamseg.outputs.backlog import Limits, Step, StreamBacklog, WaitingResult
 from streamseg.types import Meter, Output, Pixels, StreamEnd, StreamInfo
 
@@ -298,19 +298,10 @@ class OutputRunner:
                 self._discard(self._backlogs, writing=False)
             if self._ending and (lost := self._count_lost()):
                 error = type(error)(f"{error}; {lost} results are lost")
-            error = _without_traceback(error)
+            error = without_traceback(error)
             self.error = self.error or error
         self._on_error(error)
 
 
 def _ignore(_: StreamBacklog) -> None:
     """A stream that came too late has nothing to do."""
-
-
-def _without_traceback(error: StreamsegError) -> StreamsegError:
-    """Drop the stack of a kept error: its variables would hold a frame's ring slot for ever."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error

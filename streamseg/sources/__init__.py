@@ -5,7 +5,7 @@ SourcePool -> DecoderHandle -> WorkerProcess =socket=> Worker -> VideoReader -> 
               RingReader <====== shared memory ====== RingWriter
 """
 
-from streamseg.sources.backoff import Backoff, Timing
+from streamseg.sources.connection import Backoff, Timing
 from streamseg.sources.pool import SourcePool
 from streamseg.sources.source import (
     VIDEO_EXTENSIONS,

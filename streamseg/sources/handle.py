@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from streamseg.errors import SourceError
-from streamseg.sources.backoff import Backoff, Timing
-from streamseg.sources.connection import StreamConnection
+from streamseg.sources.connection import Backoff, StreamConnection, Timing
 from streamseg.sources.messages import (
     Alive,
     Counted,
