@@ -72,7 +72,7 @@ Step = StreamInfo | WaitingResult | StreamEnd
 class StreamBacklog:
     """One stream at one output: what waits, what was dropped, whether it can still be written.
 
-    The methods above the line are for whoever has results, in any thread; none of them waits for the
+    The methods above the line are for the run, in any thread; none of them waits for the
     output. Those below it are for the :class:`~streamseg.outputs.runner.OutputRunner`, which holds the
     lock when it calls them.
     """

@@ -1,4 +1,4 @@
-"""Pictures as JPEG, for whoever hands them on one by one."""
+"""Pictures as JPEG, for outputs that hand them on one by one."""
 
 import cv2
 import numpy as np

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from streamseg.types import Frame, Instances
 
 THREADS = min(4, os.cpu_count() or 1)
-"""Finishing lets go of Python's lock most of the time; more threads than this wait for it nevertheless."""
+"""Finishing releases Python's lock most of the time; more threads would wait for it."""
 
 
 @dataclass(slots=True, eq=False)

@@ -46,7 +46,7 @@ class Tracker:
 
         Time counts, not frames: some are left out on purpose (``--stride``) or dropped.
         """
-        # Cameras repeat timestamps now and then, which the library takes amiss.
+        # Cameras repeat timestamps now and then, which the library refuses.
         self._time = time if time > self._time else self._time + _TICK
         tracked = self._tracker.update(
             supervision.Detections(

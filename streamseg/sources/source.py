@@ -47,7 +47,7 @@ class Source:
     live: bool
     """A camera or another stream without an end; otherwise a recording that is read in full."""
     transport: Literal["tcp", "udp"] = "tcp"
-    """How RTSP carries the video; other protocols take no notice."""
+    """How RTSP carries the video; other protocols ignore it."""
     start: float = 0.0
     """Recordings: seconds from the beginning where the selected part starts."""
     end: float | None = None

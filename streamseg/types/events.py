@@ -60,7 +60,7 @@ class StreamEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FramesDamaged:
-    """What was wrong inside a recording that was read on nevertheless; told once, before its end."""
+    """Damage inside a recording that was read on; told once, before its end."""
 
     stream: str
     lost: int

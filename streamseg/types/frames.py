@@ -48,7 +48,7 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Frame:
-    """One decoded picture. Whoever holds its ``pixels`` keeps its slot of the frame ring."""
+    """One decoded picture. Its slot of the frame ring is in use while its ``pixels`` are."""
 
     stream: str
     epoch: int

@@ -124,10 +124,10 @@ class Output(ABC):
         """
 
     def report(self, stream: str, **fields: str | float) -> None:
-        """Take notice, in any thread, of what only the run knows: ``state``, ``dropped``, ``error``, ..."""
+        """Be told, in any thread, what only the run knows: ``state``, ``dropped``, ``error``, ..."""
 
     def hurry(self, patience: float | None = None) -> None:
-        """Take notice, in any thread, that the run is over: from now on waits for a peer are bounded.
+        """Be told, in any thread, that the run is over: from now on waits for a peer are bounded.
 
         By ``patience`` seconds if the user has stopped the run, else by the output's own choice.
         """

@@ -1,4 +1,4 @@
-"""Who may look: this machine alone, or whoever has the token."""
+"""Who may look: this machine alone, or everybody who has the token."""
 
 import hmac
 import ipaddress
