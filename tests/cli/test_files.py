@@ -1,4 +1,4 @@
-"""Recorded files through the whole program, with the bundled weights."""
+"""Recorded files through the whole program: with the bundled weights where they matter."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -6,22 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import runs
 from tests.support.media import write_clip
 from tests.support.program import ROOT, STREET, check_result, read_results, read_video, run_program
 
 CLIPS = ROOT.parent / "shared" / "clips"
 
 
-def segment(source: Path, folder: Path, *options: str) -> tuple[list[dict], Path]:
+def segment(
+    source: Path, folder: Path, *options: str, bundled_weights: bool = False
+) -> tuple[list[dict], Path]:
     """Run one source to a video and NDJSON; returns the results and the video's path."""
     video, results = folder / "masks.mp4", folder / "results.ndjson"
-    done = run_program(source, "-o", video, "--results", results, *options)
+    run = run_program if bundled_weights else runs.run_program
+    done = run(source, "-o", video, "--results", results, *options)
     assert done.returncode == 0, done.stderr
     return read_results(results), video
 
 
 def test_the_demo_clip_becomes_an_overlay_and_results(tmp_path: Path) -> None:
-    results, overlay = segment(STREET, tmp_path, "--end", "4")
+    results, overlay = segment(STREET, tmp_path, "--end", "4", bundled_weights=True)
     source, masked = read_video(STREET), read_video(overlay)
     count = sum(second < 4 for second in source.seconds)
     assert masked.size == source.size == (768, 576)
@@ -78,7 +82,8 @@ def test_real_clips(name: str, tmp_path: Path) -> None:
     clip = CLIPS / f"{name}.mp4"
     if not clip.is_file():
         pytest.skip(f"{clip} is not there")
-    results, overlay = segment(clip, tmp_path, "--end", "1", "--stride", "3")
+    options = ("--end", "1", "--stride", "3")
+    results, overlay = segment(clip, tmp_path, *options, bundled_weights=name == "01_dog")
     source = read_video(overlay)
     assert len(results) == len(source.seconds) > 3
     for result in results:
@@ -91,14 +96,16 @@ def test_a_folder_is_worked_off_into_one_file_each(tmp_path: Path) -> None:
     clips.mkdir()
     for number in range(12):
         write_clip(clips / f"{number:02}.mp4", frames=number % 3 + 1, width=64, height=48)
-    done = run_program(clips, "--results", f"{tmp_path}/out/")
+    done = runs.run_program(clips, "--results", f"{tmp_path}/out/")
     assert done.returncode == 0, done.stderr
     counts = {p.stem: len(read_results(p)) for p in (tmp_path / "out").glob("*.ndjson")}
     assert counts == {f"{number:02}": number % 3 + 1 for number in range(12)}
 
 
 def test_classes_and_score_restrict_the_results(tmp_path: Path) -> None:
-    results, _ = segment(STREET, tmp_path, "--end", "1", "--classes", "person", "--score", "0.4")
+    results, _ = segment(
+        STREET, tmp_path, "--end", "1", "--classes", "person", "--score", "0.4", bundled_weights=True
+    )
     found = [i for r in results for i in r["instances"]]
     assert found
     assert {i["label"] for i in found} == {"person"}

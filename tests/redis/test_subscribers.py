@@ -15,8 +15,9 @@ import pytest
 
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.node import running_script
-from tests.support.program import STREET, read_results, running_program
+from tests.support.program import STREET, read_results
 from tests.support.readme import example
+from tests.support.runs import started
 from tests.support.servers import rtsp_server
 
 _SYNC = """
@@ -94,12 +95,13 @@ def test_every_subscriber_has_every_result_once_and_in_order(tmp_path: Path) -> 
     ):
         third = Lines(node)
         with python(_SYNC, broker.url, '"start"') as first:
-            files = ["--redis", broker.url, "--results", str(tmp_path / "{stream}.ndjson"), "--device", "cpu"]
+            files = ["--redis", broker.url, "--results", str(tmp_path / "{stream}.ndjson")]
             with (
-                running_program(
-                    *(str(STREET), "--end", str(_FRAMES / 10), "--set", "streams.0.id=lobby", *files)
+                started(
+                    *(str(STREET), "--end", str(_FRAMES / 10), "--set", "streams.0.id=lobby", *files),
+                    seconds=0.15,
                 ) as recorded,
-                running_program(*(camera.url("street.mp4"), "--set", "streams.0.id=cam", *files)) as live,
+                started(camera.url("street.mp4"), "--set", "streams.0.id=cam", *files, seconds=0.05) as live,
             ):
                 for stream in ("lobby", "cam"):
                     wait_for(lambda s=stream: len(retained(broker, s)) >= 3, seconds=90, what=stream)  # type: ignore[misc]

@@ -1,4 +1,7 @@
-"""A real RTSP camera through the whole program, read by others from a real Redis."""
+"""A real RTSP camera through the whole program, read by others from a real Redis.
+
+The first test has the bundled weights, the others a stand-in that starts in a moment.
+"""
 
 import shutil
 import signal
@@ -13,6 +16,7 @@ import pytest
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.media import write_clip
 from tests.support.program import STREET, check_result, read_results, read_video, running_program
+from tests.support.runs import started
 from tests.support.servers import RtspServer, free_port, rtsp_server
 
 
@@ -72,7 +76,7 @@ def test_an_unreachable_camera_is_waited_for_and_everybody_can_see_why(
 ) -> None:
     port = free_port()
     url = f"rtsp://viewer:pa55word@127.0.0.1:{port}/street.mp4"
-    with running_program(url, "--redis", broker.url) as program:
+    with started(url, "--redis", broker.url) as program:
         key = "streamseg:{127.0.0.1-street.mp4}:status"
         with broker.client(decode_responses=True) as client:
             wait_for(lambda: "refused" in (client.hget(key, "error") or ""), seconds=60, what="a status")
@@ -108,7 +112,7 @@ def test_two_files_and_a_camera_at_once(camera: RtspServer, tmp_path: Path) -> N
     sources = [STREET, clip, camera.url("street.mp4")]
     names = ["street", "counted", "127.0.0.1-street.mp4"]
     options = ["-o", f"{out}/{{stream}}.mp4", "--results", f"{out}/{{stream}}.ndjson", "--end", "1"]
-    with running_program(*sources, *options) as program:
+    with started(*sources, *options) as program:
         finished = [out / f"{name}.ndjson" for name in names[:2]]
         wait_for(lambda: all(path.exists() for path in finished), seconds=90, what="the files' results")
         partial = out / f"{names[2]}.ndjson.partial"
@@ -128,7 +132,7 @@ def test_a_second_signal_aborts_at_once(tmp_path: Path) -> None:
     partial = results.with_name("a.ndjson.partial")
     # So many frames are under way that finishing them would take much longer than the second signal.
     many = ["--set", "batching.max_batch=60", "--set", "batching.max_wait_ms=10000"]
-    with running_program(STREET, "--results", results, *many) as program:
+    with started(STREET, "--results", results, *many, seconds=0.5) as program:
         wait_for(partial.exists, seconds=60, what="the opening of the file")
         program.send_signal(signal.SIGINT)
         assert program.stderr is not None
@@ -142,7 +146,7 @@ def test_a_second_signal_aborts_at_once(tmp_path: Path) -> None:
 
 def test_ctrl_c_finishes_files_even_if_nobody_reads_the_messages(camera: RtspServer, tmp_path: Path) -> None:
     partial = tmp_path / "a.ndjson.partial"
-    with running_program(camera.url("street.mp4"), "--results", tmp_path / "a.ndjson") as program:
+    with started(camera.url("street.mp4"), "--results", tmp_path / "a.ndjson") as program:
         wait_for(lambda: partial.exists() and partial.stat().st_size, seconds=60, what="results")
         assert program.stderr is not None
         program.stderr.close()

@@ -131,6 +131,11 @@ def resources(pid: int | None = None) -> dict[str, int]:
     }
 
 
+def taken_since(before: dict[str, int]) -> dict[str, int]:
+    """How much of each resource this process has taken since; what it gave back does not count."""
+    return {name: more for name, now in resources().items() if (more := now - before[name]) > 0}
+
+
 def command(*arguments: str | Path, seconds: float = 0.0) -> list[str]:
     """``seconds`` for each picture."""
     options = ["--weights", str(seconds), "--no-progress"]
