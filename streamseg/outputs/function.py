@@ -10,7 +10,7 @@ from streamseg.types import Frame, FrameResult, Instances, Output, Pixels, Strea
 
 logger = logging.getLogger(__name__)
 
-Sink = Callable[[FrameResult, Frame, Instances], None]
+SinkFunction = Callable[[FrameResult, Frame, Instances], None]
 """Is called with a frame's result, the frame, and the instances that were found in it."""
 
 
@@ -23,7 +23,7 @@ class FunctionOutput(Output):
 
     pixels = Pixels.ALWAYS
 
-    def __init__(self, function: Sink) -> None:
+    def __init__(self, function: SinkFunction) -> None:
         self._function = function
         self._name = getattr(function, "__name__", type(function).__name__)
 
@@ -33,7 +33,7 @@ class FunctionOutput(Output):
 
 
 class _FunctionWriter(StreamWriter):
-    def __init__(self, function: Sink, name: str) -> None:
+    def __init__(self, function: SinkFunction, name: str) -> None:
         self._function, self._name = function, name
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:

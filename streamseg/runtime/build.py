@@ -19,16 +19,17 @@ from streamseg.config import (
 from streamseg.errors import UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.function import SinkFunction
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, take_over
 from streamseg.sources import Source, resolve_sources, source_for
-from streamseg.types import Frame, FrameResult, Instances, Meter, Output, StreamInfo
+from streamseg.types import FrameResult, Meter, Output, StreamInfo
 
 if TYPE_CHECKING:
     from streamseg.inference.segmenter import BatchTicket
 
-Sink = Output | Callable[[FrameResult, Frame, Instances], None]
+Sink = Output | SinkFunction
 """Where results go: an output, or a function that is called with each of them."""
 
 
