@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from streamseg.runtime.batching import Batcher
-from streamseg.types import Frame, FramePolicy, FramesDropped, StreamInfo
+from streamseg.types import Frame, FramePolicy, FramesDropped
+from tests.support.frames import make_info
 
 RECORDED, LIVE = FramePolicy.EVERY_FRAME, FramePolicy.NEWEST_FRAME
 
@@ -41,19 +42,7 @@ class Bench:
         self.clock.now += 2.0  # the first second of a stream is another matter
 
     def open(self, name: str, policy: FramePolicy) -> None:
-        self.batcher.open(
-            StreamInfo(
-                stream=name,
-                url=name,
-                policy=policy,
-                epoch=0,
-                width=self.widths.get(name, 8),
-                height=4,
-                time_base=Fraction(1, 25),
-                fps=25.0,
-                frame_count=None,
-            )
-        )
+        self.batcher.open(make_info(name, policy=policy, width=self.widths.get(name, 8)))
 
     def put(self, stream: str, index: int) -> None:
         pixels = np.zeros((4, self.widths.get(stream, 8), 3), dtype=np.uint8)
