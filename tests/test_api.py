@@ -14,6 +14,7 @@ from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, S
 from tests.support.batches import segment_batch
 from tests.support.media import write_clip
 from tests.support.program import STREET
+from tests.support.readme import example
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,15 @@ def test_sinks_of_ones_own(tmp_path: Path) -> None:
     results = list(run(str(clip), device="cpu", outputs=[note, output]))
     assert seen == [(r.frame, (48, 64, 3), len(r.instances)) for r in results]
     assert output.labels == {r.frame: len(r.instances) for r in results}
+
+
+def test_the_sinks_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip.mp4", frames=3, width=64, height=48)
+    exec(example("python", "class Counter"), {"run": run})
+    assert capsys.readouterr().out == "clip 0 ended\n"
 
 
 def test_a_sink_that_fails_is_told_at_the_end(tmp_path: Path) -> None:
