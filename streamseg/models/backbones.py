@@ -14,6 +14,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from streamseg.models.deformable import DeformableConv2d
+from streamseg.models.shufflenet import ShuffleNetV2
 from streamseg.models.spec import BackboneName, DeformableSpec
 
 
@@ -177,7 +178,7 @@ def _recentre(features: nn.Sequential) -> None:
     expand.bias.data = (bias + (kernel @ shift)[:, 0]).to(expand.bias.dtype)
 
 
-Backbone = ResNet | MobileNetV2
+Backbone = ResNet | MobileNetV2 | ShuffleNetV2
 
 
 def build_backbone(
@@ -186,6 +187,8 @@ def build_backbone(
     """Make a backbone with random weights; ``width`` is a ResNet's stem width."""
     if name == "mobilenet_v2":
         return MobileNetV2()
+    if name == "shufflenet_v2_x1_0":
+        return ShuffleNetV2()
     return ResNet(_RESNETS[name], width=width, deformable=deformable)
 
 

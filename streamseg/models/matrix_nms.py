@@ -13,9 +13,15 @@ _PARTS = 4
 
 
 def matrix_nms(
-    shared: Tensor, class_ids: Tensor, scores: Tensor, *, kernel: Literal["gaussian", "linear"], sigma: float
+    shared: Tensor,
+    class_ids: Tensor,
+    scores: Tensor,
+    *,
+    kernel: Literal["gaussian", "linear"],
+    sigma: float,
+    overlap: Literal["class", "any"] = "class",
 ) -> Tensor:
-    """Decay the scores of masks that overlap a better one of their class.
+    """Decay the scores of masks that overlap a better one of their class, or of any.
 
     ``shared`` (N, N) as of :func:`intersections`, ``class_ids`` (N,), ``scores`` (N,) float, all in
     descending order of score. Returns (N,): ``scores`` times a factor in [0, 1], finite also for exact
@@ -23,14 +29,14 @@ def matrix_nms(
     """
     if not len(scores):
         return scores
-    overlap = _overlap_with_better(shared, class_ids)
+    over = _overlap_with_better(shared, class_ids if overlap == "class" else torch.zeros_like(class_ids))
     # How much the better one of a pair is itself overlapped: a mask that is likely to be suppressed
     # shall not suppress others.
-    compensation = overlap.amax(dim=0).unsqueeze(1)
+    compensation = over.amax(dim=0).unsqueeze(1)
     if kernel == "gaussian":
-        decay = torch.exp(-sigma * (overlap.square() - compensation.square()))
+        decay = torch.exp(-sigma * (over.square() - compensation.square()))
     else:
-        decay = (1 - overlap) / (1 - compensation).clamp(min=_TINY)
+        decay = (1 - over) / (1 - compensation).clamp(min=_TINY)
     return scores * decay.amin(dim=0)
 
 

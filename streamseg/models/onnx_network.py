@@ -18,6 +18,8 @@ from streamseg.models.layers import double, resize
 from streamseg.models.solo import SoloOutput
 from streamseg.models.solov2 import SoloV2Output
 from streamseg.models.spec import TestSpec
+from streamseg.models.windowed import MASK_STRIDE, WindowedOutput
+from streamseg.models.windows import make_windows
 
 _TINY = 1e-6
 
@@ -57,6 +59,8 @@ class OnnxNetwork(nn.Module):
             masks = _decoupled_masks(output, rows, columns)
         elif isinstance(output, SoloV2Output):
             masks = _solov2_masks(output, cells)
+        elif isinstance(output, WindowedOutput):
+            masks = _windowed_masks(output, cells)
         else:
             assert isinstance(output, SoloOutput)
             masks = _solo_masks(output, cells, levels)
@@ -120,6 +124,18 @@ def _solov2_masks(output: SoloV2Output, cells: Tensor) -> Tensor:
     return masks
 
 
+def _windowed_masks(output: WindowedOutput, cells: Tensor) -> Tensor:
+    """(B, N, h, w) soft masks of ``cells`` (B, N)."""
+    kernels, windows = (
+        _pick(torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2), cells)
+        for maps in (output.kernels, output.windows)
+    )
+    made = make_windows(windows.flatten(0, 1), output.mask_size, stride=MASK_STRIDE)
+    window = made.x[:, None, :] + made.y[:, :, None]
+    logits = (kernels @ output.mask_feature.flatten(2)).unflatten(2, output.mask_size)
+    return (logits + window.unflatten(0, cells.shape)).sigmoid()
+
+
 def _solo_masks(output: SoloOutput, cells: Tensor, levels: Tensor) -> Tensor:
     """(B, N, h, w) soft masks of ``cells`` (B, N), which lie on ``levels`` (B, N).
 
@@ -163,8 +179,10 @@ def _decay(shared: Tensor, class_ids: Tensor, test: TestSpec) -> Tensor:
     """Matrix NMS: factors (B, N) from the pixels (B, N, N) that masks share, best candidate first."""
     area = shared.diagonal(dim1=1, dim2=2)
     union = area[:, :, None] + area[:, None, :] - shared
-    same_class = class_ids[:, :, None] == class_ids[:, None, :]
-    overlap = (shared / union.clamp(min=_TINY) * same_class).triu(diagonal=1)
+    overlap = shared / union.clamp(min=_TINY)
+    if test.overlap == "class":
+        overlap = overlap * (class_ids[:, :, None] == class_ids[:, None, :])
+    overlap = overlap.triu(diagonal=1)
     compensation = overlap.amax(dim=1)[:, :, None]
     if test.kernel == "gaussian":
         decay = torch.exp(-test.sigma * (overlap.square() - compensation.square()))

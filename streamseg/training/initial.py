@@ -14,6 +14,7 @@ from torch import Tensor
 from streamseg.errors import UsageError, WeightsError
 from streamseg.models.backbones import MobileNetV2
 from streamseg.models.checkpoint import read_checkpoint
+from streamseg.models.coco_start import start_from_coco
 from streamseg.models.detector import Detector
 from streamseg.models.spec import BackboneName
 from streamseg.models.weights import find_weights, load_detector
@@ -34,6 +35,10 @@ def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
     """
     if config.initial_weights is not None:
         _load_fitting(detector, find_weights(config.initial_weights))
+    elif config.backbone_weights == "coco":
+        unknown = start_from_coco(detector)
+        if unknown:
+            logger.info("classes that COCO does not know begin anew: %s", ", ".join(unknown))
     elif config.backbone_weights is not None:
         backbone = config.model.backbone
         _load_backbone(detector, _backbone_tensors(config.backbone_weights, backbone), config)

@@ -22,6 +22,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from streamseg.models.backbones import freeze_backbone
+from streamseg.models.depthwise import freeze_depthwise
 from streamseg.models.detector import Detector
 from streamseg.training.batch import TrainingBatch
 from streamseg.training.config import TrainConfig
@@ -203,6 +204,8 @@ def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
         load_initial_weights(detector, config)
     detector = detector.to(memory_format=memory_format(fabric))
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
+    if config.schedule.frozen_depthwise:
+        freeze_depthwise(detector)
     average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
     optimizer = build_optimizer(detector, config.schedule)
     return TrainingState(detector, average, optimizer, fabric.strategy.precision)
