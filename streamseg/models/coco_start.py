@@ -1,8 +1,6 @@
 """A start that knows COCO: the backbone, neck and box head of NanoDet-Plus-m, and its class rows by name."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -13,8 +11,8 @@ from streamseg.models.classes import COCO_CLASSES
 from streamseg.models.detector import Detector
 from streamseg.models.shufflenet import ShuffleNetV2
 from streamseg.models.spec import ModelSpec
+from streamseg.models.weights import COCO_START, weights_folder
 
-FILE = "nanodet_plus_m_coco.safetensors"
 _SYNONYMS = {
     "motorbike": "motorcycle",
     "aeroplane": "airplane",
@@ -43,16 +41,14 @@ def start_from_coco(detector: Detector) -> list[str]:
         raise UsageError(
             f"backbone_weights 'coco': are for backbone shufflenet_v2_x1_0, not {detector.spec.backbone}"
         )
-    given = load_file(Path(str(files("streamseg"))) / "weights" / FILE)
+    given = load_file(weights_folder() / f"{COCO_START}.safetensors")
     own = detector.state_dict()
     fitting = {}
     for name, tensor in _renamed(given, detector.spec).items():
         if name in own and own[name].shape == tensor.shape:
             fitting[name] = tensor.float()
     unknown = [name for name in detector.spec.classes if _coco_row(name) is None]
-    for name, rows in _class_rows(given, detector.spec, own).items():
-        fitting[name] = rows
-    detector.load_state_dict(own | fitting)
+    detector.load_state_dict(own | fitting | _class_rows(given, detector.spec, own))
     return unknown
 
 
@@ -73,9 +69,7 @@ def _renamed(given: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
     return renamed
 
 
-def _class_rows(
-    given: Mapping[str, Tensor], spec: ModelSpec, own: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _class_rows(given: Mapping[str, Tensor], spec: ModelSpec, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The class outputs of all levels; classes that COCO does not know keep the rows in ``own``."""
     if spec.head.boxes is None:
         return {}

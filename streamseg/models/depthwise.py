@@ -55,7 +55,9 @@ class _Depthwise(torch.autograd.Function):
             of_input = _input_gradient(grad, weight, x, ctx.stride) if ctx.needs_input_grad[0] else None
             of_weight = None
             if ctx.needs_input_grad[1]:
-                of_weight = kernel_gradient(grad, x, size=weight.shape[-1], stride=ctx.stride).to(weight.dtype)
+                of_weight = kernel_gradient(grad, x, size=weight.shape[-1], stride=ctx.stride).to(
+                    weight.dtype
+                )
         return of_input, of_weight, None
 
 

@@ -50,7 +50,9 @@ class Detector(nn.Module):
         self.spec = spec
         self.backbone = build_backbone(spec.backbone, width=spec.backbone_width, deformable=spec.deformable)
         inputs = self.backbone.channels[spec.pyramid_first - 2 :]
-        self.neck = FPN(inputs, spec.fpn_channels) if spec.ghost_pan is None else GhostPan(inputs, spec.ghost_pan)
+        self.neck = (
+            FPN(inputs, spec.fpn_channels) if spec.ghost_pan is None else GhostPan(inputs, spec.ghost_pan)
+        )
         self.head = build_head(
             spec.architecture,
             spec.head,

@@ -1,4 +1,4 @@
-"""The neck of NanoDet-Plus: a path aggregation network (Liu et al. 2018) of ghost blocks (Han et al. 2020)."""
+"""The neck of NanoDet-Plus: path aggregation (Liu et al. 2018) with ghost blocks (Han et al. 2020)."""
 
 from collections.abc import Sequence
 

@@ -133,7 +133,8 @@ def _windowed_masks(output: WindowedOutput, cells: Tensor) -> Tensor:
     made = make_windows(windows.flatten(0, 1), output.mask_size, stride=MASK_STRIDE)
     window = made.x[:, None, :] + made.y[:, :, None]
     logits = (kernels @ output.mask_feature.flatten(2)).unflatten(2, output.mask_size)
-    return (logits + window.unflatten(0, cells.shape)).sigmoid()
+    masks: Tensor = (logits + window.unflatten(0, cells.shape)).sigmoid()
+    return masks
 
 
 def _solo_masks(output: SoloOutput, cells: Tensor, levels: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ def _shuffle(x: Tensor) -> Tensor:
     """The channels of both halves by turns, in the order in memory that ``x`` has."""
     n, channels, height, width = x.shape
     if x.is_contiguous(memory_format=torch.channels_last):
-        last = x.permute(0, 2, 3, 1).unflatten(3, (2, channels // 2))
+        last = x.permute(0, 2, 3, 1).reshape(n, height, width, 2, channels // 2)
         return last.transpose(3, 4).reshape(n, height, width, channels).permute(0, 3, 1, 2)
-    return x.view(n, 2, channels // 2, height, width).transpose(1, 2).reshape(n, channels, height, width)
+    halves = x.view(n, 2, channels // 2, height, width)
+    return halves.transpose(1, 2).reshape(n, channels, height, width)

@@ -40,11 +40,16 @@ class WindowedOutput:
 
     def images(self) -> "list[WindowedOutput]":
         """Each image for itself, as a batch of one: gradients come together once and not per mask."""
-        parts = [[x.split(1) for x in maps] for maps in (self.class_logits, self.kernels, self.windows)]
+        class_logits, kernels, windows = (
+            list(zip(*(x.split(1) for x in maps), strict=True))
+            for maps in (self.class_logits, self.kernels, self.windows)
+        )
         features = self.mask_feature.split(1)
         return [
-            WindowedOutput(*([x[image] for x in maps] for maps in parts), features[image])
-            for image in range(len(features))
+            WindowedOutput(list(of_class), list(of_kernel), list(of_window), feature)
+            for of_class, of_kernel, of_window, feature in zip(
+                class_logits, kernels, windows, features, strict=True
+            )
         ]
 
     def soft_masks(
@@ -63,7 +68,8 @@ class WindowedOutput:
         feature = self.mask_feature.squeeze(0) if len(self.mask_feature) == 1 else self.mask_feature[image]
         logits = (kernels @ feature.flatten(1)).unflatten(1, self.mask_size)
         window = make_windows(windows, self.mask_size, stride=MASK_STRIDE)
-        return (logits.float() + window.x[:, None, :] + window.y[:, :, None]).sigmoid()
+        soft: Tensor = (logits.float() + window.x[:, None, :] + window.y[:, :, None]).sigmoid()
+        return soft
 
     def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
         """See :class:`~streamseg.models.head.HeadOutput`.
@@ -119,12 +125,8 @@ class WindowedHead(nn.Module):
             Conv(joined, spec.channels, kernel_size=1),
             *(layer(spec.channels, spec.channels) for _ in range(spec.convs)),
         )
-        self.kernel_output = output_conv(
-            spec.channels, outputs + 2 * boxes.knots, kernel_size=1, bias=0.0
-        )
-        self.mask_feature = DetailMaskFeature(
-            spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail
-        )
+        self.kernel_output = output_conv(spec.channels, outputs + 2 * boxes.knots, kernel_size=1, bias=0.0)
+        self.mask_feature = DetailMaskFeature(spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail)
 
     def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> WindowedOutput:
         """``pyramid`` holds P_first..P6, (B, inputs, H, W) each; ``detail`` is C2 of stride 4."""
@@ -171,9 +173,7 @@ def _box_tower(channels: int, spec: BoxBranchSpec) -> nn.Sequential:
 class DetailMaskFeature(nn.Module):
     """Merge P_first..P5 at P_first's stride, and join that with C2 at stride 4."""
 
-    def __init__(
-        self, spec: MaskFeatureSpec, *, inputs: int, maps: int, detail: int
-    ) -> None:
+    def __init__(self, spec: MaskFeatureSpec, *, inputs: int, maps: int, detail: int) -> None:
         super().__init__()
         assert spec.detail is not None
         channels = spec.channels

@@ -33,7 +33,7 @@ class Windows(NamedTuple):
 
 
 def box_distances(logits: Tensor, *, bins: int) -> Tensor:
-    """(B, 4 * bins, S, S) logits -> (B, 4, S, S) float32 distances to the left, top, right and bottom, in strides.
+    """(B, 4 * bins, S, S) logits -> (B, 4, S, S) float32 distances to left, top, right and bottom in strides.
 
     The mean of 0 .. bins - 1 under a softmax (Li et al. 2020, "Generalized Focal Loss", equation 6).
     """

@@ -32,5 +32,7 @@ def windowed_loss(
         masks = torch.cat([level.masks for level in levels]).to(device)
         boxes = torch.cat([level.boxes for level in levels]).to(device)
         of_boxes = generalized_box_iou_loss(image.boxes(0, cells), boxes)
-        total = total + weight * of_mask(image.cell_masks(0, cells), masks).sum() + BOX_WEIGHT * of_boxes.sum()
+        total = (
+            total + weight * of_mask(image.cell_masks(0, cells), masks).sum() + BOX_WEIGHT * of_boxes.sum()
+        )
     return total

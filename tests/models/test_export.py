@@ -94,7 +94,7 @@ def test_network_of_fixed_size_equals_the_postprocessing(variant: str, kernel: s
         assert not masks[image, n:].any()
 
 
-@pytest.mark.parametrize("variant", ["solo, DCNv2", "decoupled"])  # SOLOv2's is that of the bundled weights
+@pytest.mark.parametrize("variant", ["solo, DCNv2", "decoupled", "solov2"])  # windows: the bundled weights
 def test_one_file_for_every_size(variant: str) -> None:
     detector = make_detector(**VARIANTS[variant])
     model = export_onnx(detector, name="tiny", candidates=CANDIDATES)
