@@ -7,27 +7,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from streamseg.errors import UsageError
-from streamseg.models.classes import COCO_CLASSES
+from streamseg.models.classes import COCO_CLASSES, coco_place
 from streamseg.models.detector import Detector
 from streamseg.models.shufflenet import ShuffleNetV2
 from streamseg.models.spec import ModelSpec
 from streamseg.models.weights import COCO_START, weights_folder
-
-_SYNONYMS = {
-    "motorbike": "motorcycle",
-    "aeroplane": "airplane",
-    "bike": "bicycle",
-    "pedestrian": "person",
-    "people": "person",
-    "television": "tv",
-    "tvmonitor": "tv",
-    "sofa": "couch",
-    "diningtable": "dining table",
-    "pottedplant": "potted plant",
-    "cellphone": "cell phone",
-    "mobile phone": "cell phone",
-}
-"""Other names of COCO's classes."""
 
 
 def start_from_coco(detector: Detector) -> list[str]:
@@ -47,7 +31,7 @@ def start_from_coco(detector: Detector) -> list[str]:
     for name, tensor in _renamed(given, detector.spec).items():
         if name in own and own[name].shape == tensor.shape:
             fitting[name] = tensor.float()
-    unknown = [name for name in detector.spec.classes if _coco_row(name) is None]
+    unknown = [name for name in detector.spec.classes if coco_place(name) is None]
     detector.load_state_dict(own | fitting | _class_rows(given, detector.spec, own))
     return unknown
 
@@ -75,21 +59,15 @@ def _class_rows(given: Mapping[str, Tensor], spec: ModelSpec, own: Mapping[str, 
         return {}
     outputs = {}
     for index, level in enumerate(spec.head.levels):
-        for part in ("weight", "bias"):
-            name = f"head.class_output.{index}.{part}"
-            source = given[f"head.{level.pyramid - 3}.output.{part}"].float()
-            if source.shape[1:] == own[name].shape[1:]:
-                outputs[name] = torch.stack(_rows(source, own[name], spec.classes))
+        for output, classes in (("class_output", spec.classes), ("class_distractors", spec.distractors)):
+            for part in ("weight", "bias"):
+                name = f"head.{output}.{index}.{part}"
+                source = given[f"head.{level.pyramid - 3}.output.{part}"].float()
+                if classes and source.shape[1:] == own[name].shape[1:]:
+                    outputs[name] = torch.stack(_rows(source, own[name], classes))
     return outputs
 
 
 def _rows(source: Tensor, own: Tensor, classes: Sequence[str]) -> list[Tensor]:
-    places = [_coco_row(name) for name in classes]
+    places = [coco_place(name) for name in classes]
     return [own[i] if place is None else source[place] for i, place in enumerate(places)]
-
-
-def _coco_row(name: str) -> int | None:
-    """The place of a class among COCO's 80, whatever its case and underscores."""
-    plain = name.strip().lower().replace("_", " ")
-    plain = _SYNONYMS.get(plain, plain)
-    return COCO_CLASSES.index(plain) if plain in COCO_CLASSES else None

@@ -32,13 +32,16 @@ def build_head(
     first: int = 2,
     deformable: DeformableSpec | None = None,
     detail: int = 0,
+    distractors: int = 0,
 ) -> Head:
     """Make a head with random weights for a pyramid P_first..P6 of ``inputs`` channels.
 
-    ``detail``: channels of C2, for a head that reads it.
+    ``detail``: channels of C2, and ``distractors``: classes that are not reported, for a head with boxes.
     """
     if spec.boxes is not None:
-        return WindowedHead(spec, inputs=inputs, classes=classes, first=first, detail=detail)
+        return WindowedHead(
+            spec, inputs=inputs, classes=classes, first=first, detail=detail, distractors=distractors
+        )
     return _HEADS[architecture](spec, inputs=inputs, classes=classes, first=first, deformable=deformable)
 
 
@@ -61,6 +64,7 @@ class Detector(nn.Module):
             first=spec.pyramid_first,
             deformable=spec.deformable,
             detail=self.backbone.channels[0],
+            distractors=len(spec.distractors),
         )
 
     def forward(self, images: Tensor) -> HeadOutput:

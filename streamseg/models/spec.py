@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from streamseg.models.classes import COCO_CLASSES
+from streamseg.models.classes import COCO_CLASSES, coco_place
 
 Architecture = Literal["solo", "decoupled_solo", "solov2"]
 BackboneName = Literal[
@@ -62,6 +62,10 @@ class BoxBranchSpec(_Spec):
     kernel_size: Literal[3, 5, 7] = 5
     bins: Annotated[int, Field(ge=2)] = 8
     """A distance is the mean of 0 .. bins - 1 strides."""
+    distractors: bool = False
+    """Keep rows for those of COCO's classes that are not the model's, fixed as they begin: a cell whose best
+    row is one of them shows nothing. (Of value with the start ``coco``, and if no class of the model
+    looks like another one of COCO's.)"""
     knots: Annotated[int, Field(ge=3)] = 9
     """Values that each cell adds to its mask along x, and as many along y, over twice its box."""
 
@@ -202,6 +206,14 @@ class ModelSpec(_Spec):
         if self.deformable and self.deformable.backbone and self.backbone in _WITHOUT_BOTTLENECKS:
             raise ValueError(f"deformable.backbone: {self.backbone} has no bottlenecks; set it to false")
         return self
+
+    @property
+    def distractors(self) -> tuple[str, ...]:
+        """COCO's classes that the model knows only in order not to report them."""
+        if self.head.boxes is None or not self.head.boxes.distractors:
+            return ()
+        own = {coco_place(name) for name in self.classes}
+        return tuple(name for place, name in enumerate(COCO_CLASSES) if place not in own)
 
     @property
     def pyramid_first(self) -> int:

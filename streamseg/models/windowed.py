@@ -15,6 +15,7 @@ from streamseg.models.spec import BoxBranchSpec, HeadSpec, MaskFeatureSpec
 from streamseg.models.windows import box_distances, cell_boxes, make_windows
 
 MASK_STRIDE = 4
+_HIDDEN = -10.0
 _PIXELS = 8192
 """Pixels of all masks that are computed at once, in whole rows."""
 
@@ -107,8 +108,17 @@ class WindowedOutput:
 class WindowedHead(nn.Module):
     """Category towers, one for each level; a kernel branch shared by all; the mask feature."""
 
-    def __init__(self, spec: HeadSpec, *, inputs: int, classes: int, first: int, detail: int) -> None:
-        """``detail``: channels of C2. ``inputs``: channels of the pyramid P_first..P6."""
+    def __init__(
+        self,
+        spec: HeadSpec,
+        *,
+        inputs: int,
+        classes: int,
+        first: int,
+        detail: int,
+        distractors: int = 0,
+    ) -> None:
+        """``inputs``: channels of the pyramid P_first..P6. ``detail``: channels of C2."""
         super().__init__()
         assert spec.mask_feature is not None
         assert spec.boxes is not None
@@ -116,6 +126,10 @@ class WindowedHead(nn.Module):
         boxes, outputs = spec.boxes, spec.mask_feature.outputs
         self.class_tower = nn.ModuleList(_box_tower(inputs, boxes) for _ in spec.levels)
         self.class_output = nn.ModuleList(output_conv(inputs, classes, kernel_size=1) for _ in spec.levels)
+        self.class_distractors = nn.ModuleList(
+            output_conv(inputs, distractors, kernel_size=1).requires_grad_(False)
+            for _ in (spec.levels if distractors else ())
+        )
         self.box_output = nn.ModuleList(
             output_conv(inputs, 4 * boxes.bins, kernel_size=1, bias=0.0) for _ in spec.levels
         )
@@ -140,13 +154,26 @@ class WindowedHead(nn.Module):
                 joined.append(coordinates(x))
             cells = align_to_grid(torch.cat(joined, dim=1), level.grid, method=self.spec.alignment)
             objects = cells[:, x.shape[1] : 2 * x.shape[1]]
-            class_logits.append(self.class_output[index](objects))
+            class_logits.append(self._classes(index, objects))
             distances = box_distances(self.box_output[index](objects), bins=self.boxes.bins)
             outputs = self.kernel_output(self.kernel_tower(cells))
             kernel, profiles = outputs.split([self.spec.mask_feature.outputs, 2 * self.boxes.knots], dim=1)
             kernels.append(kernel)
             windows.append(torch.cat((cell_boxes(distances, level, canvas), profiles.float()), dim=1))
         return WindowedOutput(class_logits, kernels, windows, self.mask_feature(pyramid[:-1], detail))
+
+    def _classes(self, index: int, objects: Tensor) -> Tensor:
+        """Class logits of a level; in training those of cells that show a distractor too."""
+        logits: Tensor = self.class_output[index](objects)
+        if self.training or not self.class_distractors:
+            return logits
+        return hide(logits, self.class_distractors[index](objects))
+
+
+def hide(logits: Tensor, others: Tensor) -> Tensor:
+    """(B, C, S, S) logits, at most -10 in cells where one of ``others`` (B, D, S, S) is above all of them."""
+    hidden = logits.amax(dim=1, keepdim=True) < others.amax(dim=1, keepdim=True)
+    return torch.where(hidden, logits.clamp(max=_HIDDEN), logits)
 
 
 class Conv(nn.Module):

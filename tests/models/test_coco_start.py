@@ -75,6 +75,27 @@ def test_it_finds_the_people_and_cars_of_a_street_at_once() -> None:
     assert best[1] < 0.1
 
 
+def test_a_cell_that_shows_something_else_shows_nothing() -> None:
+    frame = read_video(STREET).first
+    plain, _ = knowing("person", "car")
+    head = HEAD | {"boxes": {"distractors": True}}
+    careful, _ = knowing("person", "car", head=head)
+    assert len(careful.spec.distractors) == 78
+    assert not {"person", "car"} & set(careful.spec.distractors)
+    row = careful.spec.distractors.index("dog")
+    assert torch.equal(careful.head.class_distractors[1].weight[row], file_rows(5)[16])
+    picture = torch.from_numpy(resize(frame, (352, 480)))[None]
+    normalise = Normaliser(plain.spec.input, device=torch.device("cpu"), dtype=torch.float32)
+    with torch.no_grad():
+        images = normalise(picture, [(352, 480)], (352, 480))
+        before, after = plain(images).class_logits[0], careful(images).class_logits[0]
+        trained_on = careful.train()(images).class_logits[0]
+    shown = (after == before).all(dim=1)
+    assert 0.001 < shown.float().mean() < 0.999
+    assert (after.amax(dim=1)[~shown] <= -10).all()
+    torch.testing.assert_close(trained_on, before)
+
+
 def test_other_necks_and_heads_take_the_backbone() -> None:
     head = {"channels": 16, "convs": 1, "class_convs": 1, "groups": 4, "levels": LEVELS}
     detector, _ = knowing("dog", architecture="solo", head=head, ghost_pan=None, fpn_channels=16)
