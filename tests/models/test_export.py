@@ -136,7 +136,7 @@ def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = main(["export", str(path), "--height", "352", "--width", "480", "--max-candidates", "400"])
     assert (code, err.getvalue()) == (0, "")
     (line,) = out.getvalue().splitlines()
-    assert re.search(r"demo.onnx: 14.\d MB, opset 20, images \(batch, 352, 480, 3\) uint8 RGB$", line)
+    assert re.search(r"demo.onnx: 6.\d MB, opset 20, images \(batch, 352, 480, 3\) uint8 RGB$", line)
     assert [p.name for p in path.parent.iterdir()] == ["demo.onnx"]
     return path
 
