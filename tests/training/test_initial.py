@@ -67,7 +67,7 @@ def test_a_mobilenet_gives_what_torchvisions_gives(tmp_path: Path) -> None:
         ("resnet18", "nowhere.pth", "nowhere.pth: cannot be read"),
         ("resnet18", "nowhere.safetensors", "nowhere.safetensors: not a readable safetensors file"),
         ("resnet18", "words.pth", "words.pth: not a readable PyTorch checkpoint"),
-        ("resnet18", "imagenet", "has mobilenet_v2 only; for resnet18 use 'torchvision' or a path"),
+        ("resnet18", "coco", "'coco': are for backbone shufflenet_v2_x1_0, not resnet18"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(
@@ -107,13 +107,15 @@ def test_a_trained_model_gives_all_that_fits(tmp_path: Path, caplog: pytest.LogC
         assert torch.equal(same, tensor), key
 
 
-def test_imagenet_weights_come_in_a_package(tmp_path: Path) -> None:
-    backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights="imagenet")).backbone
-    features = backbone(torch.randn(1, 3, 64, 64))
-    assert [f.shape[1] for f in features] == [24, 32, 96, 320]
-
-
 def test_biases_of_the_folded_network_survive_half_precision(tmp_path: Path) -> None:
-    backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights="imagenet")).backbone
+    """ImageNet's weights have such a constant in the first bottleneck, which the next norm takes out."""
+    path, network = tmp_path / "mobilenet.pth", torchvision.models.mobilenet_v2().eval()
+    state = network.state_dict()
+    constant = torch.zeros(16)
+    constant[3] = 1974.0
+    state["features.1.conv.2.bias"] += constant
+    state["features.2.conv.0.1.running_mean"] += state["features.2.conv.0.0.weight"][:, :, 0, 0] @ constant
+    torch.save(state, path)
+    backbone = loaded(make(tmp_path, "mobilenet_v2", backbone_weights=str(path))).backbone
     biases = [parameter for name, parameter in backbone.named_parameters() if name.endswith("bias")]
-    assert max(float(bias.abs().max()) for bias in biases) < 64
+    assert max(float(bias.detach().abs().max()) for bias in biases) < 64

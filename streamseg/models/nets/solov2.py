@@ -76,7 +76,9 @@ class SoloV2Head(nn.Module):
         super().__init__()
         assert spec.mask_feature is not None
         self.spec, self.first, self.inputs = spec, first, inputs
-        build = partial(tower, groups=spec.groups, deformable=deformable)
+        build = partial(
+            tower, groups=spec.groups, deformable=deformable, separable=spec.towers == "separable"
+        )
         self.kernel_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
         self.class_tower = build(inputs, spec.channels, depth=spec.class_convs)
         self.kernel_output = output_conv(spec.channels, spec.mask_feature.outputs, bias=0.0)

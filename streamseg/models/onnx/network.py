@@ -16,6 +16,8 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.nets.layers import double, resize
 from streamseg.models.nets.solo import SoloOutput
 from streamseg.models.nets.solov2 import SoloV2Output
+from streamseg.models.nets.windowed import MASK_STRIDE, WindowedOutput
+from streamseg.models.nets.windows import make_windows
 from streamseg.models.postprocess.candidates import cell_table, points_nms
 from streamseg.models.postprocess.maskness import score_masks
 from streamseg.models.postprocess.matrix_nms import matrix_nms
@@ -57,6 +59,8 @@ class OnnxNetwork(nn.Module):
             masks = _decoupled_masks(output, rows, columns)
         elif isinstance(output, SoloV2Output):
             masks = _solov2_masks(output, cells)
+        elif isinstance(output, WindowedOutput):
+            masks = _windowed_masks(output, cells)
         else:
             assert isinstance(output, SoloOutput)
             masks = _solo_masks(output, cells, levels)
@@ -116,6 +120,19 @@ def _solov2_masks(output: SoloV2Output, cells: Tensor) -> Tensor:
     return masks
 
 
+def _windowed_masks(output: WindowedOutput, cells: Tensor) -> Tensor:
+    """(B, N, h, w) soft masks of ``cells`` (B, N)."""
+    kernels, windows = (
+        _pick(torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2), cells)
+        for maps in (output.kernels, output.windows)
+    )
+    made = make_windows(windows.flatten(0, 1), output.mask_size, stride=MASK_STRIDE)
+    window = made.x[:, None, :] + made.y[:, :, None]
+    logits = (kernels @ output.mask_feature.flatten(2)).unflatten(2, output.mask_size)
+    masks: Tensor = (logits + window.unflatten(0, cells.shape)).sigmoid()
+    return masks
+
+
 def _solo_masks(output: SoloOutput, cells: Tensor, levels: Tensor) -> Tensor:
     """(B, N, h, w) soft masks of ``cells`` (B, N), which lie on ``levels`` (B, N).
 
@@ -149,6 +166,13 @@ def _rank(
     before, order = scores.topk(min(masks.shape[1], test.nms_pre))
     shared = pixels @ pixels.transpose(1, 2)  # (B, N, N)
     shared = _pick(_pick(shared, order).transpose(1, 2), order)
-    scores = matrix_nms(shared, _pick(class_ids, order), before, kernel=test.kernel, sigma=test.sigma)
+    scores = matrix_nms(
+        shared,
+        _pick(class_ids, order),
+        before,
+        kernel=test.kernel,
+        sigma=test.sigma,
+        overlap=test.overlap,
+    )
     scores, again = scores.clamp(min=0).topk(min(scores.shape[1], test.max_instances))
     return scores, _pick(order, again)
