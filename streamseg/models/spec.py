@@ -15,6 +15,8 @@ from streamseg.models.resnets import RESNETS, ResNetName
 
 Architecture = Literal["solo", "decoupled_solo", "solov2"]
 BackboneName = Literal[ResNetName, "mobilenet_v2", "shufflenet_v2_x1_0"]
+DETAIL_STRIDE = 4
+"""Of C2, and so of the masks of a model with ``mask_feature.detail``."""
 Alignment = Literal["interpolate", "adaptive_pool", "roi_align"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
@@ -92,6 +94,11 @@ class HeadSpec(_Spec):
     alignment: Alignment = "interpolate"
     """How a map is brought to S x S for the category branch (SOLO paper, "Network Architecture")."""
     levels: Annotated[tuple[LevelSpec, ...], Field(min_length=1)]
+
+    @property
+    def may_be_deformable(self) -> bool:
+        """Whether its 3x3 convolutions can be deformable ones."""
+        return self.towers == "dense" and self.boxes is None
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
@@ -204,6 +211,8 @@ class ModelSpec(_Spec):
             raise ValueError("head.shared_tower belongs to architecture decoupled_solo")
         if self.deformable and self.deformable.backbone and not _has_bottlenecks(self.backbone):
             raise ValueError(f"deformable.backbone: {self.backbone} has no bottlenecks; set it to false")
+        if self.deformable and self.deformable.head != "none" and not self.head.may_be_deformable:
+            raise ValueError("deformable.head belongs to dense towers without head.boxes; set it to none")
         return self
 
     @property
@@ -228,7 +237,7 @@ class ModelSpec(_Spec):
     def mask_strides(self) -> tuple[int, ...]:
         """Canvas pixels per mask pixel, on each level."""
         if self.head.boxes is not None:
-            return (4,) * len(self.head.levels)
+            return (DETAIL_STRIDE,) * len(self.head.levels)
         if self.architecture == "solov2":
             return (2**self.pyramid_first,) * len(self.head.levels)
         return tuple(level.stride // 2 for level in self.head.levels)

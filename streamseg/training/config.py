@@ -111,7 +111,7 @@ class ScheduleConfig(_Config):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     mask_loss: MaskLossName = "dice"
     mask_weight: PositiveFloat | None = None
-    """None: the paper's weight for that mask loss (dice 3, focal 20, bce 10)."""
+    """None: 3 with dice, 20 with focal and 10 with bce, as in the paper, and 3 with dice_bce."""
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 1
     frozen_depthwise: bool = False
     """Depthwise kernels stay as they are: they hold few of the weights and much of the time of a step."""

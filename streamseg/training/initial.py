@@ -14,7 +14,7 @@ from streamseg.errors import UsageError, WeightsError
 from streamseg.models.convert.checkpoint import read_checkpoint
 from streamseg.models.nets.backbones import MobileNetV2
 from streamseg.models.nets.detector import Detector
-from streamseg.models.spec import BackboneName
+from streamseg.models.spec import BackboneName, ModelSpec
 from streamseg.models.weights.coco_start import start_from_coco
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.training.config import TrainConfig
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 _NAMED = 4
 """So many of the tensors and classes that are new are named."""
-_OF_CLASSES = "head.class_output."
-"""Tensors with one row per class."""
+_OF_CLASSES, _OF_DISTRACTORS = "head.class_output.", "head.class_distractors."
+"""Tensors with one row per class, and those with one per class that is not reported."""
 
 
 def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
@@ -47,15 +47,16 @@ def _load_fitting(detector: Detector, path: Path) -> None:
     """Take over every tensor of the same name and shape, and of the last layer the classes by name."""
     source = load_detector(path)
     trained, own = source.state_dict(), detector.state_dict()
-    wanted, known = detector.spec.classes, source.spec.classes
+    wanted, known = detector.spec.classes, source.spec.classes + source.spec.distractors
     fitting = {}
     for key, tensor in own.items():
-        given = trained.get(key)
-        if given is not None and _OF_CLASSES in key and given.shape[1:] == tensor.shape[1:]:
-            rows = [given[known.index(name)] if name in known else tensor[i] for i, name in enumerate(wanted)]
-            fitting[key] = torch.stack(rows)
-        elif given is not None and given.shape == tensor.shape:
-            fitting[key] = given
+        if key.startswith((_OF_CLASSES, _OF_DISTRACTORS)):
+            names = wanted if key.startswith(_OF_CLASSES) else detector.spec.distractors
+            rows = _rows_by_name(source.spec, trained, key.split(".", 2)[2])
+            if rows and all(row.shape == tensor.shape[1:] for row in rows.values()):
+                fitting[key] = torch.stack([rows.get(name, tensor[i]) for i, name in enumerate(names)])
+        elif key in trained and trained[key].shape == tensor.shape:
+            fitting[key] = trained[key]
     if not fitting:
         raise UsageError(f"initial_weights {path}: no tensor fits the model")
     new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
@@ -64,6 +65,15 @@ def _load_fitting(detector: Detector, path: Path) -> None:
         "%d of %d tensors taken from %s%s", len(fitting), len(own), path, f"; new: {names}" * bool(new)
     )
     detector.load_state_dict(own | fitting)
+
+
+def _rows_by_name(spec: ModelSpec, trained: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """One part of the last layer of a trained model, row by row, under the names of what each tells."""
+    rows: dict[str, Tensor] = {}
+    for layer, names in ((_OF_DISTRACTORS, spec.distractors), (_OF_CLASSES, spec.classes)):
+        if layer + part in trained:
+            rows |= zip(names, trained[layer + part], strict=True)
+    return rows
 
 
 def _backbone_tensors(where: str, backbone: BackboneName) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ _SATURATED = 1e-6
 """Probabilities this close to 0 or 1 count as this: the logarithm stays finite."""
 _BCE_POSITIVE_WEIGHT = 2.0
 _SMALLEST = 9.0
-"""Pixels: smaller objects count as of this size."""
+"""Pixels: in :func:`dice_bce_loss` smaller objects count as of this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class LossTerms:
     """Weighted parts of the total loss, scalars."""
 
     mask: Tensor
+    """With the loss of the boxes, if cells have some."""
     classes: Tensor
 
     @property
@@ -122,27 +123,26 @@ def solo_loss(
     paper's for that mask loss. ``counts`` are those of the batch that these images are a part of;
     None: they are the whole batch.
 
-    Mask loss: mean over all positives of the batch. For SOLOv2 these are (cell, object) pairs, as in
-    the authors' code; mmdetection divides the same sum by the number of distinct cells, which is
-    larger where objects share a cell. Class loss: focal loss summed over cells and classes, over
-    (distinct positive cells + 1). Without any positive the mask loss is 0 and still reaches the
-    graph, so that no parameter is left without a gradient.
+    Mask loss: mean over all positives of the batch; if cells have boxes, that of the box loss is added.
+    For SOLOv2 the positives are (cell, object) pairs, as in the authors' code; mmdetection divides the
+    same sum by the number of distinct cells, which is larger where objects share a cell. Class loss:
+    focal loss summed over cells and classes, over (distinct positive cells + 1). Without any positive
+    the mask loss is 0 and still reaches the graph, so that no parameter is left without a gradient.
     """
     of_mask, default_weight = MASK_LOSSES[mask_loss]
     counts = counts or PositiveCounts.of(targets)
     # One element is enough to tie a tensor to the graph.
     mask = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
-    focal = []
     weight = default_weight if mask_weight is None else mask_weight
-    windowed = isinstance(output, WindowedOutput)
-    for level, level_targets in enumerate(zip(*targets, strict=True)):
-        weights = None if class_weights is None else class_weights[level]
-        focal.append(_level_focal(output.class_logits[level], level_targets, weights))
-        parts = [] if windowed else _mask_losses(output, level, level_targets, of_mask)
-        if parts:
-            mask = mask + weight * torch.cat(parts).sum()
+    levels = list(zip(*targets, strict=True))
     if isinstance(output, WindowedOutput):
         mask = mask + windowed_loss(output, targets, of_mask, weight)
+    elif parts := [x for k, level in enumerate(levels) for x in _mask_losses(output, k, level, of_mask)]:
+        mask = mask + weight * torch.cat(parts).sum()
+    focal = [
+        _level_focal(output.class_logits[k], level, None if class_weights is None else class_weights[k])
+        for k, level in enumerate(levels)
+    ]
     return LossTerms(mask / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
 
 

@@ -105,6 +105,7 @@ def test_a_map_of_constant_value_stays_constant_when_aligned() -> None:
         ({"architecture": "solov2"}, "mask_feature"),
         ({"architecture": "solo", "shared": True}, "shared_tower"),
         ({"deformable": DeformableSpec()}, "no bottlenecks"),
+        ({"deformable": DeformableSpec(backbone=False, head="all"), "towers": "separable"}, "dense towers"),
         ({"classes": ("a", "a")}, "different names"),
         ({"ghost_pan": GhostPanSpec()}, "level P2 is finer than ghost_pan's P3"),
         ({"boxes": BoxBranchSpec()}, "head.boxes and head.mask_feature.detail belong together"),
@@ -113,7 +114,7 @@ def test_a_map_of_constant_value_stays_constant_when_aligned() -> None:
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
     content = tiny_spec("decoupled_solo").model_dump()
     content["head"]["shared_tower"] = bool(change.pop("shared", False))
-    content["head"]["boxes"] = change.pop("boxes", None)
+    content["head"] |= {key: change.pop(key) for key in ("boxes", "towers") if key in change}
     with pytest.raises(ValidationError, match=complaint):
         ModelSpec.model_validate(content | change)
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from streamseg.errors import UsageError
 from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.windowed import WindowedHead
 from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
 from streamseg.training.initial import load_initial_weights
@@ -105,6 +106,34 @@ def test_a_trained_model_gives_all_that_fits(tmp_path: Path, caplog: pytest.LogC
     for key, tensor in trained.state_dict().items():
         same = own[key][[2, 0]] if "class_output" in key else own[key]  # found by name, wherever they stand
         assert torch.equal(same, tensor), key
+
+
+def test_what_is_not_reported_is_found_by_name_too(tmp_path: Path) -> None:
+    head = {
+        "shared_tower": False,
+        "mask_feature": {"channels": 8, "outputs": 8, "detail": 8},
+        "boxes": {"distractors": True},
+    }
+    content = content_of_config(tmp_path)
+    content["model"] |= {"architecture": "solov2", "classes": ["person", "car"]}
+    content["model"]["head"] |= head
+    trained = Detector(write_config(tmp_path, content).model)
+    path = tmp_path / "trained.safetensors"
+    save_weights(trained, path, notes={})
+    content["model"] |= {"classes": ["dog", "person"]}
+    expected = rows(trained)
+    found = rows(loaded(write_config(tmp_path, content | {"initial_weights": str(path)})))
+    assert len(found) == 80
+    for name, row in found.items():
+        assert torch.equal(row, expected[name]), name
+
+
+def rows(detector: Detector) -> dict[str, torch.Tensor]:
+    """What each class and each distractor is found with, on the first level."""
+    head, spec = detector.head, detector.spec
+    assert isinstance(head, WindowedHead)
+    distractors = zip(spec.distractors, head.class_distractors[0].weight, strict=True)
+    return dict(distractors) | dict(zip(spec.classes, head.class_output[0].weight, strict=True))
 
 
 def test_biases_of_the_folded_network_survive_half_precision(tmp_path: Path) -> None:

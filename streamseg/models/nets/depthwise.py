@@ -56,7 +56,7 @@ class _Depthwise(torch.autograd.Function):
             of_input = _input_gradient(grad, weight, x, ctx.stride) if ctx.needs_input_grad[0] else None
             of_weight = None
             if ctx.needs_input_grad[1]:
-                of_weight = kernel_gradient(grad, x, size=weight.shape[-1], stride=ctx.stride).to(
+                of_weight = _kernel_gradient(grad, x, size=weight.shape[-1], stride=ctx.stride).to(
                     weight.dtype
                 )
         return of_input, of_weight, None
@@ -71,7 +71,7 @@ def _input_gradient(grad: Tensor, weight: Tensor, x: Tensor, stride: int) -> Ten
     return F.conv2d(grad, weight.flip(2, 3), padding=weight.shape[-1] // 2, groups=len(weight))
 
 
-def kernel_gradient(grad: Tensor, x: Tensor, *, size: int, stride: int) -> Tensor:
+def _kernel_gradient(grad: Tensor, x: Tensor, *, size: int, stride: int) -> Tensor:
     """Gradient (C, 1, size, size) of a depthwise kernel.
 
     ``grad`` (N, C, h, w) is the gradient of the output, ``x`` (N, C, H, W) the input, which is padded with
@@ -105,7 +105,7 @@ def kernel_gradient(grad: Tensor, x: Tensor, *, size: int, stride: int) -> Tenso
     return torch.stack(rows, dim=1)[:, None]
 
 
-class Separable(nn.Module):
+class SeparableLeakyReLU(nn.Module):
     """Depthwise k x k, then pointwise; leaky ReLU after both, or with ``act`` False after neither."""
 
     def __init__(

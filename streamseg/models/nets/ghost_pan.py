@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.models.nets.depthwise import SLOPE, DepthwiseConv2d, Separable
+from streamseg.models.nets.depthwise import SLOPE, DepthwiseConv2d, SeparableLeakyReLU
 from streamseg.models.nets.layers import resize
 from streamseg.models.spec import GhostPanSpec
 
@@ -21,10 +21,10 @@ class GhostPan(nn.Module):
         self.top_down = nn.ModuleList(_GhostBlock(channels, size) for _ in inputs[1:])
         self.bottom_up = nn.ModuleList(_GhostBlock(channels, size) for _ in inputs[1:])
         self.downsample = nn.ModuleList(
-            Separable(channels, channels, kernel_size=size, stride=2) for _ in inputs[1:]
+            SeparableLeakyReLU(channels, channels, kernel_size=size, stride=2) for _ in inputs[1:]
         )
-        self.extra_in = Separable(channels, channels, kernel_size=size, stride=2)
-        self.extra_out = Separable(channels, channels, kernel_size=size, stride=2)
+        self.extra_in = SeparableLeakyReLU(channels, channels, kernel_size=size, stride=2)
+        self.extra_out = SeparableLeakyReLU(channels, channels, kernel_size=size, stride=2)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Finest map first, in and out; the last one of the output is half the size of the coarsest map."""
@@ -45,7 +45,7 @@ class _GhostBlock(nn.Module):
         super().__init__()
         self.ghost1 = _GhostLayer(2 * channels, channels, act=True)
         self.ghost2 = _GhostLayer(channels, channels, act=False)
-        self.shortcut = Separable(2 * channels, channels, kernel_size=kernel_size, act=False)
+        self.shortcut = SeparableLeakyReLU(2 * channels, channels, kernel_size=kernel_size, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 2 * channels, H, W) -> (N, channels, H, W)."""

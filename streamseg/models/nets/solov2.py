@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.head import of_cells
 from streamseg.models.nets.layers import (
     ConvNormReLU,
     align_to_grid,
@@ -55,9 +56,7 @@ class SoloV2Output:
 
         All kernels with some pixels of the feature after others, which are then read once.
         """
-        kernels = torch.cat(
-            [k[image, :, c[:, 0], c[:, 1]].T for k, c in zip(self.kernels, cells, strict=True)]
-        )
+        kernels = of_cells(self.kernels, image, cells)
         features = self.mask_feature[image].flatten(1).split(_PIXELS, dim=1)
         for feature, target in zip(features, out.flatten(1).split(_PIXELS, dim=1), strict=True):
             torch.sigmoid((kernels @ feature).float(), out=target)

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.models.nets.depthwise import SLOPE, Separable
+from streamseg.models.nets.depthwise import SLOPE, SeparableLeakyReLU
 from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.head import of_cells
 from streamseg.models.nets.layers import align_to_grid, coordinates, output_conv, resize
-from streamseg.models.nets.windows import box_distances, cell_boxes, make_windows
-from streamseg.models.spec import BoxBranchSpec, HeadSpec, MaskFeatureSpec
+from streamseg.models.nets.windows import Windows, box_distances, cell_boxes, make_windows
+from streamseg.models.spec import DETAIL_STRIDE, BoxBranchSpec, HeadSpec, MaskFeatureSpec
 
-MASK_STRIDE = 4
 _HIDDEN = -10.0
+"""Logit of a class in a cell that shows a distractor."""
 _PIXELS = 8192
 """Pixels of all masks that are computed at once, in whole rows."""
 
@@ -65,10 +66,9 @@ class WindowedOutput:
 
     def cell_masks(self, image: int, cells: Sequence[Tensor]) -> Tensor:
         """Soft masks of N cells of one image, (N, h, w) float32; ``cells`` as in ``write_masks``."""
-        kernels, windows = self._of_cells(image, cells)
+        kernels, window = of_cells(self.kernels, image, cells), self._windows(image, cells)
         feature = self.mask_feature.squeeze(0) if len(self.mask_feature) == 1 else self.mask_feature[image]
         logits = (kernels @ feature.flatten(1)).unflatten(1, self.mask_size)
-        window = make_windows(windows, self.mask_size, stride=MASK_STRIDE)
         soft: Tensor = (logits.float() + window.x[:, None, :] + window.y[:, :, None]).sigmoid()
         return soft
 
@@ -77,8 +77,7 @@ class WindowedOutput:
 
         All kernels with some rows of the feature after others, which are then read once.
         """
-        kernels, windows = self._of_cells(image, cells)
-        window = make_windows(windows, self.mask_size, stride=MASK_STRIDE)
+        kernels, window = of_cells(self.kernels, image, cells), self._windows(image, cells)
         rows = max(1, _PIXELS // out.shape[-1])
         parts = (self.mask_feature[image].split(rows, dim=1), window.y.split(rows, dim=1))
         for feature, y, target in zip(*parts, out.split(rows, dim=1), strict=True):
@@ -87,18 +86,12 @@ class WindowedOutput:
             logits += y[:, :, None]
             torch.sigmoid(logits, out=target)
 
-    def _of_cells(self, image: int, cells: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Kernels (N, E) and windows (N, 4 + 2K) of N cells of one image."""
-        kernels, windows = (
-            torch.cat([x[image, :, c[:, 0], c[:, 1]].T for x, c in zip(maps, cells, strict=True)])
-            for maps in (self.kernels, self.windows)
-        )
-        return kernels, windows
-
     def boxes(self, image: int, cells: Sequence[Tensor]) -> Tensor:
         """Boxes of N cells of one image, (N, 4) float32 x1, y1, x2, y2 in canvas pixels."""
-        found = [x[image, :4, c[:, 0], c[:, 1]].T for x, c in zip(self.windows, cells, strict=True)]
-        return torch.cat(found)
+        return of_cells(self.windows, image, cells)[:, :4]
+
+    def _windows(self, image: int, cells: Sequence[Tensor]) -> Windows:
+        return make_windows(of_cells(self.windows, image, cells), self.mask_size, stride=DETAIL_STRIDE)
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""
@@ -134,18 +127,21 @@ class WindowedHead(nn.Module):
             output_conv(inputs, 4 * boxes.bins, kernel_size=1, bias=0.0) for _ in spec.levels
         )
         joined = 2 * inputs + 2 * spec.coordinates
-        layer = partial(Separable, kernel_size=boxes.kernel_size) if spec.towers == "separable" else Conv
+        separable = partial(SeparableLeakyReLU, kernel_size=boxes.kernel_size)
+        layer = separable if spec.towers == "separable" else _ConvLeakyReLU
         self.kernel_tower = nn.Sequential(
-            Conv(joined, spec.channels, kernel_size=1),
+            _ConvLeakyReLU(joined, spec.channels, kernel_size=1),
             *(layer(spec.channels, spec.channels) for _ in range(spec.convs)),
         )
         self.kernel_output = output_conv(spec.channels, outputs + 2 * boxes.knots, kernel_size=1, bias=0.0)
-        self.mask_feature = DetailMaskFeature(spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail)
+        self.mask_feature = _DetailMaskFeature(
+            spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail
+        )
 
     def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> WindowedOutput:
         """``pyramid`` holds P_first..P6, (B, inputs, H, W) each; ``detail`` is C2 of stride 4."""
         assert self.spec.mask_feature is not None
-        canvas = (detail.shape[-2] * MASK_STRIDE, detail.shape[-1] * MASK_STRIDE)
+        canvas = (detail.shape[-2] * DETAIL_STRIDE, detail.shape[-1] * DETAIL_STRIDE)
         class_logits, kernels, windows = [], [], []
         maps = remap_levels(pyramid, self.spec.levels, first=self.first)
         for index, (x, level) in enumerate(zip(maps, self.spec.levels, strict=True)):
@@ -167,16 +163,16 @@ class WindowedHead(nn.Module):
         logits: Tensor = self.class_output[index](objects)
         if self.training or not self.class_distractors:
             return logits
-        return hide(logits, self.class_distractors[index](objects))
+        return _hide(logits, self.class_distractors[index](objects))
 
 
-def hide(logits: Tensor, others: Tensor) -> Tensor:
+def _hide(logits: Tensor, others: Tensor) -> Tensor:
     """(B, C, S, S) logits, at most -10 in cells where one of ``others`` (B, D, S, S) is above all of them."""
     hidden = logits.amax(dim=1, keepdim=True) < others.amax(dim=1, keepdim=True)
     return torch.where(hidden, logits.clamp(max=_HIDDEN), logits)
 
 
-class Conv(nn.Module):
+class _ConvLeakyReLU(nn.Module):
     """Convolution with a bias, then leaky ReLU: no norm, as everywhere in NanoDet-Plus."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel_size: int = 3) -> None:
@@ -193,11 +189,11 @@ class Conv(nn.Module):
 
 def _box_tower(channels: int, spec: BoxBranchSpec) -> nn.Sequential:
     return nn.Sequential(
-        *(Separable(channels, channels, kernel_size=spec.kernel_size) for _ in range(spec.convs))
+        *(SeparableLeakyReLU(channels, channels, kernel_size=spec.kernel_size) for _ in range(spec.convs))
     )
 
 
-class DetailMaskFeature(nn.Module):
+class _DetailMaskFeature(nn.Module):
     """Merge P_first..P5 at P_first's stride, and join that with C2 at stride 4."""
 
     def __init__(self, spec: MaskFeatureSpec, *, inputs: int, maps: int, detail: int) -> None:
@@ -205,10 +201,10 @@ class DetailMaskFeature(nn.Module):
         assert spec.detail is not None
         channels = spec.channels
         self.merge = nn.ModuleList(nn.Conv2d(inputs, channels, kernel_size=1) for _ in range(maps))
-        self.coarse = nn.Sequential(Conv(channels, channels), Conv(channels, channels))
+        self.coarse = nn.Sequential(_ConvLeakyReLU(channels, channels), _ConvLeakyReLU(channels, channels))
         self.reduce = nn.Conv2d(channels, spec.detail, kernel_size=1)
         self.lift = nn.Conv2d(detail, spec.detail, kernel_size=1)
-        self.fine = Conv(spec.detail, spec.detail)
+        self.fine = _ConvLeakyReLU(spec.detail, spec.detail)
         self.output = nn.Conv2d(spec.detail, spec.outputs, kernel_size=1)
 
     def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> Tensor:
