@@ -51,10 +51,10 @@ def _load_fitting(detector: Detector, path: Path) -> None:
     fitting = {}
     for key, tensor in own.items():
         if key.startswith((_OF_CLASSES, _OF_DISTRACTORS)):
-            names = wanted if key.startswith(_OF_CLASSES) else detector.spec.distractors
+            of_rows = wanted if key.startswith(_OF_CLASSES) else detector.spec.distractors
             rows = _rows_by_name(source.spec, trained, key.split(".", 2)[2])
             if rows and all(row.shape == tensor.shape[1:] for row in rows.values()):
-                fitting[key] = torch.stack([rows.get(name, tensor[i]) for i, name in enumerate(names)])
+                fitting[key] = torch.stack([rows.get(name, tensor[i]) for i, name in enumerate(of_rows)])
         elif key in trained and trained[key].shape == tensor.shape:
             fitting[key] = trained[key]
     if not fitting:
