@@ -120,5 +120,5 @@ def test_another_backbone_is_refused_in_one_line(tmp_path: Path, capsys: pytest.
     path.write_text(yaml.safe_dump(content_of_config(tmp_path) | {"backbone_weights": "coco"}))
     assert main(["train", str(path)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: backbone_weights 'coco': are for backbone shufflenet_v2_x1_0, not resnet18"
+        "error: backbone_weights 'coco': for backbone shufflenet_v2_x1_0 only, not resnet18"
     )

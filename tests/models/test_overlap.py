@@ -33,3 +33,19 @@ def test_an_object_gets_one_label_if_all_do() -> None:
     bus, truck, person = decayed("any")
     assert (bus, person) == pytest.approx((0.9, 0.7))
     assert truck == pytest.approx(0.8 * torch.tensor(-2.0).exp().item())
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+@pytest.mark.parametrize("overlap", ["class", "any"])
+def test_a_batch_is_decayed_as_its_pictures_alone(
+    overlap: Literal["class", "any"], kernel: Literal["gaussian", "linear"]
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    masks = torch.rand(3, 9, 8, 8, generator=generator)
+    shared = torch.stack([intersections(m, torch.arange(9), 0.4) for m in masks])
+    class_ids = torch.randint(2, (3, 9), generator=generator)
+    scores = torch.rand(3, 9, generator=generator).sort(descending=True).values
+    batch = matrix_nms(shared, class_ids, scores, kernel=kernel, sigma=2.0, overlap=overlap)
+    assert (batch < scores)[:, 1:].any()
+    for found, *picture in zip(batch, shared, class_ids, scores, strict=True):
+        torch.testing.assert_close(found, matrix_nms(*picture, kernel=kernel, sigma=2.0, overlap=overlap))

@@ -68,7 +68,7 @@ def test_a_mobilenet_gives_what_torchvisions_gives(tmp_path: Path) -> None:
         ("resnet18", "nowhere.pth", "nowhere.pth: cannot be read"),
         ("resnet18", "nowhere.safetensors", "nowhere.safetensors: not a readable safetensors file"),
         ("resnet18", "words.pth", "words.pth: not a readable PyTorch checkpoint"),
-        ("resnet18", "coco", "'coco': are for backbone shufflenet_v2_x1_0, not resnet18"),
+        ("resnet18", "coco", "'coco': for backbone shufflenet_v2_x1_0 only, not resnet18"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(

@@ -23,7 +23,7 @@ def start_from_coco(detector: Detector) -> list[str]:
     """
     if not isinstance(detector.backbone, ShuffleNetV2):
         raise UsageError(
-            f"backbone_weights 'coco': are for backbone shufflenet_v2_x1_0, not {detector.spec.backbone}"
+            f"backbone_weights 'coco': for backbone shufflenet_v2_x1_0 only, not {detector.spec.backbone}"
         )
     given = load_file(weights_folder() / f"{COCO_START}.safetensors")
     own = detector.state_dict()
