@@ -96,12 +96,12 @@ def test_what_begins_trained_may_learn_more_slowly(tmp_path: Path) -> None:
         (detector.neck, 5e-3),
         (head.class_tower, 5e-3),
         (head.class_output, 5e-3),
-        (head.mask_towers, 1e-2),
-        (head.mask_outputs, 1e-2),
+        (head.mask_tower, 1e-2),
+        (head.mask_outputs_x, 1e-2),
+        (head.mask_outputs_y, 1e-2),
     ):
-        assert [rates.pop(p) for p in part.parameters()] == pytest.approx(
-            [rate] * len(list(part.parameters()))
-        )
+        for parameter in part.parameters():
+            assert rates.pop(parameter) == pytest.approx(rate)
     assert not rates
 
 

@@ -2,5 +2,5 @@
 
 ``detector`` is the whole one: a backbone (``backbones``, ``shufflenet``), a neck (``fpn``, ``ghost_pan``) and
 a head (``solo``, ``decoupled``, ``solov2``, ``windowed``; ``head`` says what their outputs have in common).
-``layers``, ``deformable``, ``depthwise`` and ``windows`` are what they are built from.
+``layers``, ``deformable``, ``depthwise``, ``detail`` and ``windows`` are what they are built from.
 """

@@ -6,14 +6,14 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from streamseg.models.nets.depthwise import SLOPE, SeparableLeakyReLU
+from streamseg.models.nets.depthwise import SeparableLeakyReLU
+from streamseg.models.nets.detail import ConvLeakyReLU, DetailMaskFeature
 from streamseg.models.nets.fpn import remap_levels
 from streamseg.models.nets.head import of_cells
 from streamseg.models.nets.layers import align_to_grid, coordinates, output_conv, resize
 from streamseg.models.nets.windows import Windows, box_distances, cell_boxes, make_windows
-from streamseg.models.spec import DETAIL_STRIDE, BoxBranchSpec, HeadSpec, MaskFeatureSpec
+from streamseg.models.spec import DETAIL_STRIDE, BoxBranchSpec, HeadSpec
 
 _HIDDEN = -10.0
 """Logit of a class in a cell that shows a distractor."""
@@ -128,15 +128,13 @@ class WindowedHead(nn.Module):
         )
         joined = 2 * inputs + 2 * spec.coordinates
         separable = partial(SeparableLeakyReLU, kernel_size=boxes.kernel_size)
-        layer = separable if spec.towers == "separable" else _ConvLeakyReLU
+        layer = separable if spec.towers == "separable" else ConvLeakyReLU
         self.kernel_tower = nn.Sequential(
-            _ConvLeakyReLU(joined, spec.channels, kernel_size=1),
+            ConvLeakyReLU(joined, spec.channels, kernel_size=1),
             *(layer(spec.channels, spec.channels) for _ in range(spec.convs)),
         )
         self.kernel_output = output_conv(spec.channels, outputs + 2 * boxes.knots, kernel_size=1, bias=0.0)
-        self.mask_feature = _DetailMaskFeature(
-            spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail
-        )
+        self.mask_feature = DetailMaskFeature(spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail)
 
     def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> WindowedOutput:
         """``pyramid`` holds P_first..P6, (B, inputs, H, W) each; ``detail`` is C2 of stride 4."""
@@ -172,46 +170,7 @@ def _hide(logits: Tensor, others: Tensor) -> Tensor:
     return torch.where(hidden, logits.clamp(max=_HIDDEN), logits)
 
 
-class _ConvLeakyReLU(nn.Module):
-    """Convolution with a bias, then leaky ReLU: no norm, as everywhere in NanoDet-Plus."""
-
-    def __init__(self, inputs: int, outputs: int, *, kernel_size: int = 3) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
-        nn.init.kaiming_normal_(self.conv.weight, a=SLOPE)
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        return F.leaky_relu(self.conv(x), SLOPE)
-
-
 def _box_tower(channels: int, spec: BoxBranchSpec) -> nn.Sequential:
     return nn.Sequential(
         *(SeparableLeakyReLU(channels, channels, kernel_size=spec.kernel_size) for _ in range(spec.convs))
     )
-
-
-class _DetailMaskFeature(nn.Module):
-    """Merge P_first..P5 at P_first's stride, and join that with C2 at stride 4."""
-
-    def __init__(self, spec: MaskFeatureSpec, *, inputs: int, maps: int, detail: int) -> None:
-        super().__init__()
-        assert spec.detail is not None
-        channels = spec.channels
-        self.merge = nn.ModuleList(nn.Conv2d(inputs, channels, kernel_size=1) for _ in range(maps))
-        self.coarse = nn.Sequential(_ConvLeakyReLU(channels, channels), _ConvLeakyReLU(channels, channels))
-        self.reduce = nn.Conv2d(channels, spec.detail, kernel_size=1)
-        self.lift = nn.Conv2d(detail, spec.detail, kernel_size=1)
-        self.fine = _ConvLeakyReLU(spec.detail, spec.detail)
-        self.output = nn.Conv2d(spec.detail, spec.outputs, kernel_size=1)
-
-    def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> Tensor:
-        """P_first..P5 and C2 -> (B, E, h, w), h x w the size of C2."""
-        size = pyramid[0].shape[-2:]
-        parts = [resize(conv(x), size) for conv, x in zip(self.merge, pyramid, strict=True)]
-        coarse = self.reduce(self.coarse(F.leaky_relu(sum(parts[1:], start=parts[0]), SLOPE)))
-        joined = resize(coarse, detail.shape[-2:]) + self.lift(detail)
-        feature: Tensor = self.output(self.fine(F.leaky_relu(joined, SLOPE)))
-        return feature
