@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg import Segmenter
-from streamseg.masks.paint import paint
+from streamseg.overlay.paint import paint
 
 HEIGHT = 360
 """Pixels of a frame on the sheet."""
