@@ -1,6 +1,6 @@
 """How many images the training loader makes in the time the trainer takes for one.
 
-    python benchmarks/loader.py [--config configs/train_demo_small.yaml] [--workers 1] [--device auto]
+    python benchmarks/loader.py [--config configs/train_demo.yaml] [--workers 1] [--device auto]
 
 Both run alone, on pictures that the script draws: the loader from decoded images in memory and from
 JPEG files, the trainer on one batch again and again. A ratio above 1 means that the trainer never
@@ -37,7 +37,7 @@ IMAGES, SIZE, OBJECTS = 48, (480, 640), 8
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--config", type=Path, default=ROOT / "configs" / "train_demo_small.yaml")
+    options.add_argument("--config", type=Path, default=ROOT / "configs" / "train_demo.yaml")
     options.add_argument("--workers", type=int, default=1)
     options.add_argument("--device", default="auto")
     options.add_argument("--precision", default="fp32")

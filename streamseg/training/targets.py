@@ -42,6 +42,8 @@ class LevelTargets:
     """(p,) int64: their columns."""
     masks: Tensor
     """(p, h, w) bool: the mask that cell rows[i], columns[i] learns."""
+    boxes: Tensor
+    """(p, 4) float32 x1, y1, x2, y2 in canvas pixels: of those masks."""
 
     @property
     def cells(self) -> Tensor:
@@ -145,7 +147,9 @@ def _level_targets(
     cells, objects = positives
     distinct, inverse = objects.unique(return_inverse=True)
     small = shrink_masks(truth.masks, mask_stride, chosen=distinct)
-    return LevelTargets(class_ids, owners, cells[:, 0], cells[:, 1], small[inverse])
+    return LevelTargets(
+        class_ids, owners, cells[:, 0], cells[:, 1], small[inverse], truth.boxes[objects].float()
+    )
 
 
 def shrink_masks(masks: Tensor, factor: int, *, chosen: Tensor) -> Tensor:

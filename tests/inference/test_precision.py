@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamseg.inference import Segmenter
+from streamseg.models.nets.windowed import WindowedOutput
 from streamseg.types import Instances
 from tests.support.lively import VARIANTS, make_detector
 from tests.support.program import STREET
@@ -90,7 +91,9 @@ def test_every_architecture_stays_finite(variant: str, dtype: torch.dtype) -> No
     with torch.no_grad():
         output = detector(torch.randn(2, 3, 128, 160).to(dtype))
         for tensor in (*output.class_logits, *output.mask_tensors()):
-            assert tensor.dtype == dtype
+            # Windows are measured in pixels, which half precision would round.
+            exact = isinstance(output, WindowedOutput) and any(tensor is x for x in output.windows)
+            assert tensor.dtype == (torch.float32 if exact else dtype)
             assert tensor.isfinite().all()
         for found in detector.detect(output):
             assert len(found.scores) > 0

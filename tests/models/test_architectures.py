@@ -11,7 +11,9 @@ from streamseg.models.spec import (
     Alignment,
     Architecture,
     BackboneName,
+    BoxBranchSpec,
     DeformableSpec,
+    GhostPanSpec,
     ModelSpec,
 )
 from tests.support.tiny import ARCHITECTURES, tiny_spec
@@ -47,6 +49,11 @@ def test_head_options(architecture: Architecture, coordinates: bool, alignment: 
     check(tiny_spec(architecture, coordinates=coordinates, alignment=alignment))
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_separable_towers(architecture: Architecture) -> None:
+    check(tiny_spec(architecture, towers="separable"))
+
+
 def test_one_mask_tower_for_both_directions() -> None:
     check(tiny_spec("decoupled_solo", shared_tower=True))
     check(tiny_spec("decoupled_solo", shared_tower=True, coordinates=False))
@@ -61,7 +68,11 @@ def test_deformable(architecture: Architecture, version: int, where: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "backbone", ["resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d", "mobilenet_v2"]
+    "backbone",
+    [
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d"),
+        *("mobilenet_v2", "shufflenet_v2_x1_0"),
+    ],
 )
 def test_backbones_give_four_maps(backbone: BackboneName) -> None:
     network = build_backbone(backbone, width=64 if backbone == "resnext101_64x4d" else 8).eval()
@@ -94,12 +105,16 @@ def test_a_map_of_constant_value_stays_constant_when_aligned() -> None:
         ({"architecture": "solov2"}, "mask_feature"),
         ({"architecture": "solo", "shared": True}, "shared_tower"),
         ({"deformable": DeformableSpec()}, "no bottlenecks"),
+        ({"deformable": DeformableSpec(backbone=False, head="all"), "towers": "separable"}, "dense towers"),
         ({"classes": ("a", "a")}, "different names"),
+        ({"ghost_pan": GhostPanSpec()}, "level P2 is finer than ghost_pan's P3"),
+        ({"boxes": BoxBranchSpec()}, "head.boxes and head.mask_feature.detail belong together"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
     content = tiny_spec("decoupled_solo").model_dump()
     content["head"]["shared_tower"] = bool(change.pop("shared", False))
+    content["head"] |= {key: change.pop(key) for key in ("boxes", "towers") if key in change}
     with pytest.raises(ValidationError, match=complaint):
         ModelSpec.model_validate(content | change)
 

@@ -34,6 +34,7 @@ def test_oracle_matrix_nms(primitives: Oracle, case: int, kernel: str, sigma: fl
         scores[order],
         kernel=kernel,
         sigma=sigma,
+        overlap="class",
     )
     expected = primitives.tensor(f"{prefix}/{kernel}_{sigma}/wx_decayed_in_score_order")
     assert torch.isfinite(ours).all()

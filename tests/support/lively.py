@@ -1,6 +1,6 @@
 """Small detectors whose random weights find something: those of a new detector are too even."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,7 +10,9 @@ from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import (
     Architecture,
     BackboneName,
+    BoxBranchSpec,
     DeformableSpec,
+    GhostPanSpec,
     HeadSpec,
     LevelSpec,
     MaskFeatureSpec,
@@ -27,9 +29,14 @@ def make_detector(
     backbone: BackboneName = "resnet18",
     deformable: DeformableSpec | None = None,
     shared_tower: bool = False,
+    towers: Literal["dense", "separable"] = "dense",
+    windows: bool = False,
     test: TestSpec | None = None,
 ) -> Detector:
-    feature = MaskFeatureSpec(channels=8, outputs=8) if architecture == "solov2" else None
+    """``windows``: the neck and the category branch of NanoDet-Plus."""
+    feature = None
+    if architecture == "solov2":
+        feature = MaskFeatureSpec(channels=8, outputs=8, detail=8 if windows else None)
     first = 3 if architecture == "solov2" else 2
     head = HeadSpec(
         channels=8,
@@ -37,7 +44,9 @@ def make_detector(
         class_convs=1,
         groups=4,
         shared_tower=shared_tower,
+        towers=towers,
         mask_feature=feature,
+        boxes=BoxBranchSpec(kernel_size=3) if windows else None,
         levels=(  # a map that is halved and one that is enlarged
             LevelSpec(pyramid=first, stride=2 ** (first + 1), grid=GRIDS[0], scale=(1, 512)),
             LevelSpec(pyramid=6, stride=32, grid=GRIDS[1], scale=(1, 512)),
@@ -49,6 +58,7 @@ def make_detector(
         backbone_width=8,
         deformable=deformable,
         fpn_channels=8,
+        ghost_pan=GhostPanSpec(channels=8, kernel_size=3) if windows else None,
         fpn_first=first,
         head=head,
         classes=("a", "b", "c"),
@@ -67,7 +77,9 @@ def make_detector(
                 parameter.normal_(std=gain / parameter[0].numel() ** 0.5)
             elif name.endswith("bias") and name.startswith("mask_outputs"):
                 parameter.zero_()
-        detector.head.class_output.bias.fill_(-1.0)
+        for name, parameter in detector.head.named_parameters():
+            if name.startswith("class_output") and name.endswith("bias"):
+                parameter.fill_(-1.0)
         for module in detector.modules():
             if isinstance(module, DeformableConv2d):
                 shake(module)
@@ -85,6 +97,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "solo": {"architecture": "solo"},
     "decoupled": {"architecture": "decoupled_solo"},
     "solov2": {"architecture": "solov2"},
+    "solo, separable": {"architecture": "solo", "backbone": "shufflenet_v2_x1_0", "towers": "separable"},
+    "solov2, windows": {"architecture": "solov2", "backbone": "shufflenet_v2_x1_0", "windows": True},
     "solo, DCNv2": {
         "architecture": "solo",
         "backbone": "resnet50",

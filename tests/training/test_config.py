@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from streamseg.errors import ConfigError
+from streamseg.models.nets.decoupled import DecoupledHead
+from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.zoo import official_models, read_model
 from streamseg.training.config import TrainConfig, read_train_config
-from streamseg.training.optimisation import Plan, evaluation_interval
+from streamseg.training.optimisation import Plan, build_optimizer, evaluation_interval, set_learning_rate
 from tests.support.drawn import content_of_config, make_config, write_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -79,6 +81,28 @@ def test_the_learning_rate_falls_at_milestones(tmp_path: Path) -> None:
     config = make_config(tmp_path, steps=50, decay="steps", milestones=[40, 20], warmup_steps=0)
     rates = [plan_of(config).learning_rate(step) for step in (0, 19, 20, 39, 40, 49)]
     assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5])
+
+
+def test_what_begins_trained_may_learn_more_slowly(tmp_path: Path) -> None:
+    config = make_config(tmp_path, backbone_factor=0.1, start_factor=0.5)
+    detector = Detector(config.model)
+    optimizer = build_optimizer(detector, config.schedule)
+    set_learning_rate(optimizer, 1e-2)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    head = detector.head
+    assert isinstance(head, DecoupledHead)
+    for part, rate in (
+        (detector.backbone, 1e-3),
+        (detector.neck, 5e-3),
+        (head.class_tower, 5e-3),
+        (head.class_output, 5e-3),
+        (head.mask_tower, 1e-2),
+        (head.mask_outputs_x, 1e-2),
+        (head.mask_outputs_y, 1e-2),
+    ):
+        for parameter in part.parameters():
+            assert rates.pop(parameter) == pytest.approx(rate)
+    assert not rates
 
 
 def test_a_length_in_epochs_counts_images(tmp_path: Path) -> None:

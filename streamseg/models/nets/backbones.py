@@ -13,6 +13,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from streamseg.models.nets.deformable import DeformableConv2d
+from streamseg.models.nets.shufflenet import ShuffleNetV2
 from streamseg.models.resnets import RESNETS, ResNetPlan
 from streamseg.models.spec import BackboneName, DeformableSpec
 
@@ -165,7 +166,7 @@ def _recentre(features: nn.Sequential) -> None:
     expand.bias.data = (bias + (kernel @ shift)[:, 0]).to(expand.bias.dtype)
 
 
-Backbone = ResNet | MobileNetV2
+Backbone = ResNet | MobileNetV2 | ShuffleNetV2
 
 
 def build_backbone(
@@ -174,6 +175,8 @@ def build_backbone(
     """Make a backbone with random weights; ``width`` is a ResNet's stem width."""
     if name == "mobilenet_v2":
         return MobileNetV2()
+    if name == "shufflenet_v2_x1_0":
+        return ShuffleNetV2()
     return ResNet(RESNETS[name], width=width, deformable=deformable)
 
 

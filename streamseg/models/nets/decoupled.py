@@ -90,7 +90,9 @@ class DecoupledHead(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.first = spec, first
-        build = partial(tower, groups=spec.groups, deformable=deformable)
+        build = partial(
+            tower, groups=spec.groups, deformable=deformable, separable=spec.towers == "separable"
+        )
         if spec.shared_tower:
             self.mask_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
         else:

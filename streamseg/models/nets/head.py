@@ -54,6 +54,14 @@ def candidate_masks(output: HeadOutput, image: int, candidates: Candidates) -> T
     return masks
 
 
+def of_cells(maps: Sequence[Tensor], image: int, cells: Sequence[Tensor]) -> Tensor:
+    """What N cells of one image hold in ``maps``, one (B, C, S_l, S_l) per level: (N, C).
+
+    ``cells`` holds (n, 2) rows and columns per level.
+    """
+    return torch.cat([x[image, :, c[:, 0], c[:, 1]].T for x, c in zip(maps, cells, strict=True)])
+
+
 def copy_flat(out: Tensor, masks: Tensor) -> None:
     """Copy (n, h, w) masks, which may be in channels-last order: fast as a transposition of a matrix."""
     out.flatten(1).copy_(masks.flatten(1))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from streamseg.models.nets.deformable import DeformableConv2d
+from streamseg.models.nets.depthwise import DepthwiseConv2d
 from streamseg.models.spec import Alignment, DeformableSpec
 
 _T = TypeVar("_T")
@@ -45,10 +46,34 @@ class ConvNormReLU(nn.Module):
         return y
 
 
+class SeparableNormReLU(nn.Module):
+    """Depthwise 5x5 convolution, then a pointwise one without bias, GroupNorm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, groups: int) -> None:
+        super().__init__()
+        self.depthwise = DepthwiseConv2d(inputs, kernel_size=5)
+        self.pointwise = ConvNormReLU(inputs, outputs, groups=groups, kernel_size=1)
+        nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        y: Tensor = self.pointwise(self.depthwise(x))
+        return y
+
+
 def tower(
-    inputs: int, channels: int, *, depth: int, groups: int, deformable: DeformableSpec | None = None
+    inputs: int,
+    channels: int,
+    *,
+    depth: int,
+    groups: int,
+    deformable: DeformableSpec | None = None,
+    separable: bool = False,
 ) -> nn.Sequential:
-    """``depth`` ConvNormReLU layers; the first takes ``inputs`` channels."""
+    """``depth`` ConvNormReLU layers, or separable ones; the first takes ``inputs`` channels."""
+    if separable:
+        widths = [inputs] + [channels] * (depth - 1)
+        return nn.Sequential(*(SeparableNormReLU(width, channels, groups=groups) for width in widths))
     sizes = [inputs] + [channels] * depth
     versions: list[Literal[1, 2] | None] = [None] * depth
     if deformable is not None and deformable.head != "none":

@@ -81,7 +81,9 @@ class SoloHead(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.first = spec, first
-        build = partial(tower, groups=spec.groups, deformable=deformable)
+        build = partial(
+            tower, groups=spec.groups, deformable=deformable, separable=spec.towers == "separable"
+        )
         self.mask_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
         self.class_tower = build(inputs, spec.channels, depth=spec.class_convs)
         outputs = [output_conv(spec.channels, level.grid**2, kernel_size=1) for level in spec.levels]

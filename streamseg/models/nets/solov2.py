@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.models.nets.fpn import remap_levels
+from streamseg.models.nets.head import of_cells
 from streamseg.models.nets.layers import (
     ConvNormReLU,
     align_to_grid,
@@ -55,9 +56,7 @@ class SoloV2Output:
 
         All kernels with some pixels of the feature after others, which are then read once.
         """
-        kernels = torch.cat(
-            [k[image, :, c[:, 0], c[:, 1]].T for k, c in zip(self.kernels, cells, strict=True)]
-        )
+        kernels = of_cells(self.kernels, image, cells)
         features = self.mask_feature[image].flatten(1).split(_PIXELS, dim=1)
         for feature, target in zip(features, out.flatten(1).split(_PIXELS, dim=1), strict=True):
             torch.sigmoid((kernels @ feature).float(), out=target)
@@ -76,7 +75,9 @@ class SoloV2Head(nn.Module):
         super().__init__()
         assert spec.mask_feature is not None
         self.spec, self.first, self.inputs = spec, first, inputs
-        build = partial(tower, groups=spec.groups, deformable=deformable)
+        build = partial(
+            tower, groups=spec.groups, deformable=deformable, separable=spec.towers == "separable"
+        )
         self.kernel_tower = build(inputs + 2 * spec.coordinates, spec.channels, depth=spec.convs)
         self.class_tower = build(inputs, spec.channels, depth=spec.class_convs)
         self.kernel_output = output_conv(spec.channels, spec.mask_feature.outputs, bias=0.0)

@@ -16,10 +16,12 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.nets.layers import double, resize
 from streamseg.models.nets.solo import SoloOutput
 from streamseg.models.nets.solov2 import SoloV2Output
+from streamseg.models.nets.windowed import WindowedOutput
+from streamseg.models.nets.windows import make_windows
 from streamseg.models.postprocess.candidates import cell_table, points_nms
 from streamseg.models.postprocess.maskness import score_masks
 from streamseg.models.postprocess.matrix_nms import matrix_nms
-from streamseg.models.spec import TestSpec
+from streamseg.models.spec import DETAIL_STRIDE, TestSpec
 
 
 class OnnxNetwork(nn.Module):
@@ -57,6 +59,8 @@ class OnnxNetwork(nn.Module):
             masks = _decoupled_masks(output, rows, columns)
         elif isinstance(output, SoloV2Output):
             masks = _solov2_masks(output, cells)
+        elif isinstance(output, WindowedOutput):
+            masks = _windowed_masks(output, cells)
         else:
             assert isinstance(output, SoloOutput)
             masks = _solo_masks(output, cells, levels)
@@ -100,6 +104,11 @@ def _pick(x: Tensor, index: Tensor) -> Tensor:
     return x.flatten(0, 1)[index + first]
 
 
+def _of_cells(maps: Sequence[Tensor], cells: Tensor) -> Tensor:
+    """What ``cells`` (B, N) hold in ``maps``, one (B, C, S, S) per level: (B, N, C)."""
+    return _pick(torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2), cells)
+
+
 def _decoupled_masks(output: DecoupledOutput, rows: Tensor, columns: Tensor) -> Tensor:
     """(B, N, h, w) soft masks of the cells in ``rows`` and ``columns`` (B, N), counted over the levels."""
     size = output.mask_size
@@ -110,9 +119,18 @@ def _decoupled_masks(output: DecoupledOutput, rows: Tensor, columns: Tensor) -> 
 
 def _solov2_masks(output: SoloV2Output, cells: Tensor) -> Tensor:
     """(B, N, h, w) soft masks of ``cells`` (B, N)."""
-    kernels = torch.cat([k.flatten(2) for k in output.kernels], dim=2).transpose(1, 2)  # (B, cells, E)
-    logits = _pick(kernels, cells) @ output.mask_feature.flatten(2)
+    logits = _of_cells(output.kernels, cells) @ output.mask_feature.flatten(2)
     masks: Tensor = logits.sigmoid().unflatten(2, output.mask_size)
+    return masks
+
+
+def _windowed_masks(output: WindowedOutput, cells: Tensor) -> Tensor:
+    """(B, N, h, w) soft masks of ``cells`` (B, N)."""
+    windows = _of_cells(output.windows, cells).flatten(0, 1)
+    made = make_windows(windows, output.mask_size, stride=DETAIL_STRIDE)
+    window = made.x[:, None, :] + made.y[:, :, None]
+    logits = _of_cells(output.kernels, cells) @ output.mask_feature.flatten(2)
+    masks: Tensor = (logits.unflatten(2, output.mask_size) + window.unflatten(0, cells.shape)).sigmoid()
     return masks
 
 
@@ -149,6 +167,13 @@ def _rank(
     before, order = scores.topk(min(masks.shape[1], test.nms_pre))
     shared = pixels @ pixels.transpose(1, 2)  # (B, N, N)
     shared = _pick(_pick(shared, order).transpose(1, 2), order)
-    scores = matrix_nms(shared, _pick(class_ids, order), before, kernel=test.kernel, sigma=test.sigma)
+    scores = matrix_nms(
+        shared,
+        _pick(class_ids, order),
+        before,
+        kernel=test.kernel,
+        sigma=test.sigma,
+        overlap=test.overlap,
+    )
     scores, again = scores.clamp(min=0).topk(min(scores.shape[1], test.max_instances))
     return scores, _pick(order, again)

@@ -68,7 +68,7 @@ def _rank(candidates: Candidates, soft_masks: Tensor, strides: Tensor, test: Tes
     order = _best_first(scores, test.nms_pre)
     class_ids, before = candidates.class_ids[order], scores[order]
     shared = intersections(soft_masks, order, test.mask_threshold)
-    scores = matrix_nms(shared, class_ids, before, kernel=test.kernel, sigma=test.sigma)
+    scores = matrix_nms(shared, class_ids, before, kernel=test.kernel, sigma=test.sigma, overlap=test.overlap)
     scores = scores.masked_fill(before < 0, -1.0)
     best = _best_first(scores, test.max_instances)
     return Detections(class_ids[best], scores[best], soft_masks[order[best]])

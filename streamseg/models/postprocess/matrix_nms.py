@@ -13,9 +13,15 @@ _PARTS = 4
 
 
 def matrix_nms(
-    shared: Tensor, class_ids: Tensor, scores: Tensor, *, kernel: Literal["gaussian", "linear"], sigma: float
+    shared: Tensor,
+    class_ids: Tensor,
+    scores: Tensor,
+    *,
+    kernel: Literal["gaussian", "linear"],
+    sigma: float,
+    overlap: Literal["class", "any"],
 ) -> Tensor:
-    """Decay the scores of masks that overlap a better one of their class.
+    """Decay the scores of masks that overlap a better one of their class, or of any.
 
     ``shared`` (N, N) as of :func:`intersections`, ``class_ids`` (N,), ``scores`` (N,) float, all in
     descending order of score. Returns (N,): ``scores`` times a factor in [0, 1], finite also for exact
@@ -23,14 +29,14 @@ def matrix_nms(
     """
     if not scores.shape[-1]:
         return scores
-    overlap = _overlap_with_better(shared, class_ids)
+    ious = _ious_with_better(shared, class_ids if overlap == "class" else None)
     # How much the better one of a pair is itself overlapped: a mask that is likely to be suppressed
     # shall not suppress others.
-    compensation = overlap.amax(dim=-2).unsqueeze(-1)
+    compensation = ious.amax(dim=-2).unsqueeze(-1)
     if kernel == "gaussian":
-        decay = torch.exp(-sigma * (overlap.square() - compensation.square()))
+        decay = torch.exp(-sigma * (ious.square() - compensation.square()))
     else:
-        decay = (1 - overlap) / (1 - compensation).clamp(min=_TINY)
+        decay = (1 - ious) / (1 - compensation).clamp(min=_TINY)
     return scores * decay.amin(dim=-2)
 
 
@@ -50,9 +56,13 @@ def intersections(soft_masks: Tensor, order: Tensor, threshold: float) -> Tensor
     return shared
 
 
-def _overlap_with_better(shared: Tensor, class_ids: Tensor) -> Tensor:
-    """(..., N, N): IoU of mask i with mask j where i < j and both have one class, 0 elsewhere."""
+def _ious_with_better(shared: Tensor, class_ids: Tensor | None) -> Tensor:
+    """(..., N, N): IoU of mask i with mask j where i < j, and where both have one class if classes are given.
+
+    0 elsewhere.
+    """
     area = shared.diagonal(dim1=-2, dim2=-1)
-    union = area[..., :, None] + area[..., None, :] - shared
-    same_class = class_ids[..., :, None] == class_ids[..., None, :]
-    return (shared / union.clamp(min=_TINY) * same_class).triu(diagonal=1)
+    ious = shared / (area[..., :, None] + area[..., None, :] - shared).clamp(min=_TINY)
+    if class_ids is not None:
+        ious = ious * (class_ids[..., :, None] == class_ids[..., None, :])
+    return ious.triu(diagonal=1)

@@ -17,12 +17,20 @@ from streamseg.models.spec import ModelSpec
 from streamseg.models.weights.tensors import TensorError, check_tensors
 
 FORMAT = "streamseg-1"
+COCO_START = "nanodet_plus_m_coco"
+"""A file beside the bundled weights that is no model, but what training starts from."""
 
 
 def bundled_weights() -> dict[str, Path]:
     """Names and paths of the weights that come with the package."""
-    folder = Path(str(files("streamseg"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    found = {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))}
+    found.pop(COCO_START)
+    return found
+
+
+def weights_folder() -> Path:
+    """Where the package's weights are."""
+    return Path(str(files("streamseg"))) / "weights"
 
 
 def find_weights(name: str) -> Path:

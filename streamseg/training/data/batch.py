@@ -68,12 +68,12 @@ class PackedBatch:
 def _flat(targets: Sequence[Sequence[LevelTargets]]) -> Iterator[Tensor]:
     for image in targets:
         for level in image:
-            yield from (level.class_ids, level.owners, level.rows, level.columns, level.masks)
+            yield from (level.class_ids, level.owners, level.rows, level.columns, level.masks, level.boxes)
 
 
 def _level_targets(tensors: Iterator[Tensor]) -> LevelTargets:
-    class_ids, owners, rows, columns, masks = (next(tensors) for _ in range(5))
-    return LevelTargets(class_ids, owners, rows, columns, masks)
+    class_ids, owners, rows, columns, masks, boxes = (next(tensors) for _ in range(6))
+    return LevelTargets(class_ids, owners, rows, columns, masks, boxes)
 
 
 class Collate:

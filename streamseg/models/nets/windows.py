@@ -1,0 +1,81 @@
+"""Where a cell's mask may reach: a window along x plus one along y, both made from the cell's box.
+
+A dot product with the mask feature says what looks like the object; it cannot tell two alike objects
+apart by their place. The window can: beyond the cell's box it falls steeply, and inside it adds a
+profile that the cell chooses itself. Being a sum of a function of x and one of y it costs next to
+nothing, as Decoupled SOLO's masks do (there it is a product of two sigmoids).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from streamseg.models.spec import LevelSpec
+
+SPAN = 1.0
+"""The knots of a profile lie from -SPAN to SPAN, in boxes from the box's middle; its edges are at +-0.5."""
+_MARGIN = 0.55
+"""The window falls beyond this, in boxes from the middle: a box may be a tenth too small."""
+_FALL = 20.0
+"""How much it falls in the length of a box."""
+_START = 1.0
+"""Inside a box a new profile says object."""
+
+
+class Windows(NamedTuple):
+    """The windows of N cells of masks of h x w pixels."""
+
+    x: Tensor
+    """(N, w) float32, added to the mask's logits in every row."""
+    y: Tensor
+    """(N, h) float32, added in every column."""
+
+
+def box_distances(logits: Tensor, *, bins: int) -> Tensor:
+    """(B, 4 * bins, S, S) logits -> (B, 4, S, S) float32 distances to left, top, right and bottom in strides.
+
+    The mean of 0 .. bins - 1 under a softmax (Li et al. 2020, "Generalized Focal Loss", equation 6).
+    """
+    batch, _, rows, columns = logits.shape
+    weights = logits.float().view(batch, 4, bins, rows, columns).softmax(dim=2)
+    steps = torch.arange(bins, device=logits.device, dtype=torch.float32)
+    return (weights * steps[:, None, None]).sum(dim=2)
+
+
+def cell_boxes(distances: Tensor, level: LevelSpec, canvas: tuple[int, int]) -> Tensor:
+    """(B, 4, S, S) distances in strides -> (B, 4, S, S) boxes x1, y1, x2, y2 in pixels of ``canvas`` (H, W).
+
+    They are measured from the cell's middle less half a stride: NanoDet-Plus puts pixel k of a map at
+    k strides.
+    """
+    height, width = canvas
+    middles = torch.arange(level.grid, device=distances.device, dtype=torch.float32) + 0.5
+    x = (middles * (width / level.grid) - level.stride / 2)[None, :].expand(level.grid, level.grid)
+    y = (middles * (height / level.grid) - level.stride / 2)[:, None].expand(level.grid, level.grid)
+    left, top, right, bottom = (distances * level.stride).unbind(dim=1)
+    return torch.stack((x - left, y - top, x + right, y + bottom), dim=1)
+
+
+def make_windows(cells: Tensor, size: tuple[int, int], *, stride: int) -> Windows:
+    """Windows of masks of ``size`` (h, w), ``stride`` canvas pixels per mask pixel.
+
+    ``cells`` (N, 4 + 2K) float32 holds boxes in canvas pixels and profiles of K values along x and y.
+    """
+    boxes, profiles = cells[:, :4], cells[:, 4:].unflatten(1, (2, -1))
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    return Windows(
+        _window(x1, x2, profiles[:, 0], size[1], stride), _window(y1, y2, profiles[:, 1], size[0], stride)
+    )
+
+
+def _window(low: Tensor, high: Tensor, profile: Tensor, length: int, stride: int) -> Tensor:
+    """(N,) edges and (N, K) values -> (N, length)."""
+    pixels = (torch.arange(length, device=low.device, dtype=torch.float32) + 0.5) * stride
+    extent = (high - low).clamp(min=2.0 * stride)
+    place = (pixels - 0.5 * (low + high)[:, None]) / extent[:, None]
+    knots = torch.linspace(-SPAN, SPAN, profile.shape[1], device=low.device)
+    step = 2 * SPAN / (profile.shape[1] - 1)
+    hats = (1 - (place.clamp(-SPAN, SPAN)[..., None] - knots).abs() / step).clamp(min=0)
+    inner = (hats @ profile[..., None])[..., 0]
+    return inner + 0.5 * _START - _FALL * (place.abs() - _MARGIN).clamp(min=0)

@@ -1,0 +1,51 @@
+"""Whether masks of different classes suppress one another."""
+
+from typing import Literal
+
+import pytest
+import torch
+
+from streamseg.models.postprocess.matrix_nms import intersections, matrix_nms
+
+
+def decayed(overlap: Literal["class", "any"]) -> list[float]:
+    """A bus, the same pixels as a truck, and a person elsewhere."""
+    masks = torch.zeros(3, 8, 8)
+    masks[:2, :4], masks[2, 6:] = 1, 1
+    shared = intersections(masks, torch.arange(3), 0.5)
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    found = matrix_nms(
+        shared,
+        torch.tensor([4, 5, 0]),
+        scores,
+        kernel="gaussian",
+        sigma=2.0,
+        overlap=overlap,
+    )
+    return found.tolist()
+
+
+def test_as_in_the_papers_only_those_of_one_class_do() -> None:
+    assert decayed("class") == pytest.approx([0.9, 0.8, 0.7])
+
+
+def test_an_object_gets_one_label_if_all_do() -> None:
+    bus, truck, person = decayed("any")
+    assert (bus, person) == pytest.approx((0.9, 0.7))
+    assert truck == pytest.approx(0.8 * torch.tensor(-2.0).exp().item())
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+@pytest.mark.parametrize("overlap", ["class", "any"])
+def test_a_batch_is_decayed_as_its_pictures_alone(
+    overlap: Literal["class", "any"], kernel: Literal["gaussian", "linear"]
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    masks = torch.rand(3, 9, 8, 8, generator=generator)
+    shared = torch.stack([intersections(m, torch.arange(9), 0.4) for m in masks])
+    class_ids = torch.randint(2, (3, 9), generator=generator)
+    scores = torch.rand(3, 9, generator=generator).sort(descending=True).values
+    batch = matrix_nms(shared, class_ids, scores, kernel=kernel, sigma=2.0, overlap=overlap)
+    assert (batch < scores)[:, 1:].any()
+    for found, *picture in zip(batch, shared, class_ids, scores, strict=True):
+        torch.testing.assert_close(found, matrix_nms(*picture, kernel=kernel, sigma=2.0, overlap=overlap))
