@@ -79,6 +79,8 @@ class Pipeline:
         """What the run did so far."""
         self._sources = list(sources)
         self._streams = {source.id: self._stream(source.id) for source in sources}
+        self._former: list[Stream] = []
+        """Streams whose id was used again; their outputs may have dropped results."""
         self._batcher = Batcher(
             max_batch=max_batch,
             max_wait=max_wait,
@@ -123,7 +125,7 @@ class Pipeline:
             self._give_up(Counter({name: s.stats.waiting for name, s in self._streams.items()}))
         abort = kind is not None or self._engine.first_error is not None
         self._outputs.finish(abort=abort, deadline=self._budget.outputs_end)
-        for stream in self._streams.values():
+        for stream in (*self._former, *self._streams.values()):
             for output, count in stream.drops_of_outputs():
                 stream.stats.frames_dropped(FramesDropped(stream.name, f"by {output}", count))
         self.stats.seconds = time.monotonic() - self._started
@@ -167,6 +169,8 @@ class Pipeline:
         """
         if self.stats.admit(source.id) is None:
             return False
+        if (former := self._streams.get(source.id)) is not None:
+            self._former.append(former)
         self._streams[source.id] = self._stream(source.id)
         self._announce(source)
         if self._pool.add(source):

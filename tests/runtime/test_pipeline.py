@@ -15,6 +15,7 @@ from tests.support.broker import wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.runs import Run, SilentOutput, resources, taken_since
+from tests.support.servers import rtsp_server
 
 
 class BreakingOutput(SilentOutput):
@@ -145,6 +146,35 @@ def test_a_stream_that_is_added_again_is_written_though_its_output_had_failed(tm
         run.wait(lambda: len(output.frames) == 6, "what is read of a again")
         run.pipeline.remove("long")
     assert output.frames == list(range(6))
+
+
+class StuckOutput(SilentOutput):
+    """Writes nothing before it is let go; keeps a backlog of one result for each stream."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        assert self.let_go.wait(60)
+
+
+def test_what_an_output_dropped_of_a_former_stream_is_counted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamseg.outputs.backlog.RESULTS_KEPT", 1)
+    output, long = StuckOutput(), str(clip(tmp_path, frames=400, name="long"))
+    with rtsp_server(clip(tmp_path, frames=50, name="camera").parent) as server:
+        camera = Source(id="camera", url=server.url("camera.mp4"), live=True)
+        sources = [Source(id="long", url=long, live=False), camera]
+        with Run(sources, model=Moving(0.01), outputs=[output]) as run:
+            run.wait_for_results("camera", 6)
+            run.pipeline.remove("camera")
+            run.wait(lambda: run.stream("camera").over, "the end of the camera")
+            dropped = run.stream("camera").results - 2
+            assert run.pipeline.add(Source(id="camera", url=str(clip(tmp_path)), live=False))
+            run.wait(lambda: run.stream("camera").over, "the end of the recording")
+            output.let_go.set()
+        assert run.stream("camera").dropped["by StuckOutput"] >= dropped > 0
 
 
 def test_pipelines_that_are_never_entered_take_neither_threads_nor_descriptors(tmp_path: Path) -> None:
