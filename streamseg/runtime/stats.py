@@ -126,7 +126,8 @@ class StreamStats:
             self.stopped = self.stopped or not self.ended
 
     def _is_over_now(self) -> bool:
-        if self._told or not self.ended or self.waiting:
+        # Below 0 if a frame got its result in the moment it was given up: there was time for it after all.
+        if self._told or not self.ended or self.waiting > 0:
             return False
         self._told = True
         return True

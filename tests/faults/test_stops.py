@@ -62,7 +62,7 @@ def stop_with_a_dead_broker(
 
 @pytest.mark.timeout(200)
 def test_what_was_decoded_is_finished(tmp_path: Path) -> None:
-    stderr, results = stop_with_a_dead_broker(tmp_path, signal.SIGTERM, seconds=0.2)
+    stderr, results = stop_with_a_dead_broker(tmp_path, signal.SIGTERM, seconds=0.15)
     assert f"{len(results)} frames" in stderr
     assert "given up" not in stderr
     assert "results are lost" in stderr, "by Redis, which was gone"

@@ -92,6 +92,18 @@ def test_frames_that_are_given_up_make_a_recording_stopped() -> None:
     assert stream.end is StreamEnd.STOPPED
 
 
+def test_a_frame_that_gets_its_result_while_it_is_given_up_does_not_keep_the_stream_open() -> None:
+    stream = StreamStats()
+    stream.opened(make_info())
+    for _ in range(3):
+        stream.frame_came()
+    stream.changed(ENDED)
+    waiting = stream.waiting
+    assert not stream.frame_delivered(no_instances())
+    assert stream.frames_dropped(FramesDropped("a", GIVEN_UP, waiting))
+    assert not stream.frame_delivered(no_instances()), "it is said once"
+
+
 def test_an_id_that_is_used_again_goes_on_with_its_numbers() -> None:
     run = RunStats(["a", "b"])
     stream = run.streams["a"]
