@@ -50,6 +50,8 @@ class StreamQueue:
     last_arrival: float | None = None
     interval: float | None = None
     """Mean seconds between two arrivals."""
+    planned: float = math.inf
+    """The arrival that :class:`TurnOrder` has noted for it; infinite if none."""
     counted_unknown: bool = False
     """Whether :class:`TurnOrder` counts it among the streams that may deliver at any moment."""
 
@@ -132,7 +134,11 @@ class TurnOrder:
         self._arrivals: list[tuple[float, int, StreamQueue]] = []
         """Arrival of each stream's oldest frame."""
         self._next: list[tuple[float, int, StreamQueue]] = []
-        """When the next frame of each live stream with nothing waiting is due."""
+        """When the next frame of each live stream with nothing waiting is due, or earlier.
+
+        A time that moves on, as with every frame, is not noted again: where nobody asks for it (all batches
+        are full, or recordings are read too) the heap would grow by an entry a frame.
+        """
 
     def add(self, stream: StreamQueue) -> None:
         """Count a stream."""
@@ -166,7 +172,9 @@ class TurnOrder:
             return
         due = stream.next_arrival()
         if due is not None:
-            heapq.heappush(self._next, (due, next(self._number), stream))
+            if due < stream.planned:
+                stream.planned = due
+                heapq.heappush(self._next, (due, next(self._number), stream))
         elif not stream.counted_unknown:
             stream.counted_unknown = True
             self._unknown += 1
@@ -188,11 +196,16 @@ class TurnOrder:
         if self._recorded or self._unknown:
             return True
         while self._next:
-            due, _, stream = self._next[0]
-            true = not stream.waiting and not stream.ended and stream.next_arrival() == due
-            if true and now < due + (stream.interval or 0.0):
-                return due <= deadline
+            noted, _, stream = self._next[0]
+            due = None if stream.waiting or stream.ended else stream.next_arrival()
+            expected = due is not None and now < due + (stream.interval or 0.0)
+            if expected and due == noted == stream.planned:
+                return noted <= deadline
             heapq.heappop(self._next)
+            if noted == stream.planned:
+                stream.planned = math.inf
+                if expected:
+                    self.expect(stream)
         return False
 
     def take(self, most: int, *, not_before: float) -> tuple[list[Frame], Counter[str]]:

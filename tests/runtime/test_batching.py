@@ -323,6 +323,22 @@ def test_frames_that_came_before_a_reconnect_keep_their_own_input_size() -> None
     assert bench.take() == [("b", 0)]
 
 
+@pytest.mark.parametrize("company", [None, RECORDED], ids=["full batches", "beside a recording"])
+def test_what_is_noted_of_streams_does_not_grow_with_the_frames(company: FramePolicy | None) -> None:
+    names = ["a", "b", "c", "d"] if company is None else ["a", "b"]
+    bench = Bench(dict.fromkeys(names, LIVE) | ({} if company is None else {"file": company}))
+    for index in range(500):
+        bench.clock.now += 0.04
+        for name in names:
+            bench.put(name, index)
+        if company is not None:
+            bench.clock.now += 0.021
+        assert len(bench.take()) == len(names)
+    order = bench.batcher._order
+    noted = len(order._next) + len(order._arrivals) + sum(map(len, order._ready.values()))
+    assert noted <= 6 * len(names)
+
+
 def lines_run(bench: Bench, names: list[str], *, rounds: int) -> float:
     """Lines of Python that a frame costs, from putting it to taking it."""
     lines = 0
