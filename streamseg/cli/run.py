@@ -269,7 +269,7 @@ class _StopOnSignal:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None or self.pipeline is None:
-            # Nothing has begun, or the user is in earnest. The workers end with this process.
+            # Nothing has begun, or this is the second signal. The workers end with this process.
             os._exit(128 + number)
         self.signal = number
         _say("stopping: finishing what was decoded; once more to abort")

@@ -14,10 +14,10 @@ class Batcher:
     """Serves every stream: a batch leaves when it is full or its oldest frame has waited enough.
 
     One batch holds frames of one ``group`` (input shape of the network), one frame of each stream
-    in turn, so a slow camera delays nobody and a fast one crowds nobody out. Of a live stream the newest
-    frame waits (some more after a hiccup, if the model keeps up otherwise); of a recorded one as many as
-    its decoder may run ahead. Thread-safe: any thread may put, one thread takes. The work of putting and
-    taking a frame grows with the logarithm of the number of streams.
+    in turn, so a slow camera delays no other and a fast one takes no turns of others. Of a live stream
+    the newest frame waits (some more after a hiccup, if the model keeps up otherwise); of a recorded one
+    as many as its decoder may run ahead. Thread-safe: any thread may put, one thread takes. The work of
+    putting and taking a frame grows with the logarithm of the number of streams.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ class Outputs:
         return all(runner.gone for runner in self.runners)
 
     def hurry(self, patience: float) -> None:
-        """The user has stopped the run: no output shall wait for a peer for longer than that, in seconds."""
+        """The user has stopped the run: no output waits for a peer for longer than that, in seconds."""
         for runner in self.runners:
             runner.hurry(patience)
 

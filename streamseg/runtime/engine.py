@@ -41,8 +41,8 @@ class Engine(Generic[Ticket]):
         """Prepare; :meth:`start` starts the threads.
 
         ``deliver`` is called for each frame, those of a stream in order, ``give_up`` with batches that come
-        when ``budget`` has no time left for them, ``on_breakdown`` when a thread breaks down: no more frames
-        shall come. ``threads`` finish frames.
+        when ``budget`` has no time left for them, ``on_breakdown`` when a thread breaks down: it ends
+        the sources. ``threads`` finish frames.
         """
         self._model, self._batcher, self._budget = model, batcher, budget
         self._max_batch, self._give_up, self._on_breakdown = max_batch, give_up, on_breakdown

@@ -76,7 +76,7 @@ class SubmitPacer:
             self._changed.notify()
 
     def open(self) -> None:
-        """Hold nobody up any more."""
+        """Let :meth:`wait` return at once from now on."""
         with self._changed:
             self._open = True
             self._changed.notify()

@@ -190,8 +190,8 @@ class TurnOrder:
     def expects_any(self, now: float, deadline: float) -> bool:
         """Whether waiting until ``deadline`` could bring a frame into the batch.
 
-        By the streams' rhythms: a camera whose next frame is far off, or that has gone silent, holds
-        nobody up.
+        By the streams' rhythms: a camera whose next frame is far off, or that has gone silent, delays no
+        batch.
         """
         if self._recorded or self._unknown:
             return True

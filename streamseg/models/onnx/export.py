@@ -56,7 +56,7 @@ def export_onnx(
 
     Args:
         detector: The detector, on the CPU in float32.
-        name: What the file shall call it.
+        name: Of the model, in the file.
         size: Height and width of the canvas if it shall be fixed; else multiples of 32 from 64 on will do.
             The batch may always be of any size.
         candidates: How many candidates get a mask, 1 or more; as many as enter Matrix NMS if not given.

@@ -31,7 +31,7 @@ def matrix_nms(
         return scores
     ious = _ious_with_better(shared, class_ids if overlap == "class" else None)
     # How much the better one of a pair is itself overlapped: a mask that is likely to be suppressed
-    # shall not suppress others.
+    # must not suppress others.
     compensation = ious.amax(dim=-2).unsqueeze(-1)
     if kernel == "gaussian":
         decay = torch.exp(-sigma * (ious.square() - compensation.square()))
