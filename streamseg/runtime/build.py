@@ -23,7 +23,7 @@ from streamseg.outputs.function import SinkFunction
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, take_over
-from streamseg.sources import Source, resolve_sources, source_for
+from streamseg.sources import Source, SourceOptions, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
 
 if TYPE_CHECKING:
@@ -130,29 +130,16 @@ def build_sources(config: RunConfig) -> list[Source]:
 
 def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
+    options: SourceOptions = {
+        "transport": stream.transport,
+        "start": stream.start,
+        "end": stream.end,
+        "stride": stream.stride,
+        "reconnect_attempts": stream.reconnect_attempts,
+    }
     if stream.id:
-        return [
-            source_for(
-                stream.url,
-                stream_id=stream.id,
-                transport=stream.transport,
-                start=stream.start,
-                end=stream.end,
-                stride=stream.stride,
-                stalled_after=stream.stalled_after,
-                reconnect_attempts=stream.reconnect_attempts,
-            )
-        ]
-    return resolve_sources(
-        [stream.url],
-        taken=taken,
-        transport=stream.transport,
-        start=stream.start,
-        end=stream.end,
-        stride=stream.stride,
-        stalled_after=stream.stalled_after,
-        reconnect_attempts=stream.reconnect_attempts,
-    )
+        return [source_for(stream.url, stream_id=stream.id, stalled_after=stream.stalled_after, **options)]
+    return resolve_sources([stream.url], taken=taken, stalled_after=stream.stalled_after, **options)
 
 
 def check_blur(config: RunConfig, classes: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from streamseg.sources.pool import SourcePool
 from streamseg.sources.source import (
     VIDEO_EXTENSIONS,
     Source,
+    SourceOptions,
     default_stream_id,
     is_live,
     resolve_sources,
@@ -20,6 +21,7 @@ __all__ = [
     "VIDEO_EXTENSIONS",
     "Backoff",
     "Source",
+    "SourceOptions",
     "SourcePool",
     "Timing",
     "default_stream_id",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
 from streamseg.errors import UsageError, mask_password
@@ -92,6 +92,16 @@ class Source:
         return f"Source(id={self.id!r}, url={self.shown!r}, live={self.live})"
 
 
+class SourceOptions(TypedDict, total=False):
+    """What a user may say of a source beside its place and time-out: fields of :class:`Source`."""
+
+    transport: Literal["tcp", "udp"]
+    start: float
+    end: float | None
+    stride: int
+    reconnect_attempts: int | None
+
+
 def is_live(url: str) -> bool:
     """Whether a path or URL is read as a live source. Raises UsageError for an unknown scheme."""
     scheme = _scheme(url)
@@ -130,12 +140,8 @@ def source_for(
     *,
     stream_id: str | None = None,
     taken: Collection[str] = (),
-    transport: Literal["tcp", "udp"] = "tcp",
-    start: float = 0.0,
-    end: float | None = None,
-    stride: int = 1,
     stalled_after: float | None = None,
-    reconnect_attempts: int | None = None,
+    **options: Unpack[SourceOptions],
 ) -> Source:
     """Describe one path or URL; nothing is opened.
 
@@ -149,12 +155,8 @@ def source_for(
         id=stream_id or default_stream_id(url, taken),
         url=_local_path(url) if _scheme(url) in {None, "file"} else url,
         live=live,
-        transport=transport,
-        start=start,
-        end=end,
-        stride=stride,
         read_timeout=stalled_after or (PLAYLIST_READ_TIMEOUT if segments else READ_TIMEOUT),
-        reconnect_attempts=reconnect_attempts,
+        **options,
     )
 
 
@@ -170,12 +172,8 @@ def resolve_sources(
     arguments: Sequence[str],
     *,
     taken: Collection[str] = (),
-    transport: Literal["tcp", "udp"] = "tcp",
-    start: float = 0.0,
-    end: float | None = None,
-    stride: int = 1,
     stalled_after: float | None = None,
-    reconnect_attempts: int | None = None,
+    **options: Unpack[SourceOptions],
 ) -> list[Source]:
     """Turn files, folders, globs, URLs and ``/dev/videoN`` into sources, in the order given.
 
@@ -188,16 +186,7 @@ def resolve_sources(
     sources: list[Source] = []
     ids = set(taken)
     for url in (url for argument in arguments for url in _expand(argument)):
-        source = source_for(
-            url,
-            taken=ids,
-            transport=transport,
-            start=start,
-            end=end,
-            stride=stride,
-            stalled_after=stalled_after,
-            reconnect_attempts=reconnect_attempts,
-        )
+        source = source_for(url, taken=ids, stalled_after=stalled_after, **options)
         ids.add(source.id)
         sources.append(source)
     return sources
