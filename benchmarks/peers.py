@@ -6,7 +6,7 @@
 1. The demo clip to an overlay video: Ultralytics' smallest segmenter (yolo11n-seg at 640, weights at random,
    so that nothing is downloaded: it finds hardly anything, and has next to no masks to enlarge, paint and
    encode) predicts, plots and writes; streamseg finds, tracks, and writes the overlay and NDJSON.
-2. Painting 10 and 50 objects on a picture of 1920x1080: the painters of supervision, Ultralytics and streamseg.
+2. Painting 10 and 50 objects on a picture of 1920x1080 by supervision, Ultralytics and streamseg.
 
 Wall time and CPU time, imports and loading left out. Writes benchmarks/results/peers.json.
 """
