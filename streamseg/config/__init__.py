@@ -3,11 +3,14 @@
 from streamseg.config.keys import (
     STREAM_ID,
     BatchingConfig,
+    LineConfig,
     MetricsConfig,
     ModelConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
+    Point,
+    Polygon,
     RedisConfig,
     RunConfig,
     Score,
@@ -16,6 +19,7 @@ from streamseg.config.keys import (
     TrackingConfig,
     VideoConfig,
     ViewConfig,
+    ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
 from streamseg.config.validation import describe, parse_config
@@ -23,11 +27,14 @@ from streamseg.config.validation import describe, parse_config
 __all__ = [
     "STREAM_ID",
     "BatchingConfig",
+    "LineConfig",
     "MetricsConfig",
     "ModelConfig",
     "NdjsonConfig",
     "OutputConfig",
     "OverlayOptions",
+    "Point",
+    "Polygon",
     "RedisConfig",
     "RunConfig",
     "Score",
@@ -36,6 +43,7 @@ __all__ = [
     "TrackingConfig",
     "VideoConfig",
     "ViewConfig",
+    "ZoneConfig",
     "describe",
     "parse_config",
     "read_config",

@@ -21,6 +21,37 @@ class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
+Point = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+"""x, y: fractions of the picture, or pixels of the source if any number of the shape is above 1."""
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
+
+
+class _Passed(_Config):
+    """What zones and lines have in common."""
+
+    classes: tuple[str, ...] | None = None
+    """Objects of these classes; None of all."""
+    anchor: Literal["foot", "centre"] = "foot"
+    """The point of an object that is looked at: where its mask touches the ground, or the mask's centroid."""
+    inertia: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Frames in a row until a change counts: flicker is none."""
+
+
+class ZoneConfig(_Passed):
+    """A part of the picture that objects enter and leave."""
+
+    polygon: Polygon
+    dwell: Annotated[float, Field(gt=0)] | None = None
+    """Seconds in the zone after which the event ``dwell`` is told, once a visit; None never tells it."""
+
+
+class LineConfig(_Passed):
+    """A line that objects cross: in is from its left to its right, seen along it."""
+
+    points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=2)]
+    """Where the line begins and ends."""
+
+
 class StreamConfig(_Config):
     """One source."""
 
