@@ -160,4 +160,10 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
         case RedisConfig():
-            return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)
+            return RedisOutput(
+                config.url,
+                overlays=config.overlays,
+                maxlen=config.maxlen,
+                password_file=config.password_file,
+                overlay=overlay,
+            )
