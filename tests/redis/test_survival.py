@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,8 @@ import redis
 from tests.support.broker import RunningBroker, running_broker, servers, wait_for
 from tests.support.everybody import Everybody, everybody
 from tests.support.servers import free_port
+
+logger = logging.getLogger(__name__)
 
 KEY = "streamseg:{cam}:results"
 Heal = Callable[[], object]
@@ -56,15 +60,16 @@ def few_replicas(broker: RunningBroker, client: Any) -> Heal:
 
 
 def failing_save(broker: RunningBroker, client: Any) -> Heal:
-    folder = client.config_get("dir")["dir"]
-    elsewhere = Path(folder + "-gone")
+    """A folder is in the way of the file."""
+    file = Path(client.config_get("dir")["dir"]) / "dump.rdb"
+    file.unlink(missing_ok=True)
+    file.mkdir()
     client.config_set("save", "3600 1")
-    Path(folder).rename(elsewhere)
     client.bgsave()
     wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
 
     def heal() -> None:
-        elsewhere.rename(folder)
+        file.rmdir()
         client.config_set("save", "")
 
     return heal
@@ -127,9 +132,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
-def test_all_of_them_wait_for_a_broker_in_trouble(
-    broker: RunningBroker, trouble: Any, record_property: Callable[[str, object], None]
-) -> None:
+def test_all_of_them_wait_for_a_broker_in_trouble(broker: RunningBroker, trouble: Any) -> None:
     """It lasts until the publisher has noticed; then nothing is missing, and nothing twice."""
     with everybody(broker.url) as all_, broker.client(decode_responses=True) as client:
         heal = trouble(broker, client)
@@ -140,7 +143,7 @@ def test_all_of_them_wait_for_a_broker_in_trouble(
             heal()
         healed = time.monotonic()
         all_.wait()
-        record_property("seconds", round(time.monotonic() - healed, 2))
+        logger.info("healed after %.2f s", time.monotonic() - healed)
         wait_for(lambda: all_.output.trouble is None)
 
 
@@ -158,12 +161,12 @@ def test_a_stream_that_goes_while_they_wait_for_it(broker: RunningBroker, how: s
 
 
 def test_a_broker_that_loads_a_large_file(broker: RunningBroker, tmp_path: Path) -> None:
-    slowly = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")  # 20 ms a key
+    slowly = ("--key-load-delay", "50000")  # microseconds a key
     options = broker.options
     try:
         with everybody(broker.url) as all_, broker.client() as client:
             for i in range(30):
-                client.set(f"key {i}", bytes(range(256)) * 8)
+                client.set(f"key {i}", os.urandom(300_000))
             client.save()
             broker.kill()
             broker.options = (*options, *slowly)
