@@ -72,6 +72,8 @@ class Trail:
         """``last``: id of the last entry read; ``number``: how many were added up to that one, if known."""
         self._last, self._number = parse_id(last), number
         self._head: _Head | None = None
+        self.counts = number is not None
+        """Whether the number is known, or never will be: an old Redis does not count."""
 
     @classmethod
     def after(cls, last: str, facts: StreamFacts | None) -> "Trail":
@@ -97,7 +99,7 @@ class Trail:
         if facts.trimmed == 0 or (facts.first is not None and facts.first <= self._last):
             return 0  # what is trimmed is always the oldest
         if facts.trimmed is None or self._number is None:
-            return None
+            return 0 if self._last == (0, 0) else None
         place = _place(facts.first, entries)
         # They have been trimmed meanwhile, too, all of them: the next gap will count for both.
         return 0 if place is None else max(0, facts.trimmed - place - self._number)
@@ -107,12 +109,15 @@ class Trail:
         self._last, self._head = parse_id(entries[-1].id), _head_of(entries[-1])
         if self._number is not None:
             self._number += len(entries) + (lost or 0)
-        if facts is not None and facts.trimmed is not None:
+        if facts is not None and facts.trimmed is None:
+            self.counts = True
+        elif facts is not None and facts.trimmed is not None:
             place = _place(facts.first, entries)
             if place is not None:
                 self._number = facts.trimmed - place + len(entries)
             elif facts.last == entries[-1].id:
                 self._number = facts.added
+            self.counts = self._number is not None
 
 
 def _place(first: EntryId | None, entries: Sequence[ReadEntry]) -> int | None:

@@ -4,7 +4,6 @@ The broker knows where a group stands and how many entries lie before that. It i
 pass something over: the read moves the group on.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,9 +14,6 @@ from streamseg.redis.dialogue import Steps
 from streamseg.redis.entries import ReadEntry, parse_id
 from streamseg.redis.gaps import Gap, StreamFacts
 from streamseg.redis.keys import results_key
-
-_LOOK_EVERY = 1.0
-"""Seconds between two looks where the broker keeps no such numbers (Redis 6.2): each costs two results."""
 
 
 class GroupGaps:
@@ -33,8 +29,6 @@ class GroupGaps:
         self._keeps_up = False
         """Whether nothing was waiting when we last asked."""
         self._watches = True
-        self._look_again = 0.0
-        """When a broker without numbers is asked next, on the monotonic clock."""
 
     def take(self) -> Gap | None:
         """The next gap that was found."""
@@ -74,9 +68,6 @@ class GroupGaps:
         length: int = yield ("XLEN", key)
         if lag is not None and lag < length:
             return 0  # what it was given last is still there
-        if lag is None and time.monotonic() < self._look_again:
-            return 0
-        self._look_again = time.monotonic() + _LOOK_EVERY
         facts = StreamFacts.of((yield ("XINFO", "STREAM", key)))
         last = parse_id(group[b"last-delivered-id"])
         if facts.first is None or facts.first <= last:

@@ -107,7 +107,10 @@ class PlainReader:
         for stream in dict.fromkeys(entry.stream for entry in entries):
             of_stream = [entry for entry in entries if entry.stream == stream]
             trail, facts = self._trails[stream], None
-            if not trail.goes_on_with(of_stream[0]) and (yield from self._may_miss(stream, len(of_stream))):
+            asks = not trail.counts
+            if not asks and not trail.goes_on_with(of_stream[0]):
+                asks = yield from self._may_miss(stream, len(of_stream))
+            if asks:
                 facts = yield from self._facts(stream)
             lost = 0 if facts is None else trail.lost_before(of_stream, facts)
             found.append((stream, of_stream, lost, facts))

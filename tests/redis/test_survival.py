@@ -25,7 +25,9 @@ Heal = Callable[[], object]
 
 
 @pytest.fixture(scope="module", params=list(servers()))
-def each_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+def each_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningBroker]:
     options = ("--appendonly", "no")  # else it is its log that fails
     folder = tmp_path_factory.mktemp("broker")
     with running_broker(folder, server=servers()[request.param], options=options) as running:

