@@ -115,6 +115,7 @@ class GroupReader:
             yield from self._read_own()
             if not self._ready:
                 yield from self._take_over()
+                yield from self._read_own()
             if not self._ready:
                 yield from self._read_new(block)
         except redis.ResponseError as error:
