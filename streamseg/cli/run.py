@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
     "  [default: masks,outlines,labels,ids]",
 )
 @click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
+@click.option("--recursive", is_flag=True, help="Of folders, take what lies in their folders, too.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
@@ -93,7 +94,8 @@ def run(
 ) -> int:
     """Segment cameras and recorded video.
 
-    A SOURCE is a file, a folder or glob of files, an rtsp://, rtmp:// or http:// URL, or /dev/videoN.
+    A SOURCE is a video or picture, a folder or glob of them, an rtsp://, rtmp:// or http:// URL, or
+    /dev/videoN.
 
     Exit codes: 0 done, 1 the run failed, 2 wrong usage, config or weights, 130 and 143 interrupted.
     """
@@ -116,6 +118,7 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         content["streams"] = [{"url": source} for source in sources]
     of_streams = ("start", "end", "stride", "reconnect_attempts")
     _override_streams(content, {key: flags[key] for key in of_streams})
+    _override_streams(content, {"recursive": flags["recursive"] or None})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
     model["classes"] = None if classes is None else _names(classes)

@@ -1,7 +1,6 @@
 """Configuration of a run: YAML, validated; unknown keys are errors; ``${NAME}`` is the environment."""
 
 from streamseg.config.keys import (
-    STREAM_ID,
     BatchingConfig,
     MetricsConfig,
     ModelConfig,
@@ -21,7 +20,6 @@ from streamseg.config.reading import read_config, set_key
 from streamseg.config.validation import describe, parse_config
 
 __all__ = [
-    "STREAM_ID",
     "BatchingConfig",
     "MetricsConfig",
     "ModelConfig",

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-STREAM_ID = r"^[A-Za-z0-9_.-]{1,64}$"
+from streamseg.types.ids import parse_stream_id
+
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -15,6 +16,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+StreamId = Annotated[str, AfterValidator(parse_stream_id)]
 
 
 class _Config(BaseModel):
@@ -26,8 +28,10 @@ class StreamConfig(_Config):
 
     url: Annotated[Text, Field(min_length=1, repr=False)]
     """File, folder, glob, URL or /dev/videoN."""
-    id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
+    id: StreamId | None = None
     """Made from the source if not given."""
+    recursive: bool = False
+    """Folders only: take what lies in their folders, too."""
     transport: Literal["tcp", "udp"] = "tcp"
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""

@@ -7,7 +7,9 @@ from streamseg.masks.rle import encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
 
 
-def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
+def frame_result(
+    frame: Frame, instances: Instances, *, model: str, published_at: float, source: str = ""
+) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
 
     Args:
@@ -15,6 +17,7 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         instances: At the size of the frame.
         model: Name of the model that found them.
         published_at: Seconds of the monotonic clock.
+        source: What the frame was read from, see :attr:`StreamInfo.source`.
     """
     return FrameResult(
         v=RESULT_VERSION,
@@ -28,6 +31,7 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
         instances=tuple(_instance_result(instances, i) for i in range(len(instances))),
+        source=source,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamseg.config import (
@@ -16,14 +18,15 @@ from streamseg.config import (
     StreamConfig,
     VideoConfig,
 )
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.files import files_beside
 from streamseg.outputs.function import SinkFunction
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.runtime.resume import Resumption, check_resumable, take_over
-from streamseg.sources import Source, SourceOptions, resolve_sources, source_for
+from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
+from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
 
 if TYPE_CHECKING:
@@ -55,9 +58,11 @@ def build_pipeline(
         UsageError: Something in ``config`` cannot work.
         RunError: The device has no room for the model.
     """
-    sources = build_sources(config)
+    refused: list[SourceError] = []
+    sources = build_sources(config, refuse=refused.append)
     own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
     if resume:
+        sources = build_sources(config, known=former_ids(own), refuse=lambda _: None)
         check_resumable(sources, own)
     check_files_differ(sources, own)
     everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
@@ -78,6 +83,7 @@ def build_pipeline(
         known=rest.instances(),
         meter=meter,
     )
+    pipeline.stats.refused = refused
     pipeline.stats.finished_before = rest.finished
     for stream, kept in rest.kept.items():
         pipeline.stats.streams[stream].kept = kept.lines
@@ -98,23 +104,49 @@ def load_model(config: ModelConfig, *, meter: Meter | None = None) -> OomGuard[B
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
-    """Make sure that no output file is one of another output, or a source. Raises UsageError."""
-    read = {os.path.realpath(source.url) for source in sources}
-    written: set[str] = set()
+    """Make sure that no output file, nor its partial one, is another's, or a source. Raises UsageError."""
+    read = {name for source in sources for name in _names_of(source.url)}
+    written: set[str | tuple[int, int]] = set()
     for output in outputs:
         if not isinstance(output, NdjsonOutput | VideoOutput):
             continue
         for path in filter(None, [output.path(source.id) for source in sources]):
-            real = os.path.realpath(path)
-            if real in read:
-                raise UsageError(f"{path} is a source itself: outputs need other names")
-            if real in written:
-                raise UsageError(f"{path} is the file of two outputs: they need different names")
-            written.add(real)
+            files = files_beside(path)
+            names = [_names_of(file) for file in files]
+            for file, of_file in zip(files, names, strict=True):
+                if of_file & read:
+                    as_ = "" if file == path else f" while {path} is written"
+                    raise UsageError(f"{file} is a source itself{as_}: outputs need other names")
+                if of_file & written:
+                    raise UsageError(f"{file} is the file of two outputs: they need different names")
+            written.update(*names)
 
 
-def build_sources(config: RunConfig) -> list[Source]:
-    """The sources of all streams, with ids that differ. Raises UsageError."""
+def _names_of(path: str | Path) -> set[str | tuple[int, int]]:
+    """What tells a file from all others: its real path; and if it exists, what all hard links to it share."""
+    names: set[str | tuple[int, int]] = {os.path.realpath(path)}
+    with suppress(OSError, ValueError):
+        status = os.stat(path)
+        names.add((status.st_dev, status.st_ino))
+    return names
+
+
+def build_sources(
+    config: RunConfig,
+    *,
+    known: Mapping[str, Sequence[str]] | None = None,
+    refuse: Callable[[SourceError], None] = raise_error,
+) -> list[Source]:
+    """The sources of all streams, with ids that differ.
+
+    Args:
+        config: The run.
+        known: Ids that sources had before and keep, by :func:`place_key`, if the configuration gives none.
+        refuse: Hears of each file of a folder that cannot be read by its name.
+
+    Raises:
+        UsageError: There is no source, or one that cannot be read for sure.
+    """
     if not config.streams:
         raise UsageError("no source: name a file, folder, glob, URL or /dev/videoN, or a config with streams")
     sources: list[Source] = []
@@ -122,13 +154,18 @@ def build_sources(config: RunConfig) -> list[Source]:
     if len(taken) < sum(1 for stream in config.streams if stream.id):
         raise UsageError("streams: two streams have the same id")
     for stream in config.streams:
-        found = _sources_of(stream, taken)
+        found = _sources_of(stream, taken, known or {}, refuse)
         taken.update(source.id for source in found)
         sources.extend(found)
     return sources
 
 
-def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
+def _sources_of(
+    stream: StreamConfig,
+    taken: Collection[str],
+    known: Mapping[str, Sequence[str]],
+    refuse: Callable[[SourceError], None],
+) -> list[Source]:
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
     options: SourceOptions = {
         "transport": stream.transport,
@@ -139,7 +176,15 @@ def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
     }
     if stream.id:
         return [source_for(stream.url, stream_id=stream.id, stalled_after=stream.stalled_after, **options)]
-    return resolve_sources([stream.url], taken=taken, stalled_after=stream.stalled_after, **options)
+    return resolve_sources(
+        [stream.url],
+        taken=taken,
+        known=known,
+        recursive=stream.recursive,
+        refuse=refuse,
+        stalled_after=stream.stalled_after,
+        **options,
+    )
 
 
 def check_blur(config: RunConfig, classes: Sequence[str]) -> None:

@@ -234,7 +234,13 @@ class Pipeline:
         """A frame's instances are there: those of a stream come in order, one at a time."""
         stream = self._streams[frame.stream]
         instances = stream.track(frame, instances)
-        result = frame_result(frame, instances, model=self._model_name, published_at=time.monotonic())
+        result = frame_result(
+            frame,
+            instances,
+            model=self._model_name,
+            published_at=time.monotonic(),
+            source=stream.source,
+        )
         stream.put(result, frame, instances)
         self._observe(result)
         self._close_if(stream.stats.frame_delivered(instances), stream)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.config import RunConfig
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.runtime.build import build_output, build_sources, check_files_differ
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.sources import Source
+from streamseg.runtime.resume import former_ids
+from streamseg.sources import Source, place_key
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +25,11 @@ class Reloader:
         """``config`` is what the pipeline was built from; ``resume``: to go on with an interrupted run."""
         self._config, self._resume = config, resume
         self._pipeline = pipeline
-        self._sources = {source.id: source for source in build_sources(config)}
-        several = len(self._sources) > 1
-        outputs = [build_output(output, several=several) for output in config.outputs]
+        sources = build_sources(config, refuse=lambda _: None)
+        outputs = [build_output(output, several=len(sources) > 1) for output in config.outputs]
+        if resume:
+            sources = build_sources(config, known=former_ids(outputs), refuse=lambda _: None)
+        self._sources = {source.id: source for source in sources}
         self._files = [output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput)]
         self._waiting: list[Source] = []
         """To be added as soon as the stream that had their id has closed its files."""
@@ -37,7 +40,10 @@ class Reloader:
         A camera whose settings changed goes on as after a reconnect. What else changed is named in a
         warning: it takes a restart.
         """
-        wanted = {source.id: source for source in build_sources(config)}
+        known: dict[str, list[str]] = {}
+        for id_, source in self._sources.items():
+            known.setdefault(place_key(source.place), []).append(id_)
+        wanted = {source.id: source for source in build_sources(config, known=known, refuse=_warn)}
         added = [source for id_, source in wanted.items() if id_ not in self._sources]
         removed = [id_ for id_ in self._sources if id_ not in wanted]
         changed = [s for id_, s in wanted.items() if id_ in self._sources and s != self._sources[id_]]
@@ -110,6 +116,10 @@ class Reloader:
         keys = [key for key in before if key != "streams" and before[key] != after[key]]
         if keys:
             logger.warning("only streams can change while it runs; %s: needs a restart", ", ".join(keys))
+
+
+def _warn(error: SourceError) -> None:
+    logger.warning("%s", error)
 
 
 def _has_begun(path: Path) -> bool:

@@ -35,6 +35,11 @@ class Stream:
         for backlog in self._backlogs:
             backlog.begin_epoch(info)
 
+    @property
+    def source(self) -> str:
+        """What is read, see :attr:`StreamInfo.source`."""
+        return self.stats.info.source if self.stats.info else ""
+
     def track(self, frame: Frame, instances: Instances) -> Instances:
         """Give instances their ids; with every epoch tracks begin anew: what happened between is unknown."""
         if not self._track:

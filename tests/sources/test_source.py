@@ -42,8 +42,8 @@ def test_recorded_sources_take_every_frame(url: str) -> None:
         ("rtsp://10.0.0.5:554/user=admin_password=secret_channel=1.sdp", "10.0.0.5-user-admin_password"),
         ("rtsp://me:sec/ret@10.0.0.5/1", "10.0.0.5-1"),
         ("/dev/video0", "video0"),
-        ("Überwachung.mp4", "berwachung"),
-        ("日本.mp4", "stream"),
+        ("Überwachung.mp4", "Überwachung"),
+        ("日本.mp4", "日本"),
         ("x" * 200 + ".mp4", "x" * 64),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_missing_file_is_a_source_that_fails_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argument", ["{folder}/deep/..//*.txt", "{folder}/none*", "{folder}/empty"])
 def test_nothing_to_read_is_a_usage_error(folder: Path, argument: str) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"no video file there; file names may end in .*\.mp4"):
+    with pytest.raises(UsageError, match=r"no video file there and no picture; file names may end in .*\.mp4"):
         resolve_sources([argument.format(folder=folder)])
 
 
