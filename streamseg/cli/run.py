@@ -18,7 +18,7 @@ import click
 from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.watch import ConfigWatcher
-from streamseg.config import RunConfig, parse_config, read_config, set_key
+from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
     if parts is not None:
         chosen = [] if parts.strip() == "none" else _names(parts)
         for bad in (part for part in chosen if part not in _PARTS):
-            raise UsageError(f"--overlay: {bad!r} cannot be painted; allowed: {', '.join(_PARTS)}, or none")
+            meant = hint(bad, _PARTS)
+            raise UsageError(
+                f"--overlay: {bad!r} cannot be painted{meant}; allowed: {', '.join(_PARTS)}, or none"
+            )
         values |= {part: part in chosen for part in _PARTS}
     return values
 

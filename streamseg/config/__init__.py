@@ -1,5 +1,6 @@
 """Configuration of a run: YAML, validated; unknown keys are errors; ``${NAME}`` is the environment."""
 
+from streamseg.config.advice import hint
 from streamseg.config.keys import (
     BatchingConfig,
     MetricsConfig,
@@ -17,7 +18,7 @@ from streamseg.config.keys import (
     ViewConfig,
 )
 from streamseg.config.reading import read_config, set_key
-from streamseg.config.validation import describe, parse_config
+from streamseg.config.validation import describe, parse_config, parse_model
 
 __all__ = [
     "BatchingConfig",
@@ -35,7 +36,9 @@ __all__ = [
     "VideoConfig",
     "ViewConfig",
     "describe",
+    "hint",
     "parse_config",
+    "parse_model",
     "read_config",
     "set_key",
 ]

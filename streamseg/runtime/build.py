@@ -17,6 +17,7 @@ from streamseg.config import (
     RunConfig,
     StreamConfig,
     VideoConfig,
+    hint,
 )
 from streamseg.errors import SourceError, UsageError
 from streamseg.inference import OomGuard
@@ -192,7 +193,9 @@ def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
     kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
     for name in config.overlay.blur:
         if name not in kept:
-            raise UsageError(f"overlay.blur: {name!r} is not looked for; allowed: {', '.join(kept)}")
+            raise UsageError(
+                f"overlay.blur: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
+            )
 
 
 def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:

@@ -60,8 +60,8 @@ def damage(path: Path, *, at: float) -> None:
         (lambda path, state: torch.save([1], path), "holds a list, not a state dict"),
         (lambda path, state: torch.save({"state_dict": None}, path), "holds a NoneType, not a state dict"),
         (
-            lambda path, state: torch.save({"model": state}, path),
-            "its entry 'model' is a OrderedDict, not a tensor",
+            lambda path, state: torch.save({"weights": state}, path),
+            "its entry 'weights' is a OrderedDict, not a tensor",
         ),
         (lambda path, state: torch.save({7: torch.ones(1)}, path), "its entry 7 is a Tensor"),
         (

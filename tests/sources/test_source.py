@@ -92,7 +92,9 @@ def test_a_missing_file_is_a_source_that_fails_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argument", ["{folder}/deep/..//*.txt", "{folder}/none*", "{folder}/empty"])
 def test_nothing_to_read_is_a_usage_error(folder: Path, argument: str) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"no video file there and no picture; file names may end in .*\.mp4"):
+    with pytest.raises(
+        UsageError, match=r"no video file there and no picture; file names may end in .*\.mp4"
+    ):
         resolve_sources([argument.format(folder=folder)])
 
 
