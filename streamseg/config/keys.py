@@ -15,6 +15,12 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be without NUL")
+    return text
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
 StreamId = Annotated[str, AfterValidator(parse_stream_id)]
 
@@ -26,8 +32,8 @@ class _Config(BaseModel):
 class StreamConfig(_Config):
     """One source."""
 
-    url: Annotated[Text, Field(min_length=1, repr=False)]
-    """File, folder, glob, URL or /dev/videoN."""
+    url: Annotated[str, AfterValidator(_without_nul), Field(min_length=1, repr=False)]
+    """File, folder, glob, URL or /dev/videoN. A name that is not UTF-8 is one file's fault, not the run's."""
     id: StreamId | None = None
     """Made from the source if not given."""
     recursive: bool = False

@@ -143,7 +143,7 @@ def build_sources(
     Args:
         config: The run.
         known: Ids that sources had before and keep, by :func:`place_key`, if the configuration gives none.
-        refuse: Hears of each file of a folder that cannot be read by its name.
+        refuse: Hears of each file that cannot be read by its name, if there are others.
 
     Raises:
         UsageError: There is no source, or one that cannot be read for sure.
@@ -151,13 +151,18 @@ def build_sources(
     if not config.streams:
         raise UsageError("no source: name a file, folder, glob, URL or /dev/videoN, or a config with streams")
     sources: list[Source] = []
+    refused: list[SourceError] = []
     taken = {stream.id for stream in config.streams if stream.id}
     if len(taken) < sum(1 for stream in config.streams if stream.id):
         raise UsageError("streams: two streams have the same id")
     for stream in config.streams:
-        found = _sources_of(stream, taken, known or {}, refuse)
+        found = _sources_of(stream, taken, known or {}, refused.append)
         taken.update(source.id for source in found)
         sources.extend(found)
+    if not sources:
+        raise UsageError(str(refused[0]))
+    for error in refused:
+        refuse(error)
     return sources
 
 

@@ -202,12 +202,12 @@ def resolve_sources(
         taken: Ids in use already.
         known: Ids that sources had before, by :func:`place_key`: they keep them, and no other gets them.
         recursive: Take what lies in a folder's folders, too.
-        refuse: Hears of each file of a folder or glob that cannot be read by its name; the others are taken.
+        refuse: Hears of each file that cannot be read by its name; the others are taken.
         stalled_after: As in :func:`source_for`.
         options: Of each source.
 
     Raises:
-        UsageError: A folder or glob has no file that can be read; a scheme is not supported.
+        UsageError: A folder or glob has no file of these kinds; a scheme is not supported.
     """
     known = known or {}
     sources: list[Source] = []
@@ -228,15 +228,13 @@ def place_key(place: str) -> str:
 def _readable(
     arguments: Sequence[str], *, recursive: bool, refuse: Callable[[SourceError], None]
 ) -> Iterator[str]:
-    """The paths and URLs that arguments stand for; of an argument some are left out, but never all."""
+    """The paths and URLs that arguments stand for, but for those whose names are no text."""
     for argument in arguments:
-        found = _expand(argument, recursive=recursive)
-        readable = [url for url in found if _is_text(url)]
-        yield from readable or found
-        if readable:
-            for url in found:
-                if not _is_text(url):
-                    refuse(SourceError(_not_text(url)))
+        for url in _expand(argument, recursive=recursive):
+            if _is_text(url):
+                yield url
+            else:
+                refuse(SourceError(_not_text(url)))
 
 
 def _expand(argument: str, *, recursive: bool) -> list[str]:
