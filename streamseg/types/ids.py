@@ -20,7 +20,7 @@ _ASCII = frozenset("_.-")
 def parse_stream_id(text: str) -> str:
     """The id that ``text`` spells. Raises ValueError that says what is allowed."""
     name = unicodedata.normalize("NFC", text)
-    if not (name and _fits(name) and all(map(_is_allowed, name))):
+    if not (name and all(map(_is_allowed, name)) and _fits(name)):
         raise ValueError(f"allowed are {ID_RULE}")
     return name
 

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.sources import Source, default_stream_id, is_live, resolve_sources, source_for
 from streamseg.types import FramePolicy
 
@@ -44,6 +45,14 @@ def test_recorded_sources_take_every_frame(url: str) -> None:
         ("/dev/video0", "video0"),
         ("Überwachung.mp4", "Überwachung"),
         ("日本.mp4", "日本"),
+        ("видео 1.mp4", "видео-1"),
+        ("हिन्दी.mp4", "हिन्दी"),
+        ("١٢٣.mp4", "١٢٣"),
+        ("cafe\u0301.mp4", "café"),
+        ("🎉.mp4", "stream"),
+        ("𠀀" * 60 + ".mp4", "𠀀" * 48),
+        ("公" * 80 + ".mp4", "公" * 64),
+        ("rtsp://host/камера", "host-камера"),
         ("x" * 200 + ".mp4", "x" * 64),
     ],
 )
@@ -73,6 +82,43 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_gives_its_videos_by_name(folder: Path) -> None:
     assert [Path(source.url).name for source in resolve_sources([str(folder)])] == ["a.mkv", "b.MP4"]
+
+
+def test_a_folder_of_folders_gives_all_videos_if_asked_to(folder: Path) -> None:
+    (folder / ".trash").mkdir()
+    (folder / ".trash" / "d.mp4").touch()
+    (folder / "deep" / "loop").symlink_to(folder)
+    found = resolve_sources([str(folder)], recursive=True)
+    assert [Path(source.url).name for source in found] == ["a.mkv", "b.MP4", "c.mp4"]
+
+
+def test_pictures_come_behind_the_videos_and_leave_them_their_names(folder: Path) -> None:
+    for name in ("a.JPG", "b.png", "c.webp"):
+        (folder / name).touch()
+    assert [(source.id, Path(source.url).suffix) for source in resolve_sources([str(folder)])] == [
+        ("a", ".mkv"),
+        ("b", ".MP4"),
+        ("a-2", ".JPG"),
+        ("b-2", ".png"),
+        ("c", ".webp"),
+    ]
+
+
+def test_sources_keep_the_ids_they_had(folder: Path) -> None:
+    known = {str(folder / "b.MP4"): ["x"], str(folder / "gone.mp4"): ["a"]}
+    assert [source.id for source in resolve_sources([str(folder)], known=known)] == ["a-2", "x"]
+
+
+def test_a_name_that_is_no_text_refuses_its_file_alone(folder: Path) -> None:
+    (folder / "deep" / os.fsdecode(b"k\xe9.mp4")).touch()
+    refused: list[SourceError] = []
+    found = resolve_sources([f"{folder}/deep"], refuse=refused.append)
+    assert [source.id for source in found] == ["c"]
+    assert [str(error) for error in refused] == [
+        f"{folder}/deep/k\\xe9.mp4: the name is not valid UTF-8; give the file another one"
+    ]
+    with pytest.raises(SourceError, match="not valid UTF-8"):
+        resolve_sources([f"{folder}/deep"])
 
 
 def test_a_glob_gives_what_it_matches(folder: Path) -> None:

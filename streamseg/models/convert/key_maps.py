@@ -128,12 +128,12 @@ def recognise(keys: Iterable[str]) -> Dialect:
     names = list(keys)
     dialect = max(DIALECTS, key=lambda one: sum(one.ours(key) is not None for key in names))
     stranger = next((key for key in names if dialect.ours(key) is None), None)
+    kind = whose(names)
+    told = f": it is a checkpoint of {kind}, which cannot be converted" if kind else ""
     if stranger is not None:
-        kind = whose(names)
         raise WeightsError(
-            f"tensor {stranger} is none of a SOLO model of mmdetection or the SOLO authors"
-            + (f": it is a checkpoint of {kind}, which cannot be converted" if kind else "")
+            f"tensor {stranger} is none of a SOLO model of mmdetection or the SOLO authors{told}"
         )
     if not any(key.startswith(dialect.head) for key in names):
-        raise WeightsError("it has no head: no tensor's name begins with mask_head. or bbox_head.")
+        raise WeightsError("it has no head: no tensor's name begins with mask_head. or bbox_head." + told)
     return dialect
