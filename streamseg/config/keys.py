@@ -1,8 +1,8 @@
 """The keys of a run's configuration: what each means, and which values are allowed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 STREAM_ID = r"^[A-Za-z0-9_.-]{1,64}$"
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +24,21 @@ class _Config(BaseModel):
 Point = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
 """x, y: fractions of the picture, or pixels of the source if any number of the shape is above 1."""
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
+
+
+def _polygons(value: Any) -> Any:
+    """One polygon may be given where several are meant."""
+    one = isinstance(value, list | tuple) and value and _is_point(value[0])
+    return [value] if one else value
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], list | tuple)
+
+
+Polygons = Annotated[tuple[Polygon, ...], BeforeValidator(_polygons)]
+PlaceName = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+"""Name of a zone or line: letters and digits of any script, _ and -."""
 
 
 class _Passed(_Config):
@@ -69,6 +84,22 @@ class StreamConfig(_Config):
     """Live sources only, like ``reconnect_attempts``: seconds without a frame; None for 5, HLS 30."""
     reconnect_attempts: Annotated[int, Field(ge=0)] | None = None
     """New attempts in a row that may fail before the stream is given up; None for any number."""
+    classes: tuple[str, ...] | None = None
+    """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
+    score: Score | None = None
+    """Lowest score of this stream, if it is to be above ``model.score``."""
+    region: Polygons = ()
+    """Only objects that lie in it by half or more."""
+    ignore: Polygons = ()
+    """Objects that lie in one of these by half or more are left out."""
+    zones: dict[PlaceName, ZoneConfig] = {}
+    lines: dict[PlaceName, LineConfig] = {}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if both := sorted(self.zones.keys() & self.lines.keys()):
+            raise ValueError(f"zones and lines need different names, got {', '.join(both)} twice")
+        return self
 
 
 class ModelConfig(_Config):
