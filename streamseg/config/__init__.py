@@ -3,9 +3,11 @@
 from streamseg.config.keys import (
     STREAM_ID,
     BatchingConfig,
+    EventsConfig,
     LineConfig,
     MetricsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
@@ -19,6 +21,7 @@ from streamseg.config.keys import (
     TrackingConfig,
     VideoConfig,
     ViewConfig,
+    WebhookConfig,
     ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
@@ -27,9 +30,11 @@ from streamseg.config.validation import describe, parse_config
 __all__ = [
     "STREAM_ID",
     "BatchingConfig",
+    "EventsConfig",
     "LineConfig",
     "MetricsConfig",
     "ModelConfig",
+    "MqttConfig",
     "NdjsonConfig",
     "OutputConfig",
     "OverlayOptions",
@@ -43,6 +48,7 @@ __all__ = [
     "TrackingConfig",
     "VideoConfig",
     "ViewConfig",
+    "WebhookConfig",
     "ZoneConfig",
     "describe",
     "parse_config",

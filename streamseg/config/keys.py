@@ -171,7 +171,36 @@ class RedisConfig(_Config):
     maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
 
 
-OutputConfig = Annotated[VideoConfig | NdjsonConfig | RedisConfig, Field(discriminator="type")]
+class EventsConfig(_Config):
+    """What happens at zones and lines, one JSON object per line."""
+
+    type: Literal["events"]
+    path: Annotated[Text, Field(min_length=1)]
+
+
+class MqttConfig(_Config):
+    """The same over MQTT."""
+
+    type: Literal["mqtt"]
+    url: Annotated[Text, Field(repr=False)]
+    """``mqtt://user:password@host:port`` or ``mqtts://``."""
+    topic: Text = "streamseg/{stream}/{event}"
+    qos: Annotated[int, Field(ge=0, le=2)] = 1
+
+
+class WebhookConfig(_Config):
+    """The same as HTTP requests."""
+
+    type: Literal["webhook"]
+    url: Annotated[Text, Field(repr=False)]
+    cooldown: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds after a request in which the same event at the same place of the stream is left out."""
+
+
+OutputConfig = Annotated[
+    VideoConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
+    Field(discriminator="type"),
+]
 
 
 class _Server(_Config):

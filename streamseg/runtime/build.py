@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from streamseg.config import (
+    EventsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
@@ -15,11 +17,15 @@ from streamseg.config import (
     RunConfig,
     StreamConfig,
     VideoConfig,
+    WebhookConfig,
 )
 from streamseg.errors import UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.function import SinkFunction
+from streamseg.outputs.mqtt import MqttOutput
+from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, take_over
@@ -106,7 +112,7 @@ def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> 
     read = {os.path.realpath(source.url) for source in sources}
     written: set[str] = set()
     for output in outputs:
-        if not isinstance(output, NdjsonOutput | VideoOutput):
+        if not isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
             continue
         for path in filter(None, [output.path(source.id) for source in sources]):
             real = os.path.realpath(path)
@@ -189,5 +195,11 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
+        case EventsConfig():
+            return EventsOutput(config.path, several=several)
+        case MqttConfig():
+            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
+        case WebhookConfig():
+            return WebhookOutput(config.url, cooldown=config.cooldown)
         case RedisConfig():
             return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)

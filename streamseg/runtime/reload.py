@@ -10,6 +10,7 @@ from streamseg.config import RunConfig
 from streamseg.errors import UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
 from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import Source
@@ -29,7 +30,9 @@ class Reloader:
         self._rules = {source.id: rules for source, rules in streams}
         several = len(self._sources) > 1
         outputs = [build_output(output, several=several) for output in config.outputs]
-        self._files = [output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput)]
+        self._files = [
+            output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput | EventsOutput)
+        ]
         self._waiting: list[Source] = []
         """To be added as soon as the stream that had their id has closed its files."""
 
