@@ -3,11 +3,16 @@
 from streamseg.config.advice import hint
 from streamseg.config.keys import (
     BatchingConfig,
+    EventsConfig,
+    LineConfig,
     MetricsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
+    Point,
+    Polygon,
     RedisConfig,
     RunConfig,
     Score,
@@ -16,17 +21,24 @@ from streamseg.config.keys import (
     TrackingConfig,
     VideoConfig,
     ViewConfig,
+    WebhookConfig,
+    ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
 from streamseg.config.validation import describe, parse_config, parse_model
 
 __all__ = [
     "BatchingConfig",
+    "EventsConfig",
+    "LineConfig",
     "MetricsConfig",
     "ModelConfig",
+    "MqttConfig",
     "NdjsonConfig",
     "OutputConfig",
     "OverlayOptions",
+    "Point",
+    "Polygon",
     "RedisConfig",
     "RunConfig",
     "Score",
@@ -35,6 +47,8 @@ __all__ = [
     "TrackingConfig",
     "VideoConfig",
     "ViewConfig",
+    "WebhookConfig",
+    "ZoneConfig",
     "describe",
     "hint",
     "parse_config",

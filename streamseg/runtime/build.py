@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamseg.config import (
+    EventsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
@@ -17,18 +19,23 @@ from streamseg.config import (
     RunConfig,
     StreamConfig,
     VideoConfig,
+    WebhookConfig,
     hint,
 )
 from streamseg.errors import SourceError, UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.files import files_beside
 from streamseg.outputs.function import SinkFunction
+from streamseg.outputs.mqtt import MqttOutput
+from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
 from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
+from streamseg.zones import StreamRules
 
 if TYPE_CHECKING:
     from streamseg.inference.segmenter import BatchTicket
@@ -60,10 +67,12 @@ def build_pipeline(
         RunError: The device has no room for the model.
     """
     refused: list[SourceError] = []
-    sources = build_sources(config, refuse=refused.append)
+    streams = build_streams(config, refuse=refused.append)
+    sources = [source for source, _ in streams]
     own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
     if resume:
-        sources = build_sources(config, known=former_ids(own), refuse=lambda _: None)
+        streams = build_streams(config, known=former_ids(own), refuse=lambda _: None)
+        sources = [source for source, _ in streams]
         check_resumable(sources, own)
     check_files_differ(sources, own)
     everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
@@ -71,6 +80,7 @@ def build_pipeline(
         output.check([source.id for source in sources])
     model = load_model(config.model, meter=meter)
     check_blur(config, model.classes)
+    check_rules(config, model.classes)
     rest = take_over(sources, own, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
@@ -80,6 +90,7 @@ def build_pipeline(
         max_wait=config.batching.max_wait_ms / 1000,
         max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
+        rules={source.id: rules for source, rules in streams},
         observe=observe,
         known=rest.instances(),
         meter=meter,
@@ -109,7 +120,7 @@ def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> 
     read = {name for source in sources for name in _names_of(source.url)}
     written: set[str | tuple[int, int]] = set()
     for output in outputs:
-        if not isinstance(output, NdjsonOutput | VideoOutput):
+        if not isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
             continue
         for path in filter(None, [output.path(source.id) for source in sources]):
             files = files_beside(path)
@@ -132,13 +143,18 @@ def _names_of(path: str | Path) -> set[str | tuple[int, int]]:
     return names
 
 
-def build_sources(
+def build_sources(config: RunConfig) -> list[Source]:
+    """The sources of all streams, with ids that differ. Raises UsageError."""
+    return [source for source, _ in build_streams(config)]
+
+
+def build_streams(
     config: RunConfig,
     *,
     known: Mapping[str, Sequence[str]] | None = None,
     refuse: Callable[[SourceError], None] = raise_error,
-) -> list[Source]:
-    """The sources of all streams, with ids that differ.
+) -> list[tuple[Source, StreamRules]]:
+    """The sources of all streams, with ids that differ, and the rules of each.
 
     Args:
         config: The run.
@@ -150,7 +166,7 @@ def build_sources(
     """
     if not config.streams:
         raise UsageError("no source: name a file, folder, glob, URL or /dev/videoN, or a config with streams")
-    sources: list[Source] = []
+    streams: list[tuple[Source, StreamRules]] = []
     refused: list[SourceError] = []
     taken = {stream.id for stream in config.streams if stream.id}
     if len(taken) < sum(1 for stream in config.streams if stream.id):
@@ -158,12 +174,12 @@ def build_sources(
     for stream in config.streams:
         found = _sources_of(stream, taken, known or {}, refused.append)
         taken.update(source.id for source in found)
-        sources.extend(found)
-    if not sources:
+        streams.extend((source, StreamRules.of(stream)) for source in found)
+    if not streams:
         raise UsageError(str(refused[0]))
     for error in refused:
         refuse(error)
-    return sources
+    return streams
 
 
 def _sources_of(
@@ -203,6 +219,29 @@ def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
             )
 
 
+def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
+    """Make sure that each stream's rules can be met; ``classes``: the model's. Raises UsageError."""
+    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
+    for number, stream in enumerate(config.streams):
+        where = f"streams.{number}"
+        wanted = {f"{where}.classes": stream.classes or ()}
+        wanted |= {f"{where}.zones.{name}.classes": zone.classes or () for name, zone in stream.zones.items()}
+        wanted |= {f"{where}.lines.{name}.classes": line.classes or () for name, line in stream.lines.items()}
+        for key, names in wanted.items():
+            for name in names:
+                if name not in kept:
+                    raise UsageError(
+                        f"{key}: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
+                    )
+        if stream.score is not None and stream.score < config.model.score:
+            raise UsageError(
+                f"{where}.score {stream.score}: below model.score {config.model.score}, under which nothing "
+                "is found"
+            )
+        if (stream.zones or stream.lines) and not config.tracking.enabled:
+            raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
+
+
 def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:
     """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
@@ -212,5 +251,11 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
+        case EventsConfig():
+            return EventsOutput(config.path, several=several)
+        case MqttConfig():
+            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
+        case WebhookConfig():
+            return WebhookOutput(config.url, cooldown=config.cooldown)
         case RedisConfig():
             return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)
