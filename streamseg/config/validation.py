@@ -80,8 +80,9 @@ def _models_in(annotation: Any) -> Iterator[Model]:
 
 
 def _paths(model: Model, above: str = "") -> Iterator[str]:
-    """The dotted paths of all keys, those of a model before those of its sections."""
+    """The dotted paths of all keys: those of a model, then those of its sections, then those of its lists."""
     yield from (above + name for name in model.model_fields)
-    for name in model.model_fields:
+    for name in sorted(model.model_fields, key=lambda one: not isinstance(_type(model, one), type)):
+        place = name if isinstance(_type(model, name), type) else f"{name}.N"
         for inner in _models_in(_type(model, name)):
-            yield from _paths(inner, f"{above}{name}.")
+            yield from _paths(inner, f"{above}{place}.")

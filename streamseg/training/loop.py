@@ -19,6 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from streamseg.files import make_folder
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.depthwise import freeze_depthwise
 from streamseg.models.nets.detector import Detector
@@ -83,7 +84,7 @@ def train(
     fabric = make_fabric(config)
     check_data(config)
     splits = read_splits(config)
-    config.output.mkdir(parents=True, exist_ok=True)
+    make_folder(config.output)
     waits = spawns(config)
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None

@@ -33,6 +33,10 @@ def outputs(folder: Path) -> list[str]:
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["a.mp4", "--set", "model.scor=1"], "unknown key model.scor (did you mean model.score?)"),
         (["a.mp4", "--set", "score=1"], "unknown key score (did you mean model.score?)"),
+        (
+            ["a.mp4", "--set", "part_minutes=1"],
+            "part_minutes (did you mean outputs.N.part_minutes?)",
+        ),
         (["a.mp4", "--set", "stream=1"], "unknown key stream (did you mean streams?)"),
         (
             ["a.mp4", "--set", "streams.0.strid=2"],
