@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from streamseg.config import describe, read_config, set_key
 from streamseg.errors import ConfigError
 from streamseg.models.spec import ModelSpec, Positive
+from streamseg.training.data.coco import BadAnnotations, Crowds
 from streamseg.training.losses import MaskLossName
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -44,8 +45,11 @@ class DataConfig(_Config):
     ``shuffled``: every image once in an epoch, as the published models were trained."""
     without_objects: bool = True
     """Whether images without objects are drawn (``balanced``: half as often as others)."""
-    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    bad_annotations: BadAnnotations = "refuse"
     """What to do with annotations that cannot be right, such as a box without area."""
+    crowds: Crowds = "ignore"
+    """Objects marked ``iscrowd``. ``ignore``: neither taught nor background, as COCO means them. ``teach``: taught
+    and scored as any other, for tools that mark so whatever was painted instead of outlined."""
     min_size: NotNegative = 12.0
     """Objects with a smaller sqrt(box area), in canvas pixels, are ignored: not taught, nor background."""
     ambiguous: dict[str, tuple[str, ...]] = {}

@@ -29,7 +29,7 @@ from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.data.dataset import TrainingStream
 from streamseg.training.data.image_cache import ImageCache, free_memory
 from streamseg.training.data.loader import make_loader, read_batches
-from streamseg.training.data.splits import Splits, check_data, read_splits
+from streamseg.training.data.splits import Splits, read_splits
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.optimisation import Plan, build_optimizer
 from streamseg.training.processes import (
@@ -81,8 +81,7 @@ def train(
     finite.
     """
     fabric = make_fabric(config)
-    check_data(config)
-    splits = read_splits(config)
+    splits = read_splits(config, progress=progress)
     config.output.mkdir(parents=True, exist_ok=True)
     waits = spawns(config)
     options = _Options(
@@ -125,7 +124,7 @@ def _run(
     """
     if options.log_level is not None:
         configure_spawned(options.log_level, first=fabric.is_global_zero)
-    return _Run(fabric, config, splits or read_splits(config), options).go()
+    return _Run(fabric, config, splits or read_splits(config, decode=False), options).go()
 
 
 class _Run:
