@@ -19,8 +19,6 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from streamseg.models.nets.backbones import freeze_backbone
-from streamseg.models.nets.depthwise import freeze_depthwise
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import save_weights
 from streamseg.training.checkpoint import CheckpointFile, TrainingState
@@ -32,6 +30,7 @@ from streamseg.training.data.loader import make_loader, read_batches
 from streamseg.training.data.splits import Splits, read_splits
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.optimisation import Plan, build_optimizer
+from streamseg.training.output import check_output, start_anew
 from streamseg.training.processes import (
     SignalForwarder,
     StopRequest,
@@ -81,8 +80,8 @@ def train(
     finite.
     """
     fabric = make_fabric(config)
+    check_output(config, resume=resume)
     splits = read_splits(config, progress=progress)
-    config.output.mkdir(parents=True, exist_ok=True)
     waits = spawns(config)
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
@@ -136,11 +135,10 @@ class _Run:
         self._state = first_state(fabric, config)
         self._step = Stepper(fabric, self._plan, self._state)
         self._checkpoint = CheckpointFile(config, self._state)
-        if options.resume:
-            self._checkpoint.load()
+        if options.resume and self._checkpoint.exists():
+            self._checkpoint.load(self._plan)
         elif fabric.is_global_zero:
-            self._checkpoint.put_aside()
-            (config.output / TABLE).unlink(missing_ok=True)
+            start_anew(config.output)
         self._validate = Validator(
             fabric, config, splits, self._plan, make_segment=options.make_segment, progress=options.progress
         )
@@ -209,9 +207,6 @@ def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
     with fabric.rank_zero_first():  # one process downloads, the others find the file
         load_initial_weights(detector, config)
     detector = detector.to(memory_format=memory_format(fabric))
-    freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
-    if config.schedule.frozen_depthwise:
-        freeze_depthwise(detector)
     average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
     optimizer = build_optimizer(detector, config.schedule)
     return TrainingState(detector, average, optimizer, fabric.strategy.precision)

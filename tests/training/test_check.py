@@ -150,7 +150,7 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     ),
     "text of other signs": (
         annotation(7, segmentation={"size": [64, 96], "counts": "  !!  "}),
-        "annotation 8: its run lengths cannot be read (run lengths hold a sign that is none)",
+        "annotation 8: its run lengths cannot be read (run lengths hold a sign that is none of COCO's)",
     ),
     "text that does not fill the image": (
         annotation(7, segmentation={"size": [64, 96], "counts": "<"}),
