@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 _NAMED = 4
 """So many of the tensors and classes that are new are named."""
 _LEAST_PART = 0.5
-"""Of a model's tensors. Another head on the same backbone keeps most of them, another backbone next to none."""
+"""Of a model's tensors: another head on the same backbone keeps most of them, another backbone next to
+none."""
 _OF_CLASSES, _OF_DISTRACTORS = "head.class_output.", "head.class_distractors."
 """Tensors with one row per class, and those with one per class that is not reported."""
 
@@ -59,8 +60,8 @@ def _check_frozen(detector: Detector, before: Mapping[str, Tensor], schedule: Sc
         names = ", ".join(random[:_NAMED]) + (", ..." if len(random) > _NAMED else "")
         raise UsageError(
             f"schedule.frozen_stages {schedule.frozen_stages}, frozen_depthwise {schedule.frozen_depthwise}: "
-            f"{len(random)} tensors of the backbone would be frozen that took nothing over ({names}): give weights "
-            "that fit the backbone, or set the two to 0 and false"
+            f"{len(random)} tensors of the backbone would be frozen that took nothing over ({names}): give "
+            "weights that fit the backbone, or set the two to 0 and false"
         )
 
 
@@ -90,10 +91,12 @@ def _load_fitting(detector: Detector, path: Path) -> None:
                 fitting[key] = torch.stack([rows.get(name, tensor[i]) for i, name in enumerate(of_rows)])
         elif key in trained and trained[key].shape == tensor.shape:
             fitting[key] = trained[key]
-    if len(fitting) < _LEAST_PART * len(own):
+    # Norms of any ResNet fit those of any other by name and size, whatever the kernels beside them are.
+    alike = source.spec.backbone == detector.spec.backbone
+    if not alike or len(fitting) < _LEAST_PART * len(own):
         raise UsageError(
-            f"initial_weights {path}: only {len(fitting)} of {len(own)} tensors fit the model, less than half: "
-            f"{_other_model(source.spec, detector.spec)}"
+            f"initial_weights {path}: fit the model too little, {len(fitting)} of {len(own)} tensors "
+            f"(at least half, and the same backbone, are needed): its {_other_model(source.spec, detector.spec)}"
         )
     new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
     names = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
@@ -104,13 +107,11 @@ def _load_fitting(detector: Detector, path: Path) -> None:
 
 
 def _other_model(trained: ModelSpec, wanted: ModelSpec) -> str:
-    """In what a trained model is another one: ``architecture is solov2 there and solo here``."""
-    there, here = (
-        flatten(spec.model_dump(mode="json", exclude={"input", "test", "classes"}))
-        for spec in (trained, wanted)
-    )
+    """In what a trained model is another one: ``architecture is solov2, not solo``."""
+    others = {"input", "test", "classes"}
+    there, here = (flatten(s.model_dump(mode="json", exclude=others)) for s in (trained, wanted))
     differing = [
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        f"{key} is {there.get(key)}, not {here.get(key)}"
         for key in {**here, **there}
         if there.get(key) != here.get(key)
     ]
