@@ -96,7 +96,7 @@ def _load_fitting(detector: Detector, path: Path) -> None:
     if not alike or len(fitting) < _LEAST_PART * len(own):
         raise UsageError(
             f"initial_weights {path}: fit the model too little, {len(fitting)} of {len(own)} tensors "
-            f"(at least half, and the same backbone, are needed): its {_other_model(source.spec, detector.spec)}"
+            f"(half of them and the same backbone are needed): its {_other_model(source.spec, detector.spec)}"
         )
     new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
     names = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")

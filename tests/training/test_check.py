@@ -158,7 +158,7 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     ),
     "only crowds of a class": (
         lambda content: [row.update(iscrowd=1) for row in content["annotations"][::2]],
-        "class 'disc' has no object that is ever taught: 4 marked iscrowd (data.crowds: teach takes",
+        "class 'disc' has no object that is ever taught: 4 marked iscrowd",
     ),
     "no images": (lambda content: content.update(images=[]), "holds no images"),
 }
@@ -259,7 +259,7 @@ def test_crowds_empty_images_and_other_categories_are_fine(
     with caplog.at_level(logging.INFO):
         splits = read_splits(config)
     crowds, others = [record.getMessage() for record in caplog.records]
-    assert "1 of 5 objects are never taught: marked iscrowd (data.crowds: teach" in crowds
+    assert "1 of 5 objects are never taught: marked iscrowd (disc 1; data.crowds: teach takes them" in crowds
     assert others.endswith("categories that are no class, left out: cloud (1 annotations)")
     assert [len(i.objects) for i in splits.train] == [1, 2, 2, 0]
 

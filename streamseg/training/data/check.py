@@ -40,6 +40,8 @@ class CocoFile:
     """The model's; categories are matched to them by name."""
     crowds: Crowds = "ignore"
     bad_annotations: BadAnnotations = "refuse"
+    teach_crowds: str = "--crowds teach"
+    """How the user sets ``crowds``."""
     sizes: Sizes | None = None
     """What is taught, if the file is there to train on: every class has to be there, with objects. None: it
     is there to be scored on."""
@@ -80,7 +82,8 @@ def check_file(coco: CocoFile, *, decode: bool, progress: bool) -> Checked:
 
 
 def _say_what_is_left_out(content: Content, coco: CocoFile, tally: Tally) -> None:
-    for note in tally.notes("scored" if coco.sizes is None else "taught"):
+    verb = "scored" if coco.sizes is None else "taught"
+    for note in tally.notes(verb, teach_crowds=coco.teach_crowds):
         logger.warning("%s: %s", coco.file, note)
     names = [row["name"] for row in content["categories"]]
     if coco.sizes is None:

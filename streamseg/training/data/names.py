@@ -29,12 +29,12 @@ def without_match(classes: Sequence[str], categories: Sequence[str]) -> Iterator
     It may lack classes. A class that is there in other capitals can only be meant.
     """
     kind = "classes without a category"
-    if not set(classes) & set(categories):
-        yield Fault(kind, f"holds none of the classes {', '.join(classes)}")
-    for name in classes:
-        alike = {_letters(other) for other in categories} if name not in categories else set()
-        if _letters(name) in alike:
-            yield Fault(kind, missing_class(name, categories))
+    alike = {_letters(category) for category in categories}
+    meant = [name for name in classes if name not in categories and _letters(name) in alike]
+    yield from (Fault(kind, missing_class(name, categories)) for name in meant)
+    if not meant and not set(classes) & set(categories):
+        there = ", ".join(categories[:_NAMED]) or "none"
+        yield Fault(kind, f"holds none of the classes {', '.join(classes)}; there are {there}")
 
 
 def _letters(name: str) -> str:

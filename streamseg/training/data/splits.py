@@ -56,7 +56,11 @@ def read_splits(config: TrainConfig, *, decode: bool = True, progress: bool = Fa
 def _coco_files(config: TrainConfig) -> list[CocoFile]:
     data = config.data
     scored = partial(
-        CocoFile, classes=config.model.classes, crowds=data.crowds, bad_annotations=data.bad_annotations
+        CocoFile,
+        classes=config.model.classes,
+        crowds=data.crowds,
+        bad_annotations=data.bad_annotations,
+        teach_crowds="data.crowds: teach",
     )
     files = [scored(data.train, data.images, sizes=Sizes(config))]
     if data.val is not None:

@@ -9,7 +9,7 @@ from streamseg.models.input_size import fitted
 from streamseg.models.spec import LevelSpec
 from streamseg.training.config import TrainConfig
 
-CROWD = "marked iscrowd (data.crowds: teach takes them as other objects)"
+CROWD = "marked iscrowd"
 EMPTY = "without a pixel in the mask"
 SMALL = "too small on the canvas at any scale for data.min_size and the levels of the head"
 OTHER = "of a size on the canvas that no level of the head takes"
@@ -77,11 +77,14 @@ class Tally:
         found = ((counts[name], reason) for reason, counts in self.never.items())
         return ", ".join(f"{count} {reason}" for count, reason in found if count)
 
-    def notes(self, verb: str) -> Iterator[str]:
-        """A sentence for each reason; ``verb`` says what such objects never are: ``taught``."""
+    def notes(self, verb: str, *, teach_crowds: str) -> Iterator[str]:
+        """A sentence for each reason; ``verb`` says what such objects never are: ``taught``.
+
+        ``teach_crowds`` is how to change that for crowds.
+        """
         for reason, counts in self.never.items():
             if counts:
                 names = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-                yield (
-                    f"{counts.total()} of {self.objects.total()} objects are never {verb}: {reason} ({names})"
-                )
+                hint = f"; {teach_crowds} takes them as others" if reason == CROWD else ""
+                part = f"{counts.total()} of {self.objects.total()} objects"
+                yield f"{part} are never {verb}: {reason} ({names}{hint})"
