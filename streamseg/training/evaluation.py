@@ -86,7 +86,7 @@ def evaluate(
     if predictions is not None and not predictions.parent.is_dir():
         raise UsageError(f"{predictions}: there is no folder {predictions.parent}")
     coco = CocoFile(annotations, images, classes, crowds, bad_annotations)
-    checked = check_file(coco, decode=True, progress=progress)
+    checked = check_file(coco, progress=progress)
     if checked.problems:
         hint = "--bad-annotations skip leaves out annotations that cannot be right"
         raise data_error(checked.problems, hint=hint)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from streamseg.models.nets.detector import Detector
@@ -81,7 +82,8 @@ def train(
     """
     fabric = make_fabric(config)
     check_output(config, resume=resume)
-    splits = read_splits(config, progress=progress)
+    # torchrun has started the others already; they stop with this one.
+    splits = read_splits(config, again=getattr(rank_zero_only, "rank", 0) != 0, progress=progress)
     waits = spawns(config)
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
@@ -123,7 +125,7 @@ def _run(
     """
     if options.log_level is not None:
         configure_spawned(options.log_level, first=fabric.is_global_zero)
-    return _Run(fabric, config, splits or read_splits(config, decode=False), options).go()
+    return _Run(fabric, config, splits or read_splits(config, again=True), options).go()
 
 
 class _Run:

@@ -56,10 +56,11 @@ class Checked:
     problems: list[Problem]
 
 
-def check_file(coco: CocoFile, *, decode: bool, progress: bool) -> Checked:
-    """Look at the whole file, and with ``decode`` at every pixel of its pictures; log what is left out.
+def check_file(coco: CocoFile, *, again: bool = False, progress: bool) -> Checked:
+    """Look at the whole file and at every pixel of its pictures; log what is left out.
 
-    Crowds, images without objects and categories that are no class are fine.
+    Crowds, images without objects and categories that are no class are fine. ``again``: another process
+    of the run has done so already; no picture is decoded and nothing logged.
     """
     try:
         content = load_content(coco.file, coco.folder)
@@ -72,11 +73,11 @@ def check_file(coco: CocoFile, *, decode: bool, progress: bool) -> Checked:
     problems = [*_file_problems(content, coco, tally)]
     if coco.bad_annotations == "refuse":
         problems += bad.values()
-    elif bad:
+    elif bad and not again:
         logger.warning("%d annotations left out, the first is %s", len(bad), next(iter(bad.values())))
-    if decode:
+    if not again:
         problems += _picture_problems(content, coco, progress=progress)
-    if not problems:
+    if not problems and not again:
         _say_what_is_left_out(content, coco, tally)
     return Checked(content | {"annotations": kept}, problems)
 

@@ -30,14 +30,14 @@ class Splits:
     """The COCO file that ``val`` is from."""
 
 
-def read_splits(config: TrainConfig, *, decode: bool = True, progress: bool = False) -> Splits:
-    """Check and read the images and annotations of a run; ``decode`` looks at every pixel too.
+def read_splits(config: TrainConfig, *, again: bool = False, progress: bool = False) -> Splits:
+    """Check and read the images and annotations of a run; ``again``: another process has checked them.
 
     Raises DataError that tells all problems at once.
     """
     data, classes = config.data, config.model.classes
     files = _coco_files(config)
-    checked = [check_file(coco, decode=decode, progress=progress) for coco in files]
+    checked = [check_file(coco, again=again, progress=progress) for coco in files]
     problems = [problem for found in checked for problem in found.problems]
     if problems:
         hint = "data.bad_annotations: skip leaves out annotations that cannot be right"
@@ -49,7 +49,7 @@ def read_splits(config: TrainConfig, *, decode: bool = True, progress: bool = Fa
     val = rest[0] if rest else []
     if data.val is None and data.val_part:
         train, val = _split(train, data.val_part)
-        _check_split(train, val, config)
+        _check_split(train, val, config, again=again)
     return Splits(drawn_images(train, without_objects=data.without_objects), val, checked[-1].content)
 
 
@@ -68,7 +68,9 @@ def _coco_files(config: TrainConfig) -> list[CocoFile]:
     return files
 
 
-def _check_split(train: Sequence[CocoImage], val: Sequence[CocoImage], config: TrainConfig) -> None:
+def _check_split(
+    train: Sequence[CocoImage], val: Sequence[CocoImage], config: TrainConfig, *, again: bool
+) -> None:
     """Say what the part that is held back takes away. Raises UsageError if that is all there is to teach."""
     data = config.data
     taught, held_back = (Counter(o.class_id for i in images for o in i.objects) for images in (train, val))
@@ -79,7 +81,7 @@ def _check_split(train: Sequence[CocoImage], val: Sequence[CocoImage], config: T
             "is left to train on: add images, give data.val, or set data.val_part to 0"
         )
     for class_id, name in enumerate(config.model.classes):
-        if held_back[class_id] and not taught[class_id]:
+        if held_back[class_id] and not taught[class_id] and not again:
             logger.warning(
                 "data.val_part holds back every image with an object of class %r: it is not taught", name
             )
