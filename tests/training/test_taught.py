@@ -219,3 +219,80 @@ def test_a_canvas_of_other_sides_is_refused_before_the_data(tmp_path: Path) -> N
     make_config(tmp_path)
     arguments = ["train", str(tmp_path / "train.yaml"), "--set", "model.input.canvas=[60,100]"]
     assert main(arguments) == 2
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    "",
+    "x",
+    -1,
+    1.5,
+    10**12,
+    1e400,
+    True,
+    [],
+    [[]],
+    {},
+    [None],
+    ["x"],
+    {"counts": [1]},
+)
+KEYS = {
+    "images": (
+        "id",
+        "file_name",
+        "height",
+        "width",
+        "exhaustive_category_ids",
+        "neg_category_ids",
+        "coco_url",
+    ),
+    "categories": ("id", "name", "supercategory"),
+    "annotations": (
+        "id",
+        "image_id",
+        "category_id",
+        "bbox",
+        "segmentation",
+        "iscrowd",
+        "area",
+        "possible_category_ids",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "key"), [(rows, key) for rows, keys in KEYS.items() for key in keys])
+def test_whatever_stands_in_a_file_is_taken_or_named(rows: str, key: str, tmp_path: Path) -> None:
+    path = draw_data(tmp_path, images=2)
+    config, whole = write_config(tmp_path, values_of(tmp_path)), path.read_text()
+    for odd in ODD:
+        content = json.loads(whole)
+        content[rows][1][key] = odd
+        path.write_text(json.dumps(content))
+        taken = {is_taken(lambda: read_splits(config)), is_taken(lambda: score_drawn(path))}
+        assert len(taken) == 1 or rows == "categories", odd
+
+
+def is_taken(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except UsageError:
+        return False
+    return True
+
+
+def score_drawn(path: Path) -> object:
+    return evaluate(by_colour, CLASSES, images=path.parent, annotations=path, progress=False)
+
+
+@pytest.mark.parametrize("rows", KEYS)
+def test_a_row_that_is_none_is_named(rows: str, tmp_path: Path) -> None:
+    path = draw_data(tmp_path, images=2)
+    config, whole = write_config(tmp_path, values_of(tmp_path)), path.read_text()
+    for odd in ODD:
+        content = json.loads(whole)
+        content[rows].append(odd)
+        path.write_text(json.dumps(content))
+        for read in (lambda: read_splits(config), lambda: score_drawn(path)):
+            with pytest.raises(DataError, match=r"number \d+"):
+                read()
