@@ -148,6 +148,8 @@ class OverlayOptions(_Config):
     """Track ids."""
     trails: bool = False
     """Where tracked objects were during the last 3 seconds."""
+    places: bool = True
+    """Zones and lines of the stream, with what was counted at them."""
     blur: tuple[str, ...] = ()
     """Class names whose objects are made unrecognisable."""
 
