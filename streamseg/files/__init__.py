@@ -77,14 +77,6 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"cannot write {path}: {_reason(path, error)}") from error
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder to write to. Raises UsageError if it cannot be one."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {path}: {_reason(path / 'x', error)}") from error
-
-
 def _reason(path: Path, error: OSError) -> str:
     blocking = next((one for one in path.parents if os.path.lexists(one)), None)
     if blocking is not None and not blocking.is_dir():

@@ -85,14 +85,6 @@ def test_train_leaves_weights_that_can_be_used(tmp_path: Path, capsys: pytest.Ca
     assert "| disc | 4 | 4 |" in capsys.readouterr().out
 
 
-def test_train_into_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_config(tmp_path, steps=2)
-    (tmp_path / "notes.txt").touch()
-    for place in ("notes.txt", "notes.txt/run"):
-        assert main(["train", str(tmp_path / "train.yaml"), "--set", f"output={tmp_path}/{place}"]) == 2
-        assert f"cannot write to {tmp_path}/{place}: {tmp_path}/notes.txt is not" in capsys.readouterr().err
-
-
 def test_train_without_its_extra_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
