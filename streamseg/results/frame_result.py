@@ -1,13 +1,24 @@
 """From the instances of a frame to the result that is published, and back."""
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.masks.rle import encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
+from streamseg.types.zones import ZoneEvent
+from streamseg.zones import Watched
 
 
-def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
+def frame_result(
+    frame: Frame,
+    instances: Instances,
+    *,
+    model: str,
+    published_at: float,
+    source: str = "",
+    watched: Watched | None = None,
+) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
 
     Args:
@@ -15,7 +26,10 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         instances: At the size of the frame.
         model: Name of the model that found them.
         published_at: Seconds of the monotonic clock.
+        source: What the frame was read from, see :attr:`StreamInfo.source`.
+        watched: What zones and lines say of it, if the stream has any.
     """
+    zones = watched.zones if watched else (msgspec.UNSET,) * len(instances)
     return FrameResult(
         v=RESULT_VERSION,
         stream=frame.stream,
@@ -27,8 +41,16 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         height=frame.height,
         latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
-        instances=tuple(_instance_result(instances, i) for i in range(len(instances))),
+        instances=tuple(_instance_result(instances, i, zones[i]) for i in range(len(instances))),
+        counts=watched.counts if watched else msgspec.UNSET,
+        events=_events(watched, source) or msgspec.UNSET,
+        source=source,
     )
+
+
+def _events(watched: Watched | None, source: str) -> tuple[ZoneEvent, ...]:
+    events = watched.events if watched else ()
+    return tuple(msgspec.structs.replace(event, source=source) for event in events)
 
 
 def published_pts(frame: Frame) -> float:
@@ -63,7 +85,9 @@ def instances_of(result: FrameResult) -> Instances:
     )
 
 
-def _instance_result(instances: Instances, i: int) -> InstanceResult:
+def _instance_result(
+    instances: Instances, i: int, zones: tuple[str, ...] | msgspec.UnsetType
+) -> InstanceResult:
     x1, y1, x2, y2 = instances.boxes[i].tolist()
     crop: NDArray[np.bool_] = instances.crops[i]
     return InstanceResult(
@@ -74,4 +98,5 @@ def _instance_result(instances: Instances, i: int) -> InstanceResult:
         box=(float(x1), float(y1), float(x2), float(y2)),
         area=int(np.count_nonzero(crop)),
         rle=encode_crop(crop, (x1, y1, x2, y2), instances.height, instances.width),
+        zones=zones,
     )

@@ -4,6 +4,7 @@ Tracked instances -> anchors -> zones and lines -> events and counts
 """
 
 from streamseg.zones.filter import StreamFilter
-from streamseg.zones.watch import Watch
+from streamseg.zones.rules import StreamRules
+from streamseg.zones.watch import Watch, Watched
 
-__all__ = ["StreamFilter", "Watch"]
+__all__ = ["StreamFilter", "StreamRules", "Watch", "Watched"]
