@@ -22,12 +22,11 @@ from tests.support.tls import forwarding, tls_proxy
 logger = logging.getLogger(__name__)
 
 
-@pytest.mark.parametrize("way", ["proxy", "dns"])
-@pytest.mark.parametrize("server", list(servers()))
+@pytest.mark.parametrize(("server", "way"), [*((server, "proxy") for server in servers()), ("valkey", "dns")])
 def test_a_primary_that_is_demoted_is_left_for_the_new_one(
     tmp_path: Path, server: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a Sentinel does it: the new one is promoted, the name changes, and later the old one is demoted. What
+    """As a Sentinel does it: a new one is promoted, the name changes, later the old one is demoted. What
     that one takes in between is discarded with it."""
     at_once = ("--repl-diskless-sync-delay", "0")
     with (

@@ -1,4 +1,4 @@
-"""What a broker answers in trouble, for real, with every server: publisher and subscribers survive all of it."""
+"""What every server answers in trouble, for real: publisher and subscribers survive all of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from tests.support.broker import RunningBroker, running_broker, servers, wait_for
-from tests.support.everybody import Everybody, everybody
+from tests.support.everybody import everybody
 from tests.support.servers import free_port
 
 logger = logging.getLogger(__name__)

