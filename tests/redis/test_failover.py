@@ -87,21 +87,21 @@ def test_a_password_in_a_file_is_read_with_every_connection(
     broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "password"
-    file.write_text("first\n")
+    file.write_text("pa55-one\n")
     monkeypatch.setenv("REDIS_PASSWORD_FILE", str(file))
     monkeypatch.setenv("REDIS_USERNAME", "cam")
     with broker.client() as client:
-        client.acl_setuser("cam", enabled=True, passwords=["+first"], keys=["*"], commands=["+@all"])
+        client.acl_setuser("cam", enabled=True, passwords=["+pa55-one"], keys=["*"], commands=["+@all"])
         with everybody(broker.url) as all_:
-            client.acl_setuser("cam", enabled=True, passwords=["-first", "+second"])
+            client.acl_setuser("cam", enabled=True, passwords=["-pa55-one", "+pa55-two"])
             client.client_kill_filter(user="cam")
             all_.publish(10)
             wait_for(lambda: "refuses us (invalid username-password" in str(all_.output.trouble))
             file.unlink()
             wait_for(lambda: "cannot be logged in to (password file" in str(all_.output.trouble))
-            file.write_text("second")
+            file.write_text("pa55-two")
             all_.wait()
-    assert "second" not in caplog.text
+    assert "pa55" not in caplog.text
 
 
 def test_a_password_that_changes_in_the_environment(
