@@ -29,6 +29,8 @@ class StreamConfig(_Config):
     id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
     """Made from the source if not given."""
     transport: Literal["tcp", "udp"] = "tcp"
+    decode: Literal["auto", "cpu", "cuda", "qsv"] = "auto"
+    """Where it is decoded: on the processor, an NVIDIA or an Intel device; without that on the processor."""
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""
     end: Annotated[float, Field(gt=0)] | None = None

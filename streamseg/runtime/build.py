@@ -132,6 +132,7 @@ def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
     options: SourceOptions = {
         "transport": stream.transport,
+        "decode": stream.decode,
         "start": stream.start,
         "end": stream.end,
         "stride": stream.stride,
