@@ -93,6 +93,8 @@ class VideoConfig(_Config):
     path: Annotated[Text, Field(min_length=1)]
     part_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Live sources: each file is so long, the next is ``NAME.part2.mp4``."""
+    encode: Literal["auto", "x264", "nvenc"] = "auto"
+    """Who encodes: the processor, or an NVIDIA device; without an encoder there the processor."""
 
 
 class NdjsonConfig(_Config):

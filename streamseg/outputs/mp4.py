@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 
 from streamseg.errors import OutputError
 from streamseg.outputs.audio import AudioCopy
+from streamseg.outputs.encoder import Encoder, EncoderChoice
 from streamseg.outputs.files import write_failure
 
 logger = logging.getLogger(__name__)
 
-_CRF = 21
 _MAX_TIMESCALE = 2**31 - 1
 _BT709, _SMPTE170M, _LIMITED = 1, 6, 1  # ITU-T H.273 code points
-_ENCODER_OPTIONS = {
-    "preset": "veryfast",
-    "crf": str(_CRF),
-    # No B frames: decoding order is display order, so time stamps need no edit list to be exact, in
-    # every reader.
-    "bf": "0",
-}
 
 
 class Mp4File:
@@ -47,6 +40,7 @@ class Mp4File:
         time_base: Fraction,
         fps: float | None,
         audio: AudioCopy | None,
+        encoders: EncoderChoice,
     ) -> None:
         """``size`` is width and height. Raises OutputError."""
         self.path, self.size = path, size
@@ -57,8 +51,7 @@ class Mp4File:
         self._colours = _colours(*size)
         self._reformatter = VideoReformatter()
         try:
-            self._container = self._open_container(path)
-            self._video = self._add_video(*size)
+            self._container, self._video = encoders.start(self._open)
             self._audio = audio
             if audio is not None:
                 audio.attach(self._container)
@@ -133,6 +126,17 @@ class Mp4File:
             packet.duration = packet.duration or self.tick_per_frame  # else the last one has none
             self._container.mux(packet)
 
+    def _open(self, encoder: Encoder) -> tuple[OutputContainer, VideoStream]:
+        """The file with its video, whose encoder is open."""
+        container = self._open_container(self.path)
+        try:
+            video = self._add_video(container, encoder)
+            video.codec_context.open()
+        except (av.FFmpegError, ValueError):
+            container.close()
+            raise
+        return container, video
+
     def _open_container(self, path: Path) -> OutputContainer:
         return av.open(
             str(path),
@@ -152,8 +156,10 @@ class Mp4File:
             },
         )
 
-    def _add_video(self, width: int, height: int) -> VideoStream:
-        stream = self._container.add_stream("libx264", rate=self._rate, options=dict(_ENCODER_OPTIONS))
+    def _add_video(self, container: OutputContainer, encoder: Encoder) -> VideoStream:
+        stream = container.add_stream(encoder.name, rate=self._rate, options=dict(encoder.options))
+        assert isinstance(stream, VideoStream)
+        width, height = self.size
         stream.width, stream.height = width, height
         # 4:2:0 shares colour between 2x2 pixels, and libx264 refuses it for odd sizes. Full colour
         # resolution keeps the size, at the price that some hardware decoders do not play it.

@@ -156,7 +156,11 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
     match config:
         case VideoConfig():
             return VideoOutput(
-                config.path, several=several, overlay=overlay, part_seconds=60 * config.part_minutes
+                config.path,
+                several=several,
+                overlay=overlay,
+                part_seconds=60 * config.part_minutes,
+                encode=config.encode,
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
