@@ -70,7 +70,7 @@ class Mp4File:
         return max(1, round(self.timescale / self._rate))
 
     def write(self, pixels: NDArray[np.uint8], pts: int) -> None:
-        """Add a picture, (height, width, 3) uint8 RGB; ``pts`` in ticks. Raises OutputError.
+        """Add a picture, (height, width, 3) uint8 RGB, contiguous; ``pts`` in ticks. Raises OutputError.
 
         A time stamp that does not lie after the last one is moved to the next tick: mp4 has no two
         pictures at one time.
@@ -79,7 +79,7 @@ class Mp4File:
             if self._last_pts >= 0:
                 logger.debug("%s: time stamp %d is not after %d", self.path, pts, self._last_pts)
             pts = self._last_pts + 1
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = av.VideoFrame.from_numpy_buffer(pixels, format="rgb24")  # no copy: it is converted at once
         try:
             yuv = self._reformatter.reformat(
                 frame,
