@@ -4,17 +4,23 @@
 
 Measures by turns, on the demo clip: the bare network, the network with pre- and post-processing, and the
 whole program, to NDJSON and to an overlay video and NDJSON (imports and loading of weights excluded). Each by
-time and by CPU time of all processes, which other work on the machine hardly changes. Writes medians and
-their ratios to benchmarks/results/throughput.json.
+time and by CPU time of all processes. The network works in batches as the program has them, too: one picture
+at a time leaves cores idle. Writes medians, their ratios, and where the CPU time goes to
+benchmarks/results/throughput.json.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
+import os
+import re
 import resource
 import statistics
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,20 +33,19 @@ from streamseg import Segmenter
 from streamseg.config import parse_config
 from streamseg.models.input_size import geometry
 from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "street.mp4"
+BATCH = 8
+"""Pictures in a batch, the program's own choice."""
 
 
 class Rate(NamedTuple):
-    """Frames per second."""
+    """Frames per second, and per second of CPU time."""
 
     wall: float
     cpu: float
-
-
-BATCH = 8
-"""Pictures in a batch, the program's own choice."""
 
 
 def main() -> None:
@@ -73,19 +78,27 @@ def main() -> None:
         "frames_per_cpu_second": {
             name: round(statistics.median(x.cpu for x in r), 2) for name, r in rates.items()
         },
-        "ratio_to_bare": ratios(rates, lambda rate: rate.wall),
-        "ratio_to_bare_by_cpu_time": ratios(rates, lambda rate: rate.cpu),
+        "ratio": {
+            f"to {bare}, by {unit}": ratios(rates, bare, unit)
+            for bare in list(stages)[:2]
+            for unit in ("wall", "cpu")
+        },
+        "cpu_ms_per_frame_by_thread": profile(chosen.device),
         "rounds": chosen.rounds,
     }
     chosen.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
 
-def ratios(rates: dict[str, list[Rate]], unit: Callable[[Rate], float]) -> dict[str, float]:
-    """Medians over the rounds, each against the faster one of the round's bare networks."""
-    bare = [max(map(unit, both)) for both in zip(*list(rates.values())[:2], strict=True)]
+def ratios(rates: dict[str, list[Rate]], bare: str, unit: str) -> dict[str, float]:
+    """Medians over the rounds, each against the same round's ``bare`` network."""
     return {
-        name: round(statistics.median(unit(a) / b for a, b in zip(r, bare, strict=True)), 3)
+        name: round(
+            statistics.median(
+                getattr(a, unit) / getattr(b, unit) for a, b in zip(r, rates[bare], strict=True)
+            ),
+            3,
+        )
         for name, r in rates.items()
     }
 
@@ -132,11 +145,7 @@ def pictures(segmenter: Segmenter, frames: list) -> Rate:
 
 def whole_program(device: str, *, video: bool) -> Rate:
     with tempfile.TemporaryDirectory() as folder:
-        outputs = [{"type": "ndjson", "path": f"{folder}/a.ndjson"}]
-        if video:
-            outputs.append({"type": "video", "path": f"{folder}/a.mp4"})
-        content = {"streams": [{"url": str(CLIP)}], "model": {"device": device}, "outputs": outputs}
-        pipeline = build_pipeline(parse_config(content, where="benchmark"))
+        pipeline = program(device, folder, video=video)
 
         def work() -> int:
             with pipeline:
@@ -144,6 +153,47 @@ def whole_program(device: str, *, video: bool) -> Rate:
             return pipeline.stats.frames
 
         return rate(work)
+
+
+def program(device: str, folder: str, *, video: bool) -> Pipeline:
+    outputs = [{"type": "ndjson", "path": f"{folder}/a.ndjson"}]
+    if video:
+        outputs.append({"type": "video", "path": f"{folder}/a.mp4"})
+    content = {"streams": [{"url": str(CLIP)}], "model": {"device": device}, "outputs": outputs}
+    return build_pipeline(parse_config(content, where="benchmark"))
+
+
+def profile(device: str) -> dict[str, float]:
+    """Where the whole program's CPU time goes; "others" are the threads of PyTorch, OpenCV and x264."""
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = program(device, folder, video=True)
+        before, workers = thread_seconds(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        latest: dict[int, tuple[str, float]] = {}
+        with pipeline:
+            runner = threading.Thread(target=pipeline.join, name="main")
+            runner.start()
+            while runner.is_alive():  # a thread that has ended is not listed any more
+                runner.join(0.05)
+                latest.update(thread_seconds())
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent: Counter[str] = Counter()
+    for number, (name, seconds) in latest.items():
+        spent[re.sub(r"[-_]\d+$", "", name)] += seconds - before.get(number, ("", 0.0))[1]
+    spent["decode worker"] = ended.ru_utime + ended.ru_stime - workers.ru_utime - workers.ru_stime
+    return {name: round(1000 * s / pipeline.stats.frames, 2) for name, s in spent.most_common() if s > 0}
+
+
+def thread_seconds() -> dict[int, tuple[str, float]]:
+    """Name and CPU seconds of every thread of this process, by number."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found = {}
+    for place in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            number = int(place.name)
+            found[number] = (names.get(number, "others"), ticks / os.sysconf("SC_CLK_TCK"))
+    return found
 
 
 if __name__ == "__main__":
