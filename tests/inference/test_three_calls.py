@@ -103,6 +103,42 @@ def test_submitting_only_starts_what_others_do(
     assert len(set(networks)) == 1, "batch after batch, as on a device"
 
 
+def test_a_cpu_is_given_no_more_than_it_can_begin_with(
+    model: Segmenter, expected: list[Instances], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third batch waits outside, and none is lost."""
+    let_go, tickets = Event(), list[segmenter.BatchTicket]()
+    network = model._detector.forward
+
+    def slow_network(images: torch.Tensor) -> object:
+        assert let_go.wait(60)
+        return network(images)
+
+    monkeypatch.setattr(model._detector, "forward", slow_network)
+    with ThreadPoolExecutor(1) as user:
+        done = user.submit(lambda: [tickets.append(model.submit(PICTURES)) for _ in range(4)])
+        wait_for(lambda: len(tickets) == 2)
+        assert not done.done()
+        let_go.set()
+        done.result(60)
+    for ticket in tickets:
+        model.wait(ticket)
+        assert_equal(model.finish(ticket, 0), expected[0])
+
+
+def test_a_network_that_fails_makes_room_for_the_next_batch(
+    model: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(images: torch.Tensor) -> object:
+        raise RuntimeError("the network is broken")
+
+    monkeypatch.setattr(model._detector, "forward", broken)
+    for _ in range(5):
+        ticket = model.submit(PICTURES[:1])
+        with pytest.raises(RuntimeError, match="the network is broken"):
+            model.wait(ticket)
+
+
 @pytest.mark.parametrize(
     "picture",
     [
