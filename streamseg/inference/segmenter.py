@@ -165,8 +165,9 @@ class Segmenter:
     def submit(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchTicket:
         """Start a batch of pictures, each (H, W, 3) uint8 RGB; returns before it is done.
 
-        A CPU takes two batches at a time; a third waits until the first is through the network. The pictures must stay as they are until the batch was waited for. Smaller canvases are padded to
-        the largest of the batch, as in the published code. Raises ValueError for what is no picture.
+        A CPU takes two batches at a time; a third waits until the first is through the network. The pictures
+        must stay as they are until the batch was waited for. Smaller canvases are padded to the largest of
+        the batch, as in the published code. Raises ValueError for what is no picture.
         """
         for picture in pictures:
             check_picture(picture)
