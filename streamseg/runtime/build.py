@@ -191,6 +191,7 @@ def _sources_of(
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
     options: SourceOptions = {
         "transport": stream.transport,
+        "decode": stream.decode,
         "start": stream.start,
         "end": stream.end,
         "stride": stream.stride,
@@ -247,7 +248,11 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
     match config:
         case VideoConfig():
             return VideoOutput(
-                config.path, several=several, overlay=overlay, part_seconds=60 * config.part_minutes
+                config.path,
+                several=several,
+                overlay=overlay,
+                part_seconds=60 * config.part_minutes,
+                encode=config.encode,
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)

@@ -204,6 +204,18 @@ def test_trails_begin_anew_with_an_epoch() -> None:
     assert len(update(trails, frame(0, epoch=1), moving(0))[4]) == 1
 
 
+def test_a_painter_follows_a_picture_that_changes_its_size() -> None:
+    painter = Painter(chosen(masks=True))
+    for size in (SIZE, (64, 48), SIZE):
+        pixels = grey(size)
+        painted = painter.paint(frame(0, size=size, pixels=pixels), instances(size, ((8, 8, 40, 40),)))
+        assert painted.shape == pixels.shape
+        assert (painted != pixels).any()
+        np.testing.assert_array_equal(pixels, grey(size))
+        painted = painter.paint(frame(1, size=size, pixels=pixels), instances(size, ()))
+        np.testing.assert_array_equal(painted, pixels, "nothing of the picture before")
+
+
 def test_a_painter_draws_the_trails_of_its_own_stream() -> None:
     options = chosen(trails=True)
     painter = Painter(options)
