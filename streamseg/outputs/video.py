@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from streamseg.types import (
     StreamInfo,
     StreamWriter,
 )
+from streamseg.zones import StreamRules
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class VideoOutput(Output):
         several: bool = False,
         audio: bool = True,
         overlay: OverlayOptions | None = None,
+        rules: Mapping[str, StreamRules] | None = None,
         part_seconds: float = 3600.0,
         encode: Encode = "auto",
     ) -> None:
@@ -60,6 +62,7 @@ class VideoOutput(Output):
             several: Whether there is more than one stream.
             audio: Copy the sound of recorded files.
             overlay: What is painted.
+            rules: Those of streams by id, whose zones and lines are painted.
             part_seconds: A live stream goes on in another file after so long. An open mp4 needs 74 bytes of
                 memory for each frame (measured), 160 MB a day of one camera.
             encode: Who encodes: ``auto``, ``x264`` or ``nvenc``, which falls back to x264.
@@ -68,6 +71,7 @@ class VideoOutput(Output):
         """
         self._template, self._several = path_template, several
         self._audio, self._overlay, self._part_seconds = audio, overlay, part_seconds
+        self._rules = rules
         self._encoders = EncoderChoice(encode)
 
     def path(self, stream: str) -> Path:
@@ -102,7 +106,7 @@ class VideoOutput(Output):
         return VideoWriter(
             path,
             info,
-            painter=Painter(self._overlay),
+            painter=Painter(self._overlay, self._rules),
             audio=self._audio,
             part_seconds=self._part_seconds,
             encoders=self._encoders,
@@ -150,7 +154,7 @@ class VideoWriter(StreamWriter):
         """Go on with the camera's new connection."""
         self._info = info
 
-    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
         """Paint and encode one picture. Raises OutputError."""
         assert frame is not None
         assert instances is not None
@@ -159,7 +163,7 @@ class VideoWriter(StreamWriter):
         if pts <= file.last_pts and not self._warned:
             self._warned = True
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
-        file.write(self._painter.paint(frame, instances), pts)
+        file.write(self._painter.paint(frame, instances, result.counts), pts)
         self._last = frame.decoded_at
 
     def close(self, end: StreamEnd) -> None:
