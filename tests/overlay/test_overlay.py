@@ -240,9 +240,9 @@ def test_zones_and_lines_are_drawn_with_their_counts() -> None:
         return paint(picture, instances(SIZE, []), options=options, rules=rules, counts=counts)
 
     shown = drawn(NOTHING, counts)
-    assert shown[240, 480].tolist() == [255, 255, 255]  # the edge of the zone
-    assert shown[100, 300].tolist() == [255, 255, 255]  # the line
-    assert (shown[110:125, 320] == 255).all()  # the arrow points the way that is in
+    assert (shown[240, 480] > 200).all()  # the edge of the zone
+    assert (shown[100, 300] > 200).all()  # the line
+    assert (shown[110:125, 320] > 200).all()  # the arrow points the way that is in
     assert (shown[75:90, 320] == 100).all()
     assert (shown != drawn(NOTHING, {"queue": 4, "gate": {"in": 1, "out": 2}})).any()
     assert (drawn(chosen(places=False), counts) == 100).all()
