@@ -34,15 +34,20 @@ def subscribe(*, url: str, streams: tuple[str, ...], **options: Any) -> int:
     """Print the results that other processes publish to the Redis at URL, one JSON object per line.
 
     Without STREAM ids all streams are followed. Subscribers of one --group share the results: each is
-    printed by one of them, and by another one if that one ends before it is written.
+    printed by one of them, and by another one if that one ends before it is written. Results that the broker
+    had trimmed before they were read are told on stderr.
     """
     import msgspec
 
+    from streamseg.client import Gap
     from streamseg.client import subscribe as read_results
 
     try:
-        with read_results(url, streams or None, **options) as results:
+        with read_results(url, streams or None, gaps=True, **options) as results:
             for result in results:
+                if isinstance(result, Gap):
+                    click.echo(str(result), err=True)
+                    continue
                 sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
                 sys.stdout.buffer.flush()
     except BrokenPipeError:

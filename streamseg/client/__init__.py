@@ -6,11 +6,13 @@
         masks = [instance.mask for instance in result.instances]  # (height, width) bool each
 
 A mask is decoded when it is asked for. :func:`asubscribe` does the same for asyncio. Both survive a
-restart of the broker and go on after the last entry they saw.
+restart of the broker and go on after the last entry they saw. With ``gaps=True`` a :class:`Gap` stands where
+the broker had trimmed results before they were read.
 """
 
+from streamseg.redis.gaps import Gap
 from streamseg.redis.reader import Start
 from streamseg.redis.subscribe import Subscription, subscribe
 from streamseg.redis.subscribe_async import AsyncSubscription, asubscribe
 
-__all__ = ["AsyncSubscription", "Start", "Subscription", "asubscribe", "subscribe"]
+__all__ = ["AsyncSubscription", "Gap", "Start", "Subscription", "asubscribe", "subscribe"]

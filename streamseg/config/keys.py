@@ -189,6 +189,7 @@ class RedisConfig(_Config):
 
     type: Literal["redis"]
     url: Annotated[Text, Field(repr=False)]
+    password_file: Annotated[Text, Field(min_length=1)] | None = None
     overlays: bool = False
     maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
 

@@ -1,8 +1,7 @@
-"""How clients connect to the broker, which errors pass by themselves, and how long to wait meanwhile."""
+"""How clients connect to the broker."""
 
-import os
-import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -10,122 +9,94 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamseg.errors import mask_password
+from streamseg.redis.credentials import make_credentials
+from streamseg.redis.trouble import WrongServerError
 from streamseg.redis.url import check_redis_url
 
 ANSWER_TIMEOUT = 5.0
 """Seconds: a broker that has not answered by then counts as down."""
 _CONNECT_TIMEOUT = 5.0
 """Seconds."""
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
-"""Seconds between two attempts."""
-
-_PASSING_TYPES = (
-    redis.ConnectionError,  # LOADING, too
-    redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,  # a replica, before it is promoted
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,  # MASTERDOWN, too
-    redis.exceptions.TryAgainError,
-)
-_PASSING_WORDS = ("BUSY ", "MISCONF ", "NOREPLICAS ", "UNBLOCKED ")
-"""How other replies of a broker begin that cannot do its work for a while."""
-_REFUSALS = (
-    redis.AuthenticationError,
-    redis.exceptions.AuthorizationError,
-    redis.exceptions.AuthenticationWrongNumberOfArgsError,
-)
+_HELLO = ("HELLO", 2)
+"""Every user may ask so, whatever else is forbidden. The answer tells what kind of server that is."""
 
 
 def connect(
-    url: str, *, timeout: float = ANSWER_TIMEOUT, connected: Callable[[Any], None] | None = None
+    url: str,
+    *,
+    timeout: float = ANSWER_TIMEOUT,
+    password_file: str | None = None,
+    connected: Callable[[Any], None] | None = None,
 ) -> redis.Redis:
     """A client that connects with its first command and tries nothing twice.
 
+    Every new connection looks up the host's name and reads user and password anew.
+
     Args:
         url: ``redis://`` or ``rediss://``. User and password come from the environment if it has none:
-            ``REDIS_USERNAME`` and ``REDIS_PASSWORD``.
+            ``REDIS_USERNAME`` and ``REDIS_PASSWORD``, or ``REDIS_PASSWORD_FILE``.
         timeout: Seconds that an answer may take.
+        password_file: A file with the password.
         connected: Is given every new connection of redis-py before it is used; may raise
             redis.RedisError.
 
     Raises:
-        UsageError: The URL is not valid.
+        UsageError: The URL is not valid, or the file cannot be read.
     """
 
     def greet(connection: Any) -> None:
         connection.on_connect()  # logs in
+        connection.send_command(*_HELLO, check_health=False)
+        with suppress(redis.ResponseError):  # a proxy need not know it
+            _check_kind(connection.read_response())
         if connected is not None:
             connected(connection)
 
-    return redis.Redis.from_url(url, redis_connect_func=greet, **_options(url, timeout))
+    check_redis_url(url)
+    parsed = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+    options = _options(parsed, timeout, password_file)
+    return redis.Redis.from_pool(redis.ConnectionPool(redis_connect_func=greet, **options))
 
 
 def aconnect(url: str, *, timeout: float = ANSWER_TIMEOUT) -> redis.asyncio.Redis:
     """The same for asyncio. Raises UsageError."""
-    return redis.asyncio.Redis.from_url(url, **_options(url, timeout))
 
+    async def greet(connection: Any) -> None:
+        await connection.on_connect()
+        await connection.send_command(*_HELLO, check_health=False)
+        with suppress(redis.ResponseError):
+            _check_kind(await connection.read_response())
 
-def _options(url: str, timeout: float) -> dict[str, Any]:
     check_redis_url(url)
-    return {
-        "username": os.environ.get("REDIS_USERNAME"),  # what the URL says wins
-        "password": os.environ.get("REDIS_PASSWORD"),
-        "protocol": 2,
-        "socket_timeout": timeout,
-        "socket_connect_timeout": _CONNECT_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),
-    }
+    options = _options(redis.asyncio.connection.parse_url(url), timeout, None)
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(redis_connect_func=greet, **options))
 
 
-def broker_name(client: redis.Redis) -> str:
+def broker_name(client: redis.Redis | redis.asyncio.Redis) -> str:
     """Host, port and database, for messages."""
     kwargs = client.connection_pool.connection_kwargs
     where = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
     return f"Redis at {where}/{kwargs.get('db', 0)}"
 
 
-def delays() -> Iterator[float]:
-    """Seconds to wait before each further attempt: 0.1, 0.2, 0.4 and so on up to 5, without an end.
-
-    redis-py's ExponentialBackoff fails at the 1024th attempt, after an hour and a half: its power of two
-    does not fit into a float.
-    """
-    delay = _FIRST_DELAY
-    while True:
-        yield delay
-        delay = min(2 * delay, _LONGEST_DELAY)
-
-
-def passes(error: redis.RedisError) -> bool:
-    """Whether the same request may work later, without anybody doing something about it."""
-    if isinstance(error, _REFUSALS):
-        return False  # redis-py counts them as connection errors
-    return isinstance(error, _PASSING_TYPES) or str(error).startswith(_PASSING_WORDS)
+def _options(url: Mapping[str, Any], timeout: float, password_file: str | None) -> dict[str, Any]:
+    given = {key: value for key, value in url.items() if key not in ("username", "password")}
+    return {
+        "credential_provider": make_credentials(url, password_file),
+        "protocol": 2,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "retry": Retry(NoBackoff(), 0),
+        **given,
+    }
 
 
-def refuses(error: redis.RedisError) -> bool:
-    """Whether the broker does not let us in: user, password, database or encryption are wrong.
-
-    A certificate may be renewed, so that :func:`passes` may hold as well.
-    """
-    return isinstance(error, _REFUSALS) or "DB index" in str(error) or _refuses_tls(error)
-
-
-def reason(error: redis.RedisError) -> str:
-    """The error's text for the user, on one line."""
-    return mask_password(" ".join(str(error).split())) or type(error).__name__
-
-
-def _refuses_tls(error: BaseException | None) -> bool:
-    """Whether client and broker cannot agree on encryption: a wrong certificate, or none on one side.
-
-    Other errors of TLS come from connections that are cut.
-    """
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _check_kind(greeting: list[Any]) -> None:
+    """Raise WrongServerError unless it is a server of its own: keys of other slots lie elsewhere."""
+    mode = dict(zip(greeting[::2], greeting[1::2], strict=False)).get(b"mode")
+    if mode == b"cluster":
+        raise WrongServerError(
+            "it is a node of a Redis Cluster; use a server with cluster-enabled no, and replicas if need be"
+        )
+    if mode == b"sentinel":
+        raise WrongServerError("it is a Sentinel; give the primary's name or that of a proxy before it")

@@ -6,14 +6,16 @@ subscription sends back the answer or throws in the error. So there is one loop 
 
 import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import redis
 
 from streamseg.errors import RunError, UsageError
-from streamseg.redis.connection import ANSWER_TIMEOUT, delays, passes, reason, refuses
+from streamseg.redis.connection import ANSWER_TIMEOUT
+from streamseg.redis.gaps import Gap
+from streamseg.redis.trouble import Outage, reason, recovers, refuses, trouble
 from streamseg.types import FrameResult
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ class Wait:
     """Nothing to ask for so many seconds."""
 
     seconds: float
+    reconnect: bool = False
+    """Drop the connection before: the next one is made to wherever the broker's name leads to by then."""
 
 
 _Value = TypeVar("_Value")
@@ -49,8 +53,8 @@ class Reader(Protocol):
     def read(self, block: float) -> Steps[None]:
         """Get more results; the broker may take ``block`` seconds."""
 
-    def next_result(self) -> FrameResult | None:
-        """Hand out the next result; None when more have to be read."""
+    def next_item(self) -> FrameResult | Gap | None:
+        """Hand out the next result, or where some are missing; None when more have to be read."""
 
     def end(self, *, handled: bool) -> Steps[None]:
         """The subscriber leaves; ``handled``: it was through with the last result."""
@@ -59,26 +63,43 @@ class Reader(Protocol):
 class Dialogue:
     """One subscriber's questions, over outages of the broker."""
 
-    def __init__(self, reader: Reader, timeout: float | None) -> None:
-        """``timeout``: seconds without a result after which there is no next one; None: never."""
+    def __init__(
+        self, reader: Reader, timeout: float | None, *, gaps: bool = False, broker: str = "Redis"
+    ) -> None:
+        """Set up.
+
+        Args:
+            reader: What is asked for.
+            timeout: Seconds without a result after which there is no next one; None: never.
+            gaps: Whether gaps are handed out like results; else they are logged.
+            broker: Its name, for messages.
+        """
         self.reader = reader
-        self._timeout = timeout
-        self._pauses: Iterator[float] | None = None
-        """Seconds to wait before each further attempt; None while the broker is there."""
+        self._timeout, self._gaps = timeout, gaps
+        self._outage = Outage(broker)
+        self._pause: float | None = None
+        """Seconds to wait before the next attempt; None while the broker is there."""
+        self._worked = False
+        """Whether the broker has ever let us in."""
 
     def begin(self) -> Steps[None]:
         """Log in and find where "now" is; put off if the broker is down. Raises UsageError or RunError."""
         yield from self._attempt(self._log_in(), longest=LOOK_EVERY)
 
-    def next_result(self) -> Steps[FrameResult | None]:
-        """The next result; None if there was none in time. Raises UsageError or RunError."""
+    def next_item(self) -> Steps[FrameResult | Gap | None]:
+        """The next result or gap; None if there was none in time. Raises UsageError or RunError."""
         limit = None if self._timeout is None else time.monotonic() + self._timeout
-        while (result := self.reader.next_result()) is None:
-            left = float("inf") if limit is None else limit - time.monotonic()
-            if left <= 0:
-                return None
-            yield from self._attempt(self.reader.read(min(left, LOOK_EVERY)), longest=left)
-        return result
+        while True:
+            item = self.reader.next_item()
+            if isinstance(item, Gap) and not self._gaps:
+                logger.warning("%s", item)
+            elif item is not None:
+                return item
+            else:
+                left = float("inf") if limit is None else limit - time.monotonic()
+                if left <= 0:
+                    return None
+                yield from self._attempt(self.reader.read(min(left, LOOK_EVERY)), longest=left)
 
     def end(self, *, handled: bool) -> Steps[None]:
         """Leave; a broker that is down is told nothing."""
@@ -93,27 +114,26 @@ class Dialogue:
 
     def _attempt(self, steps: Steps[None], *, longest: float) -> Steps[None]:
         """Wait if the last attempt failed, for ``longest`` seconds at most; then go through ``steps``."""
-        if self._pauses is not None:
-            yield Wait(min(next(self._pauses), longest))
+        if self._pause is not None:
+            yield Wait(min(self._pause, longest), reconnect=True)
         try:
             yield from steps
         except redis.RedisError as error:
-            _check_passing(error)
-            if self._pauses is None:
-                logger.warning("Redis cannot be reached (%s), trying on", reason(error))
-                self._pauses = delays()
+            self._check(error)
+            self._pause = self._outage.failed(error)
         else:
-            self._pauses = None
+            self._worked, self._pause = True, None
+            self._outage.over()
 
+    def _check(self, error: redis.RedisError) -> None:
+        """Raise what will not get better by itself.
 
-def _check_passing(error: redis.RedisError) -> None:
-    """Raise what will not get better by itself.
-
-    Raises:
-        UsageError: The broker refuses user, password, database or encryption.
-        RunError: It refuses what we ask for.
-    """
-    if refuses(error):
-        raise UsageError(f"Redis refuses us: {reason(error)}") from None
-    if not passes(error):
-        raise RunError(f"Redis: {reason(error)}") from None
+        Raises:
+            UsageError: The broker refuses user, password, database or encryption, and always has.
+            RunError: It refuses what we ask for.
+        """
+        if recovers(error, worked=self._worked):
+            return
+        if refuses(error):
+            raise UsageError(f"{self._outage.broker} {trouble(error).what}: {reason(error)}") from None
+        raise RunError(f"{self._outage.broker}: {reason(error)}") from None

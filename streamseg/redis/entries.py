@@ -7,7 +7,7 @@ was lost: the broker takes no id twice.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -20,6 +20,15 @@ Fields = Mapping[str, bytes | str | int | float]
 
 _ATTEMPTS = 100
 """How often another writer may get in between before we give up."""
+
+
+class ReadEntry(NamedTuple):
+    """An entry of a stream's results, as the broker gave it."""
+
+    stream: str
+    id: str
+    payload: bytes | None
+    """The field ``result``; None if there is none, or the entry was trimmed meanwhile."""
 
 
 def parse_id(text: bytes | str) -> EntryId:

@@ -18,9 +18,11 @@ import redis
 
 from streamseg.errors import UsageError
 from streamseg.redis.dialogue import Command, Steps, Wait
-from streamseg.redis.keys import results_key
+from streamseg.redis.entries import ReadEntry
+from streamseg.redis.gaps import Gap
+from streamseg.redis.group_gaps import GroupGaps
+from streamseg.redis.keys import results_key, stream_of
 from streamseg.redis.reader import (
-    ReadEntry,
     Start,
     check_start,
     checked_streams,
@@ -80,6 +82,7 @@ class GroupReader:
         """Whether the broker may have given us entries that we do not have: before a crash, or in an answer
         that was lost."""
         self._ready: deque[ReadEntry] = deque()
+        self._gaps = GroupGaps(group)
         self._current: _Id | None = None
         self._handled: deque[_Id] = deque()
         """To be acknowledged."""
@@ -111,25 +114,29 @@ class GroupReader:
             yield from self._read_own()
             if not self._ready:
                 yield from self._take_over()
+                yield from self._read_own()
             if not self._ready:
-                yield from self._obtain(self._xreadgroup(">", "BLOCK", milliseconds(block)))
+                yield from self._read_new(block)
         except redis.ResponseError as error:
-            if "NOGROUP" not in str(error):
+            if not _group_is_gone(error):
                 raise
             self._joined.clear()  # the broker came back empty, or somebody removed the stream
 
-    def next_result(self) -> FrameResult | None:
+    def next_item(self) -> FrameResult | Gap | None:
         """Hand out the next result; the one before counts as handled. None when more have to be read."""
         self._finish_current()
+        if (gap := self._gaps.take()) is not None:
+            return gap
         while self._ready:
             entry = self._ready.popleft()
-            # A trimmed entry has nothing in it any more.
             result = None if entry.payload is None else decode_result(entry)
             if result is not None:
                 self._current = entry[:2]
                 self.positions[entry.stream] = entry.id
                 return result
             self._handled.append(entry[:2])
+            if entry.payload is None:  # it was given to a subscriber that has crashed, and trimmed meanwhile
+                return Gap(entry.stream, 1)
         return None
 
     def end(self, *, handled: bool) -> Steps[None]:
@@ -165,7 +172,7 @@ class GroupReader:
             try:
                 yield ("XACK", results_key(stream), self._group, id_)
             except redis.ResponseError as error:
-                if "NOGROUP" not in str(error):
+                if not _group_is_gone(error):
                     raise
             self._known[self._handled.popleft()] = None
             if len(self._known) > _REMEMBERED:
@@ -174,6 +181,7 @@ class GroupReader:
     def _read_own(self) -> Steps[None]:
         if self._may_own_more:
             yield from self._obtain(self._xreadgroup("0", "COUNT", 1000))
+            self._may_own_more = False
 
     def _take_over(self) -> Steps[None]:
         if time.monotonic() < self._look_again:
@@ -187,15 +195,27 @@ class GroupReader:
         if not self._ready:
             self._look_again = time.monotonic() + self._takeover_after / 3
 
+    def _read_new(self, block: float) -> Steps[None]:
+        yield from self._gaps.look_ahead(self._joined)
+        yield from self._obtain(self._xreadgroup(">", "BLOCK", milliseconds(block)))
+        yield from self._gaps.look_back(self._ready)
+
     def _obtain(self, command: Command, *, claimed_from: str | None = None) -> Steps[None]:
         """Ask for entries, which are ours as soon as the broker answers, even if the answer is lost.
 
         ``claimed_from``: key of the one stream that XAUTOCLAIM answers for.
         """
-        self._may_own_more = True
+        before, self._may_own_more = self._may_own_more, True
         answer = yield command
-        self._may_own_more = False
-        self._take(answer if claimed_from is None else [(claimed_from.encode(), answer[1])])
+        self._may_own_more = before
+        if claimed_from is None:
+            self._take(answer)
+            return
+        claimed, trimmed = answer[1], answer[2:]
+        if any(id_ is None for id_, _ in claimed):  # Redis 6.2 tells which ones when we ask for what is ours
+            self._may_own_more = True
+        self._gaps.add(stream_of(claimed_from.encode()), len(trimmed[0]) if trimmed else 0)
+        self._take([(claimed_from.encode(), claimed)])
 
     def _xreadgroup(self, after: str, *options: str | int) -> Command:
         count = () if "COUNT" in options else _ONE
@@ -211,3 +231,8 @@ class GroupReader:
                 self._handled.append(entry[:2])
             elif entry[:2] not in held:
                 self._ready.append(entry)
+
+
+def _group_is_gone(error: redis.ResponseError) -> bool:
+    """Whether the group, or its whole stream, was removed: before we asked, or while we waited."""
+    return any(words in str(error) for words in ("NOGROUP", "stream key no longer exists", "no such key"))

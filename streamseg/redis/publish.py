@@ -37,32 +37,42 @@ class RedisOutput(Output):
         maxlen: int = 1000,
         overlays_maxlen: int = 50,
         patience: float = PATIENCE,
+        password_file: str | None = None,
         overlay: OverlayOptions | None = None,
     ) -> None:
         """Set up; connects to nothing yet.
 
         Args:
             url: ``redis://`` or ``rediss://``; user and password may come from the environment
-                instead, ``REDIS_USERNAME`` and ``REDIS_PASSWORD``.
+                instead, ``REDIS_USERNAME`` and ``REDIS_PASSWORD`` or ``REDIS_PASSWORD_FILE``.
             overlays: Publish the painted pictures too, as JPEG.
             maxlen: Results kept per stream, about.
             overlays_maxlen: Overlays kept per stream, about.
             patience: Seconds to wait for a broker that is down once all sources have ended by themselves;
                 a user who stops the run sets a limit of their own.
+            password_file: A file with the password, which is read again with every connection.
             overlay: What the painted pictures show.
 
         Raises:
-            UsageError: The URL is not valid.
+            UsageError: The URL is not valid, or the file cannot be read.
         """
         self.pixels = Pixels.RECENT if overlays else Pixels.NEVER
         self._overlay = overlay
         self._maxlen, self._overlays_maxlen = maxlen, overlays_maxlen
-        self._client = RetryingClient(url, patience=patience, connected=self._restore)
-        self._status = StatusBoard(url)
+        self._client = RetryingClient(
+            url, patience=patience, password_file=password_file, connected=self._restore
+        )
+        self._status = StatusBoard(url, password_file=password_file)
         self._buffers: dict[ReplayBuffer, str] = {}
         """Of which stream, in the order in which they were opened."""
         self._checked = False
         self._resumed: dict[str, float] = {}
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the broker takes nothing now, in any thread; None while it does, as far as is known."""
+        found = self._client.outage.trouble or self._status.outage.trouble
+        return None if found is None else f"{self._client.broker} {found}"
 
     def check(self, streams: Sequence[str] = ()) -> None:  # noqa: ARG002  one broker for all
         """Make sure, before anything is processed, that the broker lets us in. Raises UsageError.

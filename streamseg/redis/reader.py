@@ -8,13 +8,14 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
+import redis
 
 from streamseg.errors import UsageError
 from streamseg.redis.dialogue import Steps, Wait
-from streamseg.redis.entries import parse_id
+from streamseg.redis.entries import ReadEntry, parse_id
+from streamseg.redis.gaps import Gap, StreamFacts, Trail
 from streamseg.redis.keys import STREAMS_KEY, results_key, stream_of
 from streamseg.types import RESULT_VERSION, FrameResult
 from streamseg.types.ids import parse_stream_id
@@ -30,15 +31,6 @@ _BEGINNING = "0-0"
 _ID = re.compile(r"\d+(-\d+)?")
 
 
-class ReadEntry(NamedTuple):
-    """An entry of a stream's results, as the broker gave it."""
-
-    stream: str
-    id: str
-    payload: bytes | None
-    """The field ``result``; None if there is none, or the entry was trimmed meanwhile."""
-
-
 class PlainReader:
     """Reads all results, independent of other subscribers."""
 
@@ -50,16 +42,25 @@ class PlainReader:
         """Id of the last entry handed out, by stream."""
         self._discovers = streams is None
         self._start = start
-        self._ready: deque[ReadEntry] = deque()
+        self._trails: dict[str, Trail] = {}
+        self._watches = True
+        """Whether we may ask for what is missing."""
+        self._ready: deque[ReadEntry | Gap] = deque()
 
     def begin(self) -> Steps[None]:
         """Find the streams, and where "now" is in each."""
         if self._discovers:
             self._wanted |= yield from known_streams()
         for stream in sorted(self._wanted - self.positions.keys()):
-            if not self._place(stream):
+            facts = yield from self._facts(stream)
+            position = self._place(stream)
+            if position is None and facts is not None:
+                position = facts.last
+            elif position is None:
                 newest = yield ("XREVRANGE", results_key(stream), "+", "-", "COUNT", 1)
-                self.positions[stream] = newest[0][0].decode() if newest else _BEGINNING
+                position = newest[0][0].decode() if newest else _BEGINNING
+            self._trails[stream] = Trail.after(position, facts)
+            self.positions[stream] = position
         if self._start == "now":
             self._start = "start"  # a stream that appears from now on is read from its beginning
 
@@ -71,14 +72,21 @@ class PlainReader:
             return
         options = ("XREAD", "COUNT", _COUNT, "BLOCK", milliseconds(block), "STREAMS")
         answer = yield (*options, *map(results_key, self.positions), *self.positions.values())
-        self._ready.extend(read_entries(answer))
+        entries = read_entries(answer)
+        gaps = yield from self._look_for_gaps(entries)
+        for entry in entries:
+            if gap := gaps.pop(entry.stream, None):
+                self._ready.append(gap)
+            self._ready.append(entry)
 
-    def next_result(self) -> FrameResult | None:
-        """Hand out the next result; None when more have to be read."""
+    def next_item(self) -> FrameResult | Gap | None:
+        """Hand out the next result, or where some are missing; None when more have to be read."""
         while self._ready:
-            entry = self._ready.popleft()
-            self.positions[entry.stream] = entry.id
-            if (result := decode_result(entry)) is not None:
+            item = self._ready.popleft()
+            if isinstance(item, Gap):
+                return item
+            self.positions[item.stream] = item.id
+            if (result := decode_result(item)) is not None:
                 return result
         return None
 
@@ -86,12 +94,55 @@ class PlainReader:
         """Nothing to leave behind."""
         yield from ()
 
-    def _place(self, stream: str) -> bool:
+    def _place(self, stream: str) -> str | None:
+        """Id of the entry to begin after; None: of the newest one."""
         if isinstance(self._start, Mapping):
-            self.positions[stream] = self._start.get(stream, _BEGINNING)
-        elif self._start != "now":
-            self.positions[stream] = _BEGINNING if self._start == "start" else self._start
-        return stream in self.positions
+            return self._start.get(stream, _BEGINNING)
+        return {"now": None, "start": _BEGINNING}.get(self._start, self._start)
+
+    def _look_for_gaps(self, entries: Sequence[ReadEntry]) -> Steps[dict[str, Gap]]:
+        """What is missing before the first one of ``entries`` of each stream; they are read with that."""
+        found: list[tuple[str, list[ReadEntry], int | None, StreamFacts | None]] = []
+        for stream in dict.fromkeys(entry.stream for entry in entries):
+            of_stream = [entry for entry in entries if entry.stream == stream]
+            trail, facts = self._trails[stream], None
+            asks = not trail.counts
+            if not asks and not trail.goes_on_with(of_stream[0]):
+                asks = yield from self._may_miss(stream, len(of_stream))
+            if asks:
+                facts = yield from self._facts(stream)
+            lost = 0 if facts is None else trail.lost_before(of_stream, facts)
+            found.append((stream, of_stream, lost, facts))
+        for stream, of_stream, lost, facts in found:  # none before all is known: an attempt may fail
+            self._trails[stream].go_on(of_stream, lost, facts)
+        return {stream: Gap(stream, lost) for stream, _, lost, _ in found if lost != 0}
+
+    def _may_miss(self, stream: str, count: int) -> Steps[bool]:
+        """Whether entries before the last ``count`` may be gone: the broker has no more, or many more."""
+        if not self._watches:
+            return False
+        if count == _COUNT:
+            return True
+        try:
+            length: int = yield ("XLEN", results_key(stream))
+        except redis.exceptions.NoPermissionError:
+            self._watches = False
+            return False
+        return length <= count
+
+    def _facts(self, stream: str) -> Steps[StreamFacts | None]:
+        """What the broker says of a stream; None: there is none, or we may not ask."""
+        if not self._watches:
+            return None
+        try:
+            return StreamFacts.of((yield ("XINFO", "STREAM", results_key(stream))))
+        except redis.exceptions.NoPermissionError as error:
+            logger.info("results that were trimmed before they were read go unnoticed (%s)", error)
+            self._watches = False
+        except redis.ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+        return None
 
 
 def checked_streams(streams: Sequence[str] | None) -> list[str]:

@@ -1,8 +1,9 @@
 """What the broker took a moment ago and may have forgotten.
 
 A Redis that writes its log to disk once a second (``appendfsync everysec``, the usual setting) has
-answered for one to two seconds' worth of entries that are gone if it is killed. So they are kept here
-for a while, and sent again to a broker that comes back without them, before anything newer.
+answered for one to two seconds' worth of entries that are gone if it is killed. A primary that is replaced
+on demand (``SENTINEL FAILOVER``) goes on answering for some 10 s until it is demoted. So entries are kept
+here for a while, and sent again to a broker that comes without them, before anything newer.
 """
 
 import time
@@ -13,8 +14,9 @@ import redis
 
 from streamseg.redis.entries import EntryId, parse_id
 
-_SECONDS = 5.0
-"""How long entries are kept: the log is written every second, or two behind a busy disk."""
+_SECONDS = 20.0
+"""How long entries are kept: a Sentinel demotes a primary 8 s after it has promoted another one, at the
+earliest."""
 _MOST = 1000
 """Entries kept at most: some 20 MB with 50 masks each."""
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import redis
 
 from streamseg.errors import mask_password
-from streamseg.redis.connection import connect, delays, reason
+from streamseg.redis.connection import broker_name, connect
 from streamseg.redis.keys import STREAMS_KEY, status_key
+from streamseg.redis.trouble import Outage
 from streamseg.types import FramePolicy, FrameResult, StreamEnd, StreamInfo, StreamState
-
-logger = logging.getLogger(__name__)
 
 _INTERVAL = 1.0
 """Seconds between two updates."""
@@ -55,9 +54,11 @@ class _StreamStatus:
 class StatusBoard:
     """Knows the state of every stream and publishes it once a second. All methods in any thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, password_file: str | None = None) -> None:
         """Connects to nothing and starts no thread before there is a stream. Raises UsageError."""
-        self._client = connect(url)
+        self._client = connect(url, password_file=password_file)
+        self.outage = Outage(broker_name(self._client), level=logging.DEBUG)
+        """Also noticed while there are no results; of what it means for them, their writers tell."""
         self._streams: dict[str, _StreamStatus] = {}
         self._lock = threading.Lock()
         self._news, self._stopping = threading.Event(), False
@@ -116,31 +117,28 @@ class StatusBoard:
         return self._streams.setdefault(stream, _StreamStatus())
 
     def _run(self) -> None:
-        pauses = delays()
         pause = _INTERVAL
         while not self._stopping:
             self._news.wait(pause)
             self._news.clear()
-            if self._publish():
-                pause, pauses = _INTERVAL, delays()
-            else:
-                pause = next(pauses)
+            pause = self._publish()
         self._publish()
 
-    def _publish(self) -> bool:
-        """Returns whether the broker has taken it."""
+    def _publish(self) -> float:
+        """Returns the seconds to wait before the next time."""
         with self._lock:
             now = {stream: status.snapshot() for stream, status in self._streams.items()}
             due = {s: snapshot for s, snapshot in now.items() if not self._is_settled(s, snapshot)}
         try:
             self._send(due)
         except redis.RedisError as error:
-            logger.debug("no status for Redis: %s", reason(error))
-            return False
+            self._client.connection_pool.disconnect()  # its name may lead to another one by now
+            return self.outage.failed(error)
+        self.outage.over()
         with self._lock:
             for stream, snapshot in due.items():
                 self._streams[stream].sent = snapshot
-        return True
+        return _INTERVAL
 
     def _is_settled(self, stream: str, snapshot: _Snapshot) -> bool:
         """Whether the stream is over, and the broker knows all about it."""

@@ -3,18 +3,46 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import redis
 
 from streamseg.errors import UsageError
-from streamseg.redis.connection import connect
+from streamseg.redis.connection import broker_name, connect
 from streamseg.redis.dialogue import READ_TIMEOUT, Command, Dialogue, Reader, Steps, Wait
+from streamseg.redis.gaps import Gap
 from streamseg.redis.groups import TAKEOVER_AFTER, GroupReader
 from streamseg.redis.reader import PlainReader, Start
 from streamseg.types import FrameResult
 
 _Value = TypeVar("_Value")
+_Item = TypeVar("_Item", FrameResult, FrameResult | Gap)
+
+
+class Options(TypedDict, total=False):
+    """Keywords of a subscription that do not change what it hands out."""
+
+    start: Start
+    timeout: float | None
+    group: str | None
+    consumer: str | None
+    takeover_after: float
+
+
+@overload
+def subscribe(
+    url: str,
+    streams: Sequence[str] | None = None,
+    *,
+    gaps: Literal[False] = False,
+    **options: Unpack[Options],
+) -> "Subscription[FrameResult]": ...
+
+
+@overload
+def subscribe(
+    url: str, streams: Sequence[str] | None = None, *, gaps: Literal[True], **options: Unpack[Options]
+) -> "Subscription[FrameResult | Gap]": ...
 
 
 def subscribe(
@@ -26,12 +54,14 @@ def subscribe(
     group: str | None = None,
     consumer: str | None = None,
     takeover_after: float = TAKEOVER_AFTER,
-) -> "Subscription":
+    gaps: bool = False,
+) -> "Subscription[Any]":
     """Iterate over frame results as they are published.
 
     Args:
         url: ``redis://`` or ``rediss://``; user and password may come from the environment instead,
-            ``REDIS_USERNAME`` and ``REDIS_PASSWORD``.
+            ``REDIS_USERNAME`` and ``REDIS_PASSWORD`` or ``REDIS_PASSWORD_FILE``, which are read again
+            with every connection.
         streams: Ids of the streams; None is all there are, those included that appear later.
         start: ``"now"``: what is published after this call. ``"start"``: all that the broker still
             has. An entry id, or a mapping of one for each stream: what comes after it.
@@ -43,13 +73,17 @@ def subscribe(
             acknowledged. None makes one up.
         takeover_after: Seconds without an acknowledgement after which the others of the group take over
             what a subscriber was given: longer than handling one result ever takes.
+        gaps: Hand out a :class:`Gap` where results were trimmed before they were read. Else each gap is
+            logged as a warning.
 
     Raises:
         UsageError: URL, stream ids, start, group, consumer, user or password are wrong.
         RunError: The broker refuses what we ask for.
     """
     reader = make_reader(streams, start, group, consumer, takeover_after)
-    subscription = Subscription(connect(url, timeout=READ_TIMEOUT), Dialogue(reader, timeout))
+    client = connect(url, timeout=READ_TIMEOUT)
+    dialogue = Dialogue(reader, timeout, gaps=gaps, broker=broker_name(client))
+    subscription: Subscription[Any] = Subscription(client, dialogue)
     subscription.begin()
     return subscription
 
@@ -69,10 +103,11 @@ def make_reader(
     return PlainReader(streams, start)
 
 
-class Subscription(Iterator[FrameResult]):
+class Subscription(Iterator[_Item]):
     """An endless iterator over published results; can be used in a ``with`` statement.
 
-    Iterating raises UsageError if the broker refuses us and RunError if it refuses what we ask for.
+    Iterating raises UsageError if the broker refuses us, and RunError if it refuses what we ask for, unless
+    it did as we asked before: then that is waited for like any outage.
     """
 
     def __init__(self, client: redis.Redis, dialogue: Dialogue) -> None:
@@ -89,13 +124,13 @@ class Subscription(Iterator[FrameResult]):
         """Log in and look up where "now" is; put off if the broker is down."""
         self._run(self._dialogue.begin())
 
-    def __next__(self) -> FrameResult:
-        result = self._run(self._dialogue.next_result())
-        if result is None:
+    def __next__(self) -> _Item:
+        item = self._run(self._dialogue.next_item())
+        if item is None:
             raise StopIteration
-        return result
+        return item  # type: ignore[return-value]  # gaps only if they were asked for
 
-    def __enter__(self) -> "Subscription":
+    def __enter__(self) -> "Subscription[_Item]":
         return self
 
     def __exit__(
@@ -126,5 +161,7 @@ class Subscription(Iterator[FrameResult]):
 
     def _ask(self, step: Command | Wait) -> Any:
         if isinstance(step, Wait):
+            if step.reconnect:
+                self._client.connection_pool.disconnect()
             return time.sleep(step.seconds)
         return self._client.execute_command(*step)  # type: ignore[no-untyped-call]

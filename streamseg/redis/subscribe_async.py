@@ -3,19 +3,37 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import redis
 import redis.asyncio
 
-from streamseg.redis.connection import aconnect
+from streamseg.redis.connection import aconnect, broker_name
 from streamseg.redis.dialogue import READ_TIMEOUT, Command, Dialogue, Steps, Wait
+from streamseg.redis.gaps import Gap
 from streamseg.redis.groups import TAKEOVER_AFTER
 from streamseg.redis.reader import Start
-from streamseg.redis.subscribe import make_reader
+from streamseg.redis.subscribe import Options, make_reader
 from streamseg.types import FrameResult
 
 _Value = TypeVar("_Value")
+_Item = TypeVar("_Item", FrameResult, FrameResult | Gap)
+
+
+@overload
+def asubscribe(
+    url: str,
+    streams: Sequence[str] | None = None,
+    *,
+    gaps: Literal[False] = False,
+    **options: Unpack[Options],
+) -> "AsyncSubscription[FrameResult]": ...
+
+
+@overload
+def asubscribe(
+    url: str, streams: Sequence[str] | None = None, *, gaps: Literal[True], **options: Unpack[Options]
+) -> "AsyncSubscription[FrameResult | Gap]": ...
 
 
 def asubscribe(
@@ -27,7 +45,8 @@ def asubscribe(
     group: str | None = None,
     consumer: str | None = None,
     takeover_after: float = TAKEOVER_AFTER,
-) -> "AsyncSubscription":
+    gaps: bool = False,
+) -> "AsyncSubscription[Any]":
     """Iterate over frame results with ``async for``; arguments as for :func:`subscribe`.
 
     ``"now"`` is when the iteration begins: nothing is asked of the broker before.
@@ -36,10 +55,11 @@ def asubscribe(
         UsageError: URL, stream ids, start, group or consumer are wrong.
     """
     reader = make_reader(streams, start, group, consumer, takeover_after)
-    return AsyncSubscription(aconnect(url, timeout=READ_TIMEOUT), Dialogue(reader, timeout))
+    client = aconnect(url, timeout=READ_TIMEOUT)
+    return AsyncSubscription(client, Dialogue(reader, timeout, gaps=gaps, broker=broker_name(client)))
 
 
-class AsyncSubscription(AsyncIterator[FrameResult]):
+class AsyncSubscription(AsyncIterator[_Item]):
     """An endless asynchronous iterator over published results, see :class:`Subscription`."""
 
     def __init__(self, client: redis.asyncio.Redis, dialogue: Dialogue) -> None:
@@ -52,14 +72,14 @@ class AsyncSubscription(AsyncIterator[FrameResult]):
         """Id of the last entry seen, by stream."""
         return dict(self._dialogue.reader.positions)
 
-    async def __anext__(self) -> FrameResult:
-        result = await self._run(self._dialogue.next_result())
-        if result is None:
+    async def __anext__(self) -> _Item:
+        item = await self._run(self._dialogue.next_item())
+        if item is None:
             await self.aclose()
             raise StopAsyncIteration
-        return result
+        return item  # type: ignore[return-value]  # gaps only if they were asked for
 
-    async def __aenter__(self) -> "AsyncSubscription":
+    async def __aenter__(self) -> "AsyncSubscription[_Item]":
         return self
 
     async def __aexit__(
@@ -90,5 +110,7 @@ class AsyncSubscription(AsyncIterator[FrameResult]):
 
     async def _ask(self, step: Command | Wait) -> Any:
         if isinstance(step, Wait):
+            if step.reconnect:
+                await self._client.connection_pool.disconnect()
             return await asyncio.sleep(step.seconds)
         return await self._client.execute_command(*step)  # type: ignore[no-untyped-call]

@@ -49,7 +49,7 @@ class RedisWriter(StreamWriter):
         self._maxlen, self._overlays_maxlen = lengths
         self._published = published
         self._ids, self._encoder = EntryIds(), msgspec.json.Encoder()
-        self._announced = False
+        self._announced = self._written = False
         self._undelivered = 0
 
     def begin_epoch(self, info: StreamInfo) -> None:
@@ -68,12 +68,13 @@ class RedisWriter(StreamWriter):
             entries.append(NewEntry(overlays_key(self._stream), fields, self._overlays_maxlen))
         id_ = self._ids.next()
         try:
-            id_ = self._client.retry(lambda client: self._send(client, entries, id_))
+            id_ = self._client.retry(lambda client: self._send(client, entries, id_), worked=self._written)
         except BrokerGoneError:
             if not self._live:
                 raise
             self._undelivered += 1
         else:
+            self._written = True
             self._buffer.add(id_, encoded)
             self._status.published(result)
 
@@ -83,7 +84,7 @@ class RedisWriter(StreamWriter):
         self._status.closed(self._stream, end)
         if self._undelivered:
             logger.warning(
-                "%s was away at the end: %d results of stream %s dropped",
+                "%s took nothing at the end: %d results of stream %s dropped",
                 self._client.broker,
                 self._undelivered,
                 self._stream,

@@ -276,4 +276,10 @@ def build_output(
         case WebhookConfig():
             return WebhookOutput(config.url, cooldown=config.cooldown)
         case RedisConfig():
-            return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)
+            return RedisOutput(
+                config.url,
+                overlays=config.overlays,
+                maxlen=config.maxlen,
+                password_file=config.password_file,
+                overlay=overlay,
+            )

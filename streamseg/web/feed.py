@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from streamseg.redis.connection import aconnect, delays, passes, reason
+from streamseg.redis.connection import aconnect
+from streamseg.redis.gaps import Gap
 from streamseg.redis.keys import STREAMS_KEY, overlays_key, status_key
 from streamseg.redis.subscribe_async import asubscribe
+from streamseg.redis.trouble import delays, reason, recovers
 from streamseg.results.frame_result import instances_of
 from streamseg.types import FrameResult, StreamState
 from streamseg.web.hub import Hub, Picture
@@ -36,12 +38,14 @@ class RedisFeed:
         self._hub, self._url = hub, url
         self._client = aconnect(url)
         self._recent: dict[str, deque[FrameResult]] = defaultdict(lambda: deque(maxlen=_RECENT))
+        self._missed: Counter[str] = Counter()
+        """Results that were trimmed before we read them, by stream."""
         self._shown: dict[str, bytes] = {}
         """Entry id of the last overlay, by stream."""
 
     async def run(self) -> None:
         """Feed the hub until cancelled. Raises UsageError if the broker refuses us."""
-        results = asubscribe(self._url)
+        results = asubscribe(self._url, gaps=True)
         parts = [
             asyncio.ensure_future(self._follow(results)),
             asyncio.ensure_future(self._repeat(self._statuses, _STATUS_SECONDS)),
@@ -56,8 +60,13 @@ class RedisFeed:
             await results.aclose()
             await self._client.aclose()
 
-    async def _follow(self, results: AsyncIterator[FrameResult]) -> None:
+    async def _follow(self, results: AsyncIterator[FrameResult | Gap]) -> None:
         async for result in results:
+            if isinstance(result, Gap):
+                logger.warning("%s", result)
+                self._missed[result.stream] += result.lost or 0
+                self._hub.report(result.stream, missed=self._missed[result.stream])
+                continue
             self._recent[result.stream].append(result)
             self._hub.result(result)
 
@@ -72,8 +81,10 @@ class RedisFeed:
                     pauses = delays()
                     if isinstance(error, ValueError):
                         logger.warning("Redis: a stream holds what streamseg did not write: %s", error)
-                    elif not passes(error):  # of what passes, the subscription tells
+                    elif not recovers(error, worked=True):  # of all else, the subscription tells
                         logger.warning("Redis: %s, trying on", reason(error))
+                if isinstance(error, redis.RedisError):
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
                 await asyncio.sleep(next(pauses))
             else:
                 pauses = None

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from streamseg.redis.connection import connect, delays, passes, reason, refuses
+from streamseg.redis.connection import connect
+from streamseg.redis.trouble import delays, passes, reason, refuses
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.servers import free_port
 
@@ -157,7 +158,7 @@ def test_a_broker_that_loads_its_data(tmp_path: Path) -> None:
 def test_a_cluster_without_all_its_slots(tmp_path: Path) -> None:
     with (
         running_broker(tmp_path, options=("--cluster-enabled", "yes")) as broker,
-        connect(broker.url) as client,
+        broker.client() as client,
     ):
         assert_passes(error_of(lambda: add(client)), "CLUSTERDOWN")
 

@@ -101,7 +101,7 @@ def test_a_full_broker_is_waited_for(broker: RunningBroker, caplog: pytest.LogCa
         client.config_set("maxmemory", 1)
         thread = threading.Thread(target=publish, args=(writer, range(3, 6)))
         thread.start()
-        wait_for(lambda: "cannot be reached" in caplog.text)
+        wait_for(lambda: "cannot do its work (command not allowed when used memory" in caplog.text)
         client.config_set("maxmemory", 0)
     thread.join(20)
     assert published_frames(broker, "cam") == list(range(6))
@@ -220,14 +220,20 @@ def test_bad_urls_are_named_without_their_password(url: str) -> None:
         assert "pa55" not in str(error.value)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("127.0.0.1", "cannot be reached (Error 111 "),
+        ("no-such-host.invalid", "cannot be found: its name does not resolve"),
+    ],
+)
 def test_a_broker_that_cannot_be_reached_is_told_of_without_its_password(
-    host: str, caplog: pytest.LogCaptureFixture
+    host: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"redis://u:pa55word@{host}:{free_port()}/0"
     RedisOutput(url).check()
     subscribe(url, ["cam"]).close()
-    assert caplog.text.count("cannot be reached") == 2
+    assert caplog.text.count(words) == 2
     assert "pa55word" not in caplog.text
 
 

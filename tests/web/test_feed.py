@@ -112,6 +112,6 @@ def test_a_key_that_is_no_stream_does_not_end_the_page(
 def test_a_broker_that_refuses_us_is_said(tmp_path: Path) -> None:
     with running_broker(tmp_path, options=("--requirepass", "secret")) as broker:
         feed = RedisFeed(Hub(), broker.url.replace("redis://", "redis://:wrong@"))
-        with pytest.raises(UsageError, match="Redis refuses us") as raised:
+        with pytest.raises(UsageError, match=r"Redis at 127.0.0.1:\d+/0 refuses us") as raised:
             asyncio.run(feed.run())
     assert "wrong@" not in str(raised.value)

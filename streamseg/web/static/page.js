@@ -68,12 +68,13 @@ async function takePicture(data) {
   say({ type: "drawn", stream });
 }
 
-function facts({ width, height, fps, latency_ms: latency, dropped, reconnects }) {
+function facts({ width, height, fps, latency_ms: latency, dropped, missed, reconnects }) {
   return [
     width && `${width}×${height}`,
     `${fps.toFixed(1)} frames/s`,
     latency !== null && `${Math.round(latency)} ms`,
     `${dropped ?? 0} dropped`,
+    missed > 0 && `${missed} missed`,
     reconnects > 0 && `${reconnects} reconnects`,
   ].filter(Boolean).join(" · ");
 }
