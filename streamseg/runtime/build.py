@@ -136,10 +136,15 @@ def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
         "end": stream.end,
         "stride": stream.stride,
         "reconnect_attempts": stream.reconnect_attempts,
+        "damaged": stream.damaged,
+        "stalled_after": stream.stalled_after,
+        "live": stream.live,
+        "user": stream.user,
+        "password": stream.password,
     }
     if stream.id:
-        return [source_for(stream.url, stream_id=stream.id, stalled_after=stream.stalled_after, **options)]
-    return resolve_sources([stream.url], taken=taken, stalled_after=stream.stalled_after, **options)
+        return [source_for(stream.url, stream_id=stream.id, **options)]
+    return resolve_sources([stream.url], taken=taken, **options)
 
 
 def check_blur(config: RunConfig, classes: Sequence[str]) -> None:

@@ -208,7 +208,7 @@ class Pipeline:
             case FramesDropped():
                 self._frames_dropped(event)
             case FramesDamaged():
-                stream.stats.frames_damaged(event)
+                stream.damaged(event)
             case StreamChanged():
                 self._changed(stream, event)
 

@@ -1,7 +1,8 @@
 """The parent and a decode worker: their messages, the socket between them, starting the process.
 
     parent -> worker    Open, Release, Stop
-    worker -> parent    Opened (with the ring's file descriptor), Decoded, Counted, Alive, Damaged, Ended
+    worker -> parent    Waiting, Opened (with the ring's file descriptor), Decoded, Counted, Damaged,
+                        Alive, Ended
 
 The socket keeps message boundaries (SOCK_SEQPACKET), so a message is one msgpack map, without a
 length in front. Pixels never travel here.
@@ -21,7 +22,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from streamseg.sources.source import Source
-from streamseg.types import StreamInfo
+from streamseg.types import FramePolicy, StreamInfo
 
 MAX_MESSAGE = 1 << 16
 """Bytes: far above any message (the longest holds a URL), below what the socket buffers."""
@@ -59,6 +60,8 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     """The first frame was decoded: this is the stream. The ring's file descriptor comes along."""
 
     job: int
+    live: bool
+    """Whether it is read as a live source."""
     width: int
     height: int
     time_base: tuple[int, int]
@@ -75,15 +78,15 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
         return StreamInfo(
             stream=source.id,
             url=source.url,
-            policy=source.policy,
+            policy=FramePolicy.NEWEST_FRAME if self.live else FramePolicy.EVERY_FRAME,
             epoch=epoch,
             width=self.width,
             height=self.height,
             time_base=Fraction(*self.time_base),
             fps=self.fps,
             frame_count=self.frame_count,
-            start=0.0 if source.live or not source.start else self.origin + source.start,
-            end=None if source.live or source.end is None else self.origin + source.end,
+            start=0.0 if self.live or not source.start else self.origin + source.start,
+            end=None if self.live or source.end is None else self.origin + source.end,
             has_audio=self.has_audio,
         )
 
@@ -108,6 +111,14 @@ class Counted(msgspec.Struct, frozen=True, tag=True):
 
     job: int
     next_index: int
+    damaged: int = 0
+    """How many of these are dropped because they are damaged."""
+
+
+class Waiting(msgspec.Struct, frozen=True, tag=True):
+    """Data comes, but nothing could be decoded yet: the first key frame is still to come."""
+
+    job: int
 
 
 class Alive(msgspec.Struct, frozen=True, tag=True):
@@ -117,13 +128,15 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
 
 
 class Damaged(msgspec.Struct, frozen=True, tag=True):
-    """A recording was damaged in places; sent once, before Ended."""
+    """More damage was found: in a live source now, in all of a recording before Ended."""
 
     job: int
     lost: int
-    """Frames that could not be decoded."""
+    """Frames of a recording that could not be decoded."""
     concealed: int
-    """Frames that the decoder patched up."""
+    """Frames that the decoder patched up, or before which packets were lost."""
+    packets: int = 0
+    """Packets of a live source that did not come."""
 
 
 Refused = Literal["user", "path"]
@@ -141,7 +154,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 
 
 FromParent = Open | Release | Stop
-FromWorker = Opened | Decoded | Counted | Alive | Damaged | Ended
+FromWorker = Waiting | Opened | Decoded | Counted | Alive | Damaged | Ended
 Incoming = TypeVar("Incoming")
 
 

@@ -173,6 +173,7 @@ class PlayedWorker:
                 job=self.request.job,
                 width=width,
                 height=height,
+                live=bool(self.request.source.live),
                 time_base=(1, 25),
                 fps=25.0,
                 frame_count=None,
