@@ -68,7 +68,8 @@ class LiveDamage:
 
 
 def listen_while_opening() -> None:
-    """Let FFmpeg say why a source cannot be opened."""
+    """Let FFmpeg say why a source cannot be opened: PyAV's errors quote it."""
+    _hand_lines_to(logging.NullHandler())  # without any, Python prints them, URL and password included
     av.logging.set_level(av.logging.ERROR)
 
 
@@ -78,10 +79,14 @@ def listen_to(live: bool) -> DamageLog:
     A recording's decoder has threads that end while Python is locked: one that speaks then waits for ever.
     """
     log = DamageLog()
-    speaker = logging.getLogger("libav")
-    speaker.handlers[:] = [log] if live else []
-    speaker.setLevel(logging.INFO)
-    speaker.propagate = False
+    _hand_lines_to(log)
     av.logging.set_skip_repeated(False)
     av.logging.set_level(av.logging.INFO if live else None)
     return log
+
+
+def _hand_lines_to(handler: logging.Handler) -> None:
+    speaker = logging.getLogger("libav")
+    speaker.handlers[:] = [handler]
+    speaker.setLevel(logging.INFO)
+    speaker.propagate = False

@@ -38,7 +38,7 @@ TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
 LIVE_OPTIONS = {"analyzeduration": "500000"}
 """Microseconds: opens a camera in 0.6 s instead of 2. (``fflags=nobuffer`` would throw away what was
 analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
-LIVE_WEB_OPTIONS = {"formatprobesize": "65536", "live_start_index": "-1"}
+LIVE_WEB_OPTIONS = {"formatprobesize": "32768", "live_start_index": "-1"}
 """Bytes that tell JPEGs without a container: the usual mebibyte takes a small camera half a minute. And the
 newest segment of an HLS playlist: the third newest, from which players begin, is a lag that stays."""
 SEEK_MARGINS = (0.5, 10.0)

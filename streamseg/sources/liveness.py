@@ -29,4 +29,5 @@ def is_live_answer(container: InputContainer) -> bool:
 
 def is_untimed(container: InputContainer) -> bool:
     """Whether FFmpeg makes times up, at 25 frames/s, because the stream has none."""
-    return bool(container.format.flags & NO_TIMESTAMPS)
+    # One JPEG after the other is a pipe of images to FFmpeg, which it gives a rate as well.
+    return bool(container.format.flags & NO_TIMESTAMPS) or container.format.name.endswith("_pipe")

@@ -27,7 +27,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clip(folder / "fragments.mp4", frames=40, muxer={"movflags": "frag_keyframe+empty_moov"})
     write_clip(folder / "whole.mkv", frames=40)
     write_clip(folder / "whole.ts", frames=40, bframes=0)
-    write_clip(folder / "rare.ts", frames=400, bframes=0, gop=75)
+    write_clip(folder / "rare.ts", frames=400, bframes=0, gop=125)
     write_segments(folder / "hls", count=30)
     return folder
 
@@ -82,10 +82,10 @@ def test_the_key_live_decides(server: Served, live: bool) -> None:
 def test_frames_without_a_time_get_that_of_their_arrival(server: Served, path: str) -> None:
     listener = Listener()
     with SourcePool([named(f"{server.url}/{path}")], emit=listener):
-        listener.wait(lambda: len(listener.seen.get("cam", [])) >= 24)
+        listener.wait(lambda: len(listener.seen.get("cam", [])) >= 30)
     (info,) = listener.infos
     assert info.fps is None, "25 would be made up"
-    seen = listener.seen["cam"][8:]  # behind those that were buffered while it was opened
+    seen = listener.seen["cam"][20:]  # behind those that were buffered while it was opened
     seconds = [frame.ticks * float(info.time_base) for frame in seen]
     assert (np.diff(seconds) > 0).all()
     assert (seconds[-1] - seconds[0]) / (len(seen) - 1) == pytest.approx(1 / FPS, rel=0.3)
@@ -98,7 +98,7 @@ def test_a_web_camera_comes_back_and_does_not_fall_behind(server: Served) -> Non
     with SourcePool([named(f"{server.url}/mjpeg")], emit=listener, backoff=QUICK, slots=3):
         listener.wait(lambda: len(listener.seen.get("cam", [])) >= 5)
         server.broken = True
-        listener.wait(lambda: "503" in str(listener.last("cam").error))
+        listener.wait(lambda: "5XX" in str(listener.last("cam").error))
         server.broken = False
         began = time.monotonic()
         listener.wait(lambda: any(seen.epoch == 1 for seen in listener.seen["cam"]))
@@ -145,26 +145,24 @@ def test_a_name_that_is_not_found_is_called_that(url: str) -> None:
 
 
 def test_a_key_frame_is_waited_for_as_long_as_data_comes(server: Served) -> None:
-    """Three seconds between key frames, where half a second of silence would end the attempt."""
+    """Five seconds between key frames, where two and a half of silence would end the attempt."""
     listener = Listener()
     source = Source(id="cam", url=f"{server.url}/paced/rare.ts", live=True, open_timeout=2.0)
-    impatient = Timing(first_frame=-3.5)
+    impatient = Timing(first_frame=-1.5)
     with SourcePool([source], emit=listener, timing=impatient, backoff=QUICK):
         listener.wait(lambda: listener.infos)
-    reasons = [str(change.error) for change in listener.changes[:-1]]
-    assert reasons[0] == "None"
-    if len(reasons) > 2:  # it did not come in at a key frame
-        assert reasons[1].endswith("sends data: waiting for a key frame")
+    first, waiting, *_ = listener.changes
+    assert first.error is None
+    assert str(waiting.error) == f"{source.url} sends data: waiting for a key frame"
     assert listener.states("cam") == ["connecting", "live", "ended"]
 
 
 def test_a_key_frame_that_never_comes_is_what_is_told(server: Served) -> None:
     listener = Listener()
     source = Source(id="cam", url=f"{server.url}/paced/rare.ts", live=True, reconnect_attempts=0)
-    with SourcePool([source], emit=listener, timing=Timing(key_frame=0.0)):
-        listener.wait(lambda: listener.infos or "cam" in listener.ended)
-    if not listener.infos:
-        assert listener.error("cam").endswith("no key frame came for 0 s")
+    with SourcePool([source], emit=listener, timing=Timing(key_frame=0.1)):
+        listener.wait_for_end("cam")
+    assert listener.error("cam").endswith("no key frame came for 0.1 s")
 
 
 def test_segments_are_spread_over_their_time(server: Served) -> None:

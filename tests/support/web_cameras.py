@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 from aiohttp import web
 
 from streamseg.web.server import WebServer
@@ -31,9 +32,11 @@ class Served:
     """Whether cameras close their connections and take no new ones."""
 
 
-def jpeg(number: int, *, width: int = 160, height: int = 120) -> bytes:
-    """A picture of :func:`tests.support.media.counter_picture`."""
-    return cv2.imencode(".jpg", counter_picture(number % 65536, width, height))[1].tobytes()
+def jpeg(number: int, *, width: int = 320, height: int = 240) -> bytes:
+    """A picture of :func:`tests.support.media.counter_picture`, with noise, so that it has 20 KB and more."""
+    picture = counter_picture(number % 65536, width, height) // 2
+    picture += np.random.default_rng(0).integers(0, 100, picture.shape, np.uint8)
+    return cv2.imencode(".jpg", picture)[1].tobytes()
 
 
 @contextmanager
