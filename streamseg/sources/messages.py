@@ -11,7 +11,6 @@ length in front. Pixels never travel here.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from streamseg.sources.fate import describe, oom_kills
 from streamseg.sources.source import Source
 from streamseg.types import FramePolicy, StreamInfo
 
@@ -220,6 +220,9 @@ class WorkerProcess:
         self.stopping = False
         """Whether it was asked to exit."""
         self._unsent: deque[FromParent] = deque()
+        self._killed: str | None = None
+        """Why we killed it, if we did."""
+        self._oom_before = oom_kills()
         with theirs:
             try:
                 self._popen = _start(theirs.fileno())
@@ -256,7 +259,7 @@ class WorkerProcess:
             pass
         except OSError:
             self._unsent.clear()
-            self._popen.kill()
+            self._kill("closed its connection")
 
     def stop(self) -> None:
         """Ask the worker to exit, once."""
@@ -272,13 +275,15 @@ class WorkerProcess:
         self.channel.close()
         status = None if kill else self._wait(EXIT_WAIT)
         if status is None:
-            self._popen.kill()
+            self._kill("was asked to end" if kill else "did not exit after its connection had ended")
             status = self._wait(REAP_WAIT)
-        if status is None:  # it hangs in the kernel (a dead network drive)
-            status = -signal.SIGKILL
-        return (
-            f"exited with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        )
+        return describe(status, by_us=self._killed, oom_before=self._oom_before, oom_now=oom_kills())
+
+    def _kill(self, why: str) -> None:
+        """Kill it, unless it is dead already."""
+        if self._popen.poll() is None:
+            self._killed = self._killed or why
+            self._popen.kill()
 
     def _wait(self, seconds: float) -> int | None:
         try:

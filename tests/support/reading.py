@@ -215,6 +215,9 @@ class PlayedWorker:
             self.ring.close()
             self.ring = None
 
+    def poll(self) -> int | None:
+        return None
+
     def wait(self, timeout: float) -> int:
         self.kill()
         return 0
