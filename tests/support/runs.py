@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -229,3 +230,36 @@ class SilentOutput(Output, StreamWriter):
         return self
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
+
+
+def run_watched(clip: Path, *, outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run a clip on :class:`Moving` past a zone and a line; the results as they are published."""
+    half = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+    content = {
+        "streams": [
+            {
+                "id": "cam",
+                "url": str(clip),
+                "zones": {"left": {"polygon": half, "dwell": 0.2}},
+                "lines": {"middle": {"points": [[0.5, 0], [0.5, 1]]}},
+            }
+        ],
+        "outputs": list(outputs),
+    }
+    results: list[dict[str, Any]] = []
+
+    def observe(event: StreamInfo | FrameResult) -> None:
+        if isinstance(event, FrameResult):
+            results.append(msgspec.to_builtins(event))
+
+    with patch.object(build, "load_model", lambda *_, **__: Moving()):
+        pipeline = build_pipeline(parse_config(content, where="test"), observe=observe)
+    with pipeline:
+        pipeline.join()
+    assert not pipeline.stats.output_errors
+    return json.loads(json.dumps(results))  # type: ignore[no-any-return]
+
+
+def events_of(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All events, in order."""
+    return [event for result in results for event in result.get("events", ())]

@@ -1,0 +1,165 @@
+"""Side by side with other programs, in one run, by turns.
+
+    pip install -r benchmarks/peers.txt
+    python benchmarks/peers.py [--rounds 3]
+
+1. The demo clip to an overlay video: Ultralytics' smallest segmenter (yolo11n-seg at 640, weights at random,
+   so that nothing is downloaded: it finds hardly anything, and has next to no masks to enlarge, paint and
+   encode) predicts, plots and writes; streamseg finds, tracks, and writes the overlay and NDJSON.
+2. Painting 10 and 50 objects on a picture of 1920x1080 by supervision, Ultralytics and streamseg.
+
+Wall time and CPU time, imports and loading left out. Writes benchmarks/results/peers.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import supervision
+import torch
+from machine import describe_machine
+from overlay import scene
+from throughput import CLIP, ROOT, whole_program
+from ultralytics import YOLO
+from ultralytics.engine.results import Results
+
+from streamseg.config import OverlayOptions
+from streamseg.overlay.paint import Painter
+from streamseg.types import Frame, Instances
+
+PEER = "ultralytics yolo11n-seg 640"
+Scene = tuple[Frame, Instances]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "peers.json")
+    chosen = options.parse_args()
+    report = {
+        "machine": describe_machine() | {"torch_threads": torch.get_num_threads()},
+        "clip_to_video": clip_to_video(chosen.rounds),
+        "painting_1080p_ms": {f"{count} objects": painting(count) for count in (10, 50)},
+        "rounds": chosen.rounds,
+    }
+    chosen.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+def clip_to_video(rounds: int) -> dict[str, dict[str, float]]:
+    """Frames per second of wall time and per CPU second, medians, and their ratios to the peer's."""
+    model = YOLO("yolo11n-seg.yaml")
+    frames = count_frames()
+    programs = {PEER: lambda: ultralytics_program(model), "streamseg demo": lambda: whole_program("cpu")}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    for number in range(rounds + 1):
+        for name, program in programs.items():
+            used = cpu_seconds()
+            per_second = program()
+            if number:  # the first round warms up
+                rates[name].append((per_second, frames / (cpu_seconds() - used)))
+    wall, cpu = ({name: [pair[k] for pair in pairs] for name, pairs in rates.items()} for k in (0, 1))
+    return {
+        name: {
+            "frames_per_second": round(statistics.median(wall[name]), 2),
+            "frames_per_cpu_second": round(statistics.median(cpu[name]), 2),
+            "ratio": round(ratio(wall[name], wall[PEER]), 2),
+            "cpu_ratio": round(ratio(cpu[name], cpu[PEER]), 2),
+        }
+        for name in programs
+    }
+
+
+def ratio(mine: list[float], others: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(mine, others, strict=True))
+
+
+def count_frames() -> int:
+    with av.open(str(CLIP)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended. streamseg's decode workers load inside."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def ultralytics_program(model: YOLO) -> float:
+    """Predict, plot and write every frame, as its documentation shows; frames per second."""
+    with tempfile.TemporaryDirectory() as folder:
+        frames, start = 0, time.perf_counter()
+        writer = None
+        for result in model.predict(str(CLIP), imgsz=640, device="cpu", stream=True, verbose=False):
+            painted = result.plot()
+            if writer is None:
+                size = painted.shape[1], painted.shape[0]
+                writer = cv2.VideoWriter(f"{folder}/a.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
+            writer.write(painted)
+            frames += 1
+        assert writer is not None
+        writer.release()
+        return frames / (time.perf_counter() - start)
+
+
+def painting(count: int) -> dict[str, float]:
+    """Median milliseconds of one picture; masks, outlines or boxes, and labels, as each program paints."""
+    scenes = [scene(number, count, 1920, 1080) for number in range(9)]
+    names = {0: "person"}
+    painter = Painter(OverlayOptions())
+    painters = {
+        "ultralytics": lambda s: full_results(s, names).plot(),
+        "supervision": supervision_painter(),
+        "streamseg": lambda s: painter.paint(*s),
+    }
+    inputs = {"supervision": [(s, detections(s)) for s in scenes]}
+    times = {}
+    for name, paint in painters.items():
+        costs = []
+        for one in inputs.get(name, scenes):
+            start = time.perf_counter()
+            paint(one)
+            costs.append(1000 * (time.perf_counter() - start))
+        times[name] = round(statistics.median(costs[2:]), 2)
+    return times
+
+
+def full_results(one: Scene, names: dict[int, str]) -> Results:
+    """What Ultralytics' model hands to its painter: masks of the whole picture."""
+    frame, found = one
+    boxes = np.column_stack([found.boxes, found.scores, found.class_ids]).astype(np.float32)
+    masks = torch.from_numpy(found.masks().astype(np.float32))
+    return Results(frame.pixels[..., ::-1].copy(), "", names, boxes=torch.from_numpy(boxes), masks=masks)
+
+
+def detections(one: Scene) -> supervision.Detections:
+    _, found = one
+    return supervision.Detections(
+        xyxy=found.boxes.astype(np.float32),
+        mask=found.masks(),
+        confidence=found.scores,
+        class_id=found.class_ids,
+    )
+
+
+def supervision_painter() -> Callable[[tuple[Scene, supervision.Detections]], object]:
+    masks, labels = supervision.MaskAnnotator(), supervision.LabelAnnotator()
+
+    def paint(one: tuple[Scene, supervision.Detections]) -> object:
+        (frame, _), found = one
+        picture = masks.annotate(frame.pixels.copy(), found)
+        return labels.annotate(picture, found, labels=["person"] * len(found))
+
+    return paint
+
+
+if __name__ == "__main__":
+    main()
