@@ -133,7 +133,7 @@ def test_a_lost_camera_is_dimmed_and_its_age_told(page: Page, tmp_path: Path) ->
                 assert "No space left" in (down.text_content() or "")
                 camera.kill()
                 lobby.locator(".age", has_text=re.compile(r"last picture \d+ s ago")).wait_for(timeout=30_000)
-                lobby.locator(".counts span", has_text=re.compile("– person")).wait_for(timeout=30_000)
+                lobby.locator(".counts span", has_text="\u2013 person").wait_for(timeout=30_000)
                 assert lobby.get_attribute("data-lost") == "true"
                 dimmed = "element => getComputedStyle(element).filter"
                 assert "grayscale" in lobby.locator(".picture").evaluate(dimmed)

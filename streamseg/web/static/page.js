@@ -11,6 +11,7 @@ const seen = new IntersectionObserver(() => watch());
 let socket = null;
 let large = null;
 let pause = 0;
+let hasOutputs = false;  // else each stream of another process says what is wrong with those of its own
 let ahead = 0;  // of our clock, in seconds
 
 function connect() {
@@ -68,6 +69,7 @@ function takeStatus({ time: now, streams, outputs }) {
 
 // Outputs that hand on nothing, and those that have lost results.
 function takeOutputs(outputs) {
+  hasOutputs = outputs.length > 0;
   document.querySelector("#outputs").replaceChildren(...outputs.flatMap(({ name, trouble, dropped }) => {
     if (!trouble && !dropped) return [];
     const entry = document.createElement("li");
@@ -122,7 +124,7 @@ function fill(root, stream, counts, now) {
   root.querySelector(".facts").textContent = facts(stream);
   // What went wrong last stays known after all is well again; it is shown only while it matters.
   const wrong = ["live", "ended"].includes(stream.state) ? "" : stream.error ?? "";
-  root.querySelector(".error").textContent = [wrong, stream.outputs].filter(Boolean).join(" · ");
+  root.querySelector(".error").textContent = [wrong, !hasOutputs && stream.outputs].filter(Boolean).join(" · ");
   root.querySelector(".counts").replaceChildren(...counts.legend(now).map(([label, colour, count]) => {
     const entry = document.createElement("span");
     const dot = document.createElement("i");

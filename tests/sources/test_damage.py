@@ -1,0 +1,54 @@
+"""Packets that are lost on the way from a real RTP sender: counted, told, and dropped if that is wanted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from streamseg.sources import Source, SourcePool, Timing
+from streamseg.types import FramesDamaged, FramesDropped
+from tests.support.reading import Listener
+from tests.support.rtp_camera import RtpCamera, rtp_camera
+
+
+@pytest.fixture
+def camera() -> Iterator[RtpCamera]:
+    with rtp_camera() as running:
+        yield running
+
+
+def source(camera: RtpCamera, damaged: str) -> Source:
+    return Source(id="cam", url=camera.url, live=True, transport="udp", damaged=damaged)  # type: ignore[arg-type]
+
+
+def damage(listener: Listener) -> tuple[int, int]:
+    """Damaged frames and lost packets."""
+    events = [event for event in listener.events if isinstance(event, FramesDamaged)]
+    return sum(event.concealed for event in events), sum(event.packets for event in events)
+
+
+def dropped(listener: Listener, reason: str) -> int:
+    return sum(e.count for e in listener.events if isinstance(e, FramesDropped) and e.reason == reason)
+
+
+@pytest.mark.parametrize("keep", ["keep", "drop"])
+def test_lost_packets_are_counted(camera: RtpCamera, keep: str, caplog: pytest.LogCaptureFixture) -> None:
+    listener = Listener()
+    with SourcePool([source(camera, keep)], emit=listener, timing=Timing(damage_told=0.0)):
+        listener.wait(lambda: len(listener.seen.get("cam", [])) >= 30)
+        assert damage(listener) == (0, 0), "nothing was lost yet"
+        camera.lose_every = 20
+        listener.wait(lambda: damage(listener)[1] >= 10)
+        camera.lose_every = 0
+        before = len(listener.seen["cam"])
+        listener.wait(lambda: len(listener.seen["cam"]) >= before + 50)
+    frames, packets = damage(listener)
+    assert packets == pytest.approx(camera.lost, abs=2)
+    assert frames >= 5
+    assert dropped(listener, "damaged") == (frames if keep == "drop" else 0)
+    assert listener.decoded("cam") == listener.seen["cam"][-1].index + 1
+    assert f"{frames} damaged frames ({'dropped' if keep == 'drop' else 'kept'})" in caplog.text
+    assert f"{packets} packets lost" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
