@@ -2,111 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
-import aiohttp
 import pytest
 
 from streamseg.config import parse_config
 from streamseg.outputs import health
 from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
-from streamseg.runtime.pipeline import Pipeline
-from streamseg.runtime.services import Services
 from streamseg.types import FrameResult, StreamState
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.runs import published_frames
 from tests.support.servers import RtspServer, rtsp_server
-from tests.support.web import get
-from tests.web.test_metrics import scrape
-
-
-def shown_outputs(page: str) -> list[dict[str, Any]]:
-    """What the page is told of the outputs."""
-
-    async def listen() -> list[dict[str, Any]]:
-        async with aiohttp.ClientSession() as session, session.ws_connect(page + "live") as socket:
-            while True:
-                if isinstance(data := (await socket.receive(timeout=20)).data, str):
-                    return list(json.loads(data)["outputs"])
-
-    return asyncio.run(listen())
-
-
-class Story:
-    """A run of one camera, and all places that tell how it does."""
-
-    def __init__(self, pipeline: Pipeline, services: Services, metrics: str, broker: RunningBroker) -> None:
-        self.pipeline, self.services, self.metrics, self.broker = pipeline, services, metrics, broker
-
-    def up(self, output: str) -> bool:
-        return scrape(self.metrics)["streamseg_output_up", output] == 1
-
-    def dropped(self, output: str) -> int:
-        return int(scrape(self.metrics).get(("streamseg_output_dropped_results_total", output, "cam"), 0))
-
-    def status(self) -> dict[str, str]:
-        with self.broker.client(decode_responses=True) as client:
-            found: Any = client.hgetall("streamseg:{cam}:status")
-            return dict(found)
-
-    def check_down(self, output: str, why: str, log: str) -> None:
-        """All say that the output is down, and that the camera is fine."""
-        wait_for(lambda: not self.up(output), what=f"{output} down")
-        wait_for(lambda: scrape(self.metrics)["streamseg_output_errors_total", output] >= 1)
-        code, text = get(self.metrics + "readyz")
-        assert code == 503
-        assert re.search(f"^{output}: .*{why}", text.decode())
-        wait_for(lambda: re.search(f"{output}: .*{why}", self.status().get("outputs", "")))
-        assert self.status()["state"] == "live"
-        assert scrape(self.metrics)["streamseg_stream_up", "cam"] == 1
-        (shown,) = (o for o in shown_outputs(self.services.urls[0]) if o["name"] == output)
-        assert re.search(why, shown["trouble"])
-        assert re.search(why, log)
-
-    def check_up(self, output: str) -> None:
-        wait_for(lambda: self.up(output), seconds=30, what=f"{output} up")
-        assert get(self.metrics + "readyz") == (200, b"ok\n")
-        wait_for(lambda: self.status().get("outputs") == "")
-
-
-@contextmanager
-def told(
-    tmp_path: Path, broker: RunningBroker, camera: RtspServer, *outputs: dict[str, Any]
-) -> Iterator[Story]:
-    content = {
-        "streams": [{"id": "cam", "url": camera.url("clip.mp4")}],
-        "model": {"weights": "0"},
-        "outputs": [{"type": "redis", "url": broker.url}, *outputs],
-        "view": {"enabled": True, "port": 0},
-        "metrics": {"enabled": True, "port": 0},
-    }
-    config = parse_config(content, where="test")
-    with (
-        patch.object(build, "OomGuard", Moving),
-        patch.object(health, "STUCK_SECONDS", 1.0),
-        Services(config) as services,
-    ):
-        pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=services.observe, meter=services.meter
-        )
-        services.attach(pipeline)
-        with pipeline:
-            wait_for(lambda: pipeline.stats.streams["cam"].results > 5, seconds=40)
-            yield Story(pipeline, services, services.urls[1], broker)
-            pipeline.stop()
-            pipeline.join()
+from tests.support.story import told
 
 
 @pytest.fixture
@@ -129,7 +43,7 @@ def test_a_broker_that_is_away_and_back(
 ) -> None:
     caplog.set_level(logging.WARNING)
     with running_broker(tmp_path / "other") as other:
-        with told(tmp_path, broker, camera, {"type": "redis", "url": other.url}) as story:
+        with told(broker, {"url": camera.url("clip.mp4")}, {"type": "redis", "url": other.url}) as story:
             story.check_up("RedisOutput")
             other.kill()
             wait_for(lambda: not story.up("RedisOutput-2"), what="its loss")
@@ -149,7 +63,7 @@ def test_a_file_that_cannot_be_written_leaves_the_camera_live(
 ) -> None:
     os.symlink("/dev/full", tmp_path / "full.ndjson.partial")
     output = {"type": "ndjson", "path": str(tmp_path / "full.ndjson")}
-    with told(tmp_path, broker, camera, output) as story:
+    with told(broker, {"url": camera.url("clip.mp4")}, output) as story:
         story.check_down("NdjsonOutput", "No space left", caplog.text)
         wait_for(lambda: story.dropped("NdjsonOutput") > 10)
         wait_for(lambda: "failed" not in story.status().values())
