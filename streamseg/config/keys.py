@@ -66,6 +66,12 @@ class LineConfig(_Passed):
     points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=2)]
     """Where the line begins and ends."""
 
+    @model_validator(mode="after")
+    def _has_length(self) -> Self:
+        if self.points[0] == self.points[1]:
+            raise ValueError("a line needs two different points")
+        return self
+
 
 class StreamConfig(_Config):
     """One source."""
@@ -150,6 +156,8 @@ class OverlayOptions(_Config):
     """Track ids."""
     trails: bool = False
     """Where tracked objects were during the last 3 seconds."""
+    places: bool = True
+    """Zones and lines of the stream, with what was counted at them."""
     blur: tuple[str, ...] = ()
     """Class names whose objects are made unrecognisable."""
 

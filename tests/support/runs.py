@@ -232,20 +232,21 @@ class SilentOutput(Output, StreamWriter):
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
 
 
-def run_watched(clip: Path, *, outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run a clip on :class:`Moving` past a zone and a line; the results as they are published."""
-    half = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
-    content = {
-        "streams": [
-            {
-                "id": "cam",
-                "url": str(clip),
-                "zones": {"left": {"polygon": half, "dwell": 0.2}},
-                "lines": {"middle": {"points": [[0.5, 0], [0.5, 1]]}},
-            }
-        ],
-        "outputs": list(outputs),
-    }
+LEFT_HALF = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+WATCHED = {
+    "zones": {"left": {"polygon": LEFT_HALF, "dwell": 0.2}},
+    "lines": {"middle": {"points": [[0.5, 0], [0.5, 1]]}},
+}
+
+
+def run_watched(
+    clip: Path, *, outputs: Sequence[dict[str, Any]] = (), rules: dict[str, Any] = WATCHED, **more: Any
+) -> list[dict[str, Any]]:
+    """Run a clip on :class:`Moving`; the results as they are published.
+
+    ``rules`` are keys of the stream: by default there is a zone and a line. ``more``: of the configuration.
+    """
+    content = {"streams": [{"id": "cam", "url": str(clip), **rules}], "outputs": list(outputs), **more}
     results: list[dict[str, Any]] = []
 
     def observe(event: StreamInfo | FrameResult) -> None:
