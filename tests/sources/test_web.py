@@ -45,8 +45,6 @@ def named(url: str, **options: bool) -> Source:
 @pytest.mark.parametrize(
     ("path", "policy"),
     [
-        ("mjpeg", FramePolicy.NEWEST_FRAME),
-        ("chunked", FramePolicy.NEWEST_FRAME),
         ("paced/rare.ts", FramePolicy.NEWEST_FRAME),
         ("bytes/fragments.mp4", FramePolicy.NEWEST_FRAME),
         ("live/hls/index", FramePolicy.NEWEST_FRAME),
@@ -84,6 +82,7 @@ def test_frames_without_a_time_get_that_of_their_arrival(server: Served, path: s
     with SourcePool([named(f"{server.url}/{path}")], emit=listener):
         listener.wait(lambda: len(listener.seen.get("cam", [])) >= 30)
     (info,) = listener.infos
+    assert info.policy is FramePolicy.NEWEST_FRAME
     assert info.fps is None, "25 would be made up"
     seen = listener.seen["cam"][20:]  # behind those that were buffered while it was opened
     seconds = [frame.ticks * float(info.time_base) for frame in seen]
@@ -144,19 +143,6 @@ def test_a_name_that_is_not_found_is_called_that(url: str) -> None:
     assert "secret" not in str(listener.events)
 
 
-def test_a_key_frame_is_waited_for_as_long_as_data_comes(server: Served) -> None:
-    """Five seconds between key frames, where two and a half of silence would end the attempt."""
-    listener = Listener()
-    source = Source(id="cam", url=f"{server.url}/paced/rare.ts", live=True, open_timeout=2.0)
-    impatient = Timing(first_frame=-1.5)
-    with SourcePool([source], emit=listener, timing=impatient, backoff=QUICK):
-        listener.wait(lambda: listener.infos)
-    first, waiting, *_ = listener.changes
-    assert first.error is None
-    assert str(waiting.error) == f"{source.url} sends data: waiting for a key frame"
-    assert listener.states("cam") == ["connecting", "live", "ended"]
-
-
 def test_a_key_frame_that_never_comes_is_what_is_told(server: Served) -> None:
     listener = Listener()
     source = Source(id="cam", url=f"{server.url}/paced/rare.ts", live=True, reconnect_attempts=0)
@@ -169,7 +155,7 @@ def test_segments_are_spread_over_their_time(server: Served) -> None:
     """A segment of 50 frames comes at once; what looks at one frame each 10 ms sees all but none of them."""
     listener = Listener()
     with SourcePool([named(f"{server.url}/live/hls/index.m3u8")], emit=listener):
-        listener.wait(lambda: len(listener.seen.get("cam", [])) >= 200)
+        listener.wait(lambda: len(listener.seen.get("cam", [])) >= 120)
     seen = listener.seen["cam"]
     arrivals = np.array([frame.decoded_at for frame in seen])
     gaps = np.diff(arrivals)
