@@ -16,9 +16,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from streamseg.errors import OutputError, OutputGoneError, StreamsegError, without_traceback
-from streamseg.outputs.backlog import Limits, Step, StreamBacklog, WaitingResult
-from streamseg.outputs.health import OutputHealth, StepWatch, count_dropped, first_error
-from streamseg.types import Meter, Output, Pixels, StreamEnd, StreamInfo
+from streamseg.outputs.backlog import Limits, StreamBacklog
+from streamseg.outputs.health import OutputHealth, count_dropped, first_error
+from streamseg.outputs.steps import Steps
+from streamseg.types import Meter, Output, StreamEnd, StreamInfo
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +60,16 @@ class OutputRunner:
         """The first error."""
         self.gone = False
         """Whether nothing more can be written at all."""
-        self._output, self._on_error, self._meter, self._limit = output, on_error, meter, backlog
+        self._output, self._on_error, self._limit = output, on_error, backlog
         self._lock = threading.Condition()
         self._backlogs: list[StreamBacklog] = []
         """Of the streams that are not over."""
         self._ready: deque[StreamBacklog] = deque()
         """Those with something to do and no thread at it, in the order of their turns."""
-        self._opening = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._started = self._ending = self._aborting = False
         self._busy = self._left = self._done = self._lost = self._errors = 0
-        self._steps = StepWatch()
+        self._steps = Steps(output, meter)
         self._refused: list[StreamBacklog] = []
         """Of streams that began after the output was gone."""
         self._dropped: Counter[str] = Counter()
@@ -89,7 +89,7 @@ class OutputRunner:
 
     def health(self) -> OutputHealth:
         """How it does now; any thread."""
-        stuck, own = self._steps.stuck(), self._output.trouble
+        stuck, own = self._steps.watch.stuck(), self._output.trouble
         with self._lock:
             if self.gone:
                 stuck, own = None, str(self.error)
@@ -268,41 +268,13 @@ class OutputRunner:
         """One step of a stream. Nothing holds its frame afterwards."""
         with self._lock:
             step = backlog.take_step()
-        self._steps.begin(backlog.stream)
-        self._guarded(lambda: self._handle(backlog, step), backlog)
-        self._steps.end()
+        self._guarded(lambda: self._steps.do(backlog, step), backlog)
         with self._lock:
             self._done += 1
             self._busy -= 1
             backlog.step_done()
             backlog.scheduled = False
             self._schedule(backlog)
-
-    def _handle(self, backlog: StreamBacklog, step: Step) -> None:
-        match step:
-            case WaitingResult():
-                self._write(backlog, step)
-            case StreamInfo():
-                self._open(backlog, step)
-            case StreamEnd():
-                writer, backlog.writer = backlog.writer, None  # it is closed once, whatever happens
-                if writer is not None:
-                    writer.close(step)
-
-    def _open(self, backlog: StreamBacklog, info: StreamInfo) -> None:
-        if backlog.writer is not None:
-            backlog.writer.begin_epoch(info)
-            return
-        with self._opening:
-            backlog.writer = self._output.open(info)
-
-    def _write(self, backlog: StreamBacklog, waiting: WaitingResult) -> None:
-        assert backlog.writer is not None
-        began = time.monotonic()
-        frame = None if self._output.pixels is Pixels.NEVER else waiting.frame
-        backlog.writer.write(waiting.result, frame, waiting.instances)
-        if self._meter is not None:
-            self._meter.stage("publish", time.monotonic() - began)
 
     def _guarded(self, step: Callable[[], None], backlog: StreamBacklog | None = None) -> None:
         try:
