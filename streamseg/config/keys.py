@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-STREAM_ID = r"^[A-Za-z0-9_.-]{1,64}$"
+from streamseg.types.ids import parse_stream_id
+
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -14,7 +15,14 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be without NUL")
+    return text
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
+StreamId = Annotated[str, AfterValidator(parse_stream_id)]
 
 
 class _Config(BaseModel):
@@ -76,9 +84,9 @@ class LineConfig(_Passed):
 class StreamConfig(_Config):
     """One source."""
 
-    url: Annotated[Text, Field(min_length=1, repr=False)]
-    """File, folder, glob, URL or /dev/videoN."""
-    id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
+    url: Annotated[str, AfterValidator(_without_nul), Field(min_length=1, repr=False)]
+    """File, folder, glob, URL or /dev/videoN. A name that is not UTF-8 is one file's fault, not the run's."""
+    id: StreamId | None = None
     """Made from the source if not given."""
     user: Text | None = None
     """Of a URL that has none; any characters but a colon."""
@@ -86,6 +94,8 @@ class StreamConfig(_Config):
     """Of a URL that has none; any characters, as they are."""
     live: bool | None = None
     """Whether it has no end, as a camera; None to find out."""
+    recursive: bool = False
+    """Folders only: take what lies in their folders, too."""
     transport: Literal["tcp", "udp"] = "tcp"
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""

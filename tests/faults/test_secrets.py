@@ -205,5 +205,7 @@ def test_ids_and_files_made_from_urls() -> None:
 
 def test_what_no_mask_could_cope_with_is_refused() -> None:
     with pytest.raises(UsageError, match="a URL has a space") as error:
-        resolve_sources(["rtsp://viewer:my pa55word@host/1"])
+        resolve_sources(["rtsp://viewer:my\npa55word@host/1"])
     assert SECRET not in str(error.value)
+    (source,) = resolve_sources(["rtsp://viewer:my pa55word@host/1"])  # escaped from here on
+    assert SECRET not in f"{source} {source.shown} {source.id}"
