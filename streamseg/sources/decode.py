@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamseg.sources.damage import LiveDamage, listen_to, listen_while_opening
+from streamseg.sources.hardware import Decoder, accelerator
 from streamseg.sources.integrity import (
     MICROSECONDS,
     PATIENCE,
@@ -80,7 +81,8 @@ def _open_container(source: Source) -> InputContainer:
         if source.url.startswith("/dev/video"):
             return av.open(source.url, "r", format="v4l2")
         # Without the scheme FFmpeg takes "10:30.mp4" for a URL.
-        return av.open(f"file:{source.url}", "r", metadata_errors="replace")
+        hwaccel = accelerator(source.decode)
+        return av.open(f"file:{source.url}", "r", metadata_errors="replace", hwaccel=hwaccel)
     lively = source.live is not False
     options = dict(LIVE_OPTIONS) if lively else {}
     if source.url.lower().startswith("rtsp"):
@@ -90,7 +92,14 @@ def _open_container(source: Source) -> InputContainer:
     # A read time-out fires after twice the value set. The parent process judges how long a camera may be
     # silent, for it also sees a decoder that hangs; FFmpeg's time-out stands behind it.
     timeout = (source.open_timeout, source.read_timeout / (1 if lively else 2))
-    return av.open(source.url, "r", options=options, timeout=timeout, metadata_errors="replace")
+    return av.open(
+        source.url,
+        "r",
+        options=options,
+        timeout=timeout,
+        metadata_errors="replace",
+        hwaccel=accelerator(source.decode),
+    )
 
 
 def _video_stream(container: InputContainer, source: Source) -> VideoStream:
@@ -138,6 +147,7 @@ class VideoReader:
 
     def _open(self) -> None:
         self._container, self._stream, self._source = open_source(self._source)
+        self._decoder = Decoder(self._stream, self._source.decode)
         self.live_damage = LiveDamage(listen_to(self.live), segments=self._in_segments)
         self._arrivals = ArrivalTimer() if self.live and is_untimed(self._container) else None
         self._reset(from_start=True)
@@ -184,6 +194,11 @@ class VideoReader:
         """Nominal frames per second, None when unknown."""
         rate = self._stream.average_rate if self._arrivals is None else None
         return float(rate) if rate else None
+
+    @property
+    def fallback(self) -> str | None:
+        """Why the processor decodes although another device was wanted; known with the first frame."""
+        return self._decoder.fallback
 
     @property
     def has_audio(self) -> bool:
@@ -278,6 +293,7 @@ class VideoReader:
             self._container.seek(ticks, stream=self._stream)
         except (av.FFmpegError, OSError):
             return False  # the format cannot seek: reading from the beginning is slower, but right
+        self._decoder.flush()
         self._reset(from_start=False)
         return True
 
@@ -334,7 +350,7 @@ class VideoReader:
             self.damage.sent(packet)
         began = time.monotonic()
         try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+            return self._decoder.decode(packet)
         except (av.FFmpegError, OSError) as error:
             self.damage.failed()
             self._packet_error = explain(error)
