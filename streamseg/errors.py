@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 _MASKS = (
     # With one slash or more: pathlib makes "rtsp:/host" of a URL that was taken for a file name.
-    # Cameras accept passwords with / ? # and @ in them, and user names with @, which no longer parse as a
+    # Cameras accept users and passwords with / ? # and @ in them, which no longer parse as a
     # URL. So all from the first colon to the last @ of the word goes, even if that is "host:80/a@b" now
     # and then.
-    (re.compile(r"((?:\w:/|://)/*[^\s:/]*):\S+@"), r"\1:***@"),
+    (re.compile(r"((?:\w:/|://)/*[^\s:]*):\S+@"), r"\1:***@"),
     # What stands alone before the @ may be a token, or a password whose colon was forgotten.
     (re.compile(r"((?:\w:/|://)/*)[^\s:/@]+@(?![^\s/]*@)"), r"\1***@"),
     # Where a port belongs: a password whose @ was forgotten.

@@ -88,6 +88,12 @@ class StreamConfig(_Config):
     """File, folder, glob, URL or /dev/videoN. A name that is not UTF-8 is one file's fault, not the run's."""
     id: StreamId | None = None
     """Made from the source if not given."""
+    user: Text | None = None
+    """Of a URL that has none; any characters but a colon."""
+    password: Annotated[Text | None, Field(repr=False)] = None
+    """Of a URL that has none; any characters, as they are."""
+    live: bool | None = None
+    """Whether it has no end, as a camera; None to find out."""
     recursive: bool = False
     """Folders only: take what lies in their folders, too."""
     transport: Literal["tcp", "udp"] = "tcp"
@@ -102,6 +108,8 @@ class StreamConfig(_Config):
     """Live sources only, like ``reconnect_attempts``: seconds without a frame; None for 5, HLS 30."""
     reconnect_attempts: Annotated[int, Field(ge=0)] | None = None
     """New attempts in a row that may fail before the stream is given up; None for any number."""
+    damaged: Literal["keep", "drop"] = "keep"
+    """Live sources only: what happens to frames that were patched up, or before which packets were lost."""
     classes: tuple[str, ...] | None = None
     """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
     score: Score | None = None

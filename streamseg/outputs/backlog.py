@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from streamseg.errors import StreamsegError
 from streamseg.types import (
     Frame,
     FramePolicy,
@@ -99,8 +100,8 @@ class StreamBacklog:
         """Results discarded because the output had failed or was aborted."""
         self.takes = True
         """Whether results still find their way out."""
-        self.failed = False
-        """Whether an error has ended it."""
+        self.error: StreamsegError | None = None
+        """What has ended it before its time."""
         self.closed = False
         """Whether its end was told: no more results will come."""
         self.scheduled = False
@@ -161,6 +162,11 @@ class StreamBacklog:
             self._changed(self)
 
     # For the runner.
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error has ended it."""
+        return self.error is not None
 
     @property
     def has_steps(self) -> bool:

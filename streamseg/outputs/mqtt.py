@@ -60,6 +60,11 @@ class MqttOutput(Output):
         """A writer of the one connection that all share."""
         return _MqttWriter(self)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the broker takes nothing now."""
+        return self._patience.trouble
+
     def hurry(self, patience: float | None = None) -> None:
         """Wait no longer than that for the broker."""
         self._patience.hurry(patience)

@@ -30,6 +30,8 @@ class Patience:
         self._peer, self._seconds = peer, seconds
         self._hurried_at = float("inf")
         self._changed = threading.Condition()
+        self.trouble: str | None = None
+        """Why something is tried again just now, for anybody to look at."""
 
     def hurry(self, seconds: float | None = None) -> None:
         """Bound the waits from now on, by ``seconds`` if given."""
@@ -54,11 +56,13 @@ class Patience:
                 if since is None:
                     since = time.monotonic()
                     logger.warning("%s cannot be reached (%s), trying on", self._peer, error)
+                self.trouble = f"{self._peer} cannot be reached ({error})"
                 self._wait(pause, since, error)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if since is not None:
                     logger.warning("%s is back after %.1f s", self._peer, time.monotonic() - since)
+                    self.trouble = None
                 return answer
 
     def _wait(self, pause: float, since: float, error: PeerAwayError) -> None:

@@ -12,12 +12,14 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from streamseg.errors import OutputError, OutputGoneError, StreamsegError, without_traceback
-from streamseg.outputs.backlog import Limits, Step, StreamBacklog, WaitingResult
-from streamseg.types import Meter, Output, Pixels, StreamEnd, StreamInfo
+from streamseg.outputs.backlog import Limits, StreamBacklog
+from streamseg.outputs.health import OutputHealth, count_dropped, first_error
+from streamseg.outputs.steps import Steps
+from streamseg.types import Meter, Output, StreamEnd, StreamInfo
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +60,20 @@ class OutputRunner:
         """The first error."""
         self.gone = False
         """Whether nothing more can be written at all."""
-        self._output, self._on_error, self._meter, self._limit = output, on_error, meter, backlog
+        self._output, self._on_error, self._limit = output, on_error, backlog
         self._lock = threading.Condition()
         self._backlogs: list[StreamBacklog] = []
         """Of the streams that are not over."""
         self._ready: deque[StreamBacklog] = deque()
         """Those with something to do and no thread at it, in the order of their turns."""
-        self._opening = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._started = self._ending = self._aborting = False
-        self._busy = self._left = self._done = self._lost = 0
+        self._busy = self._left = self._done = self._lost = self._errors = 0
+        self._steps = Steps(output, meter)
+        self._refused: list[StreamBacklog] = []
+        """Of streams that began after the output was gone."""
+        self._dropped: Counter[str] = Counter()
+        """Results not written, of streams that are over."""
         self._over = threading.Event()
 
     def __len__(self) -> int:
@@ -80,6 +86,21 @@ class OutputRunner:
         """Results discarded because the output had failed or was aborted."""
         with self._lock:
             return self._count_lost()
+
+    def health(self) -> OutputHealth:
+        """How it does now; any thread."""
+        stuck, own = self._steps.watch.stuck(), self._output.trouble
+        with self._lock:
+            if self.gone:
+                stuck, own = None, str(self.error)
+            trouble = own or stuck or first_error(self._backlogs)
+            return OutputHealth(
+                self.name,
+                trouble,
+                stuck=trouble is not None and trouble == stuck,
+                dropped=count_dropped(self._dropped, [*self._backlogs, *self._refused]),
+                errors=self._errors,
+            )
 
     def start(self) -> None:
         """Start the first thread; more follow when more streams have something to do."""
@@ -105,6 +126,7 @@ class OutputRunner:
             )
             if refused:
                 backlog.discard(writing=False)
+                self._refused.append(backlog)
                 return backlog
             same = [other for other in self._backlogs if other.stream == info.stream]
             backlog.predecessor = same[-1] if same else None
@@ -196,6 +218,7 @@ class OutputRunner:
     def _remove(self, backlog: StreamBacklog) -> None:
         self._backlogs.remove(backlog)
         self._lost += backlog.lost
+        self._dropped[backlog.stream] += backlog.dropped + backlog.lost
         for successor in self._backlogs:
             if successor.predecessor is backlog:
                 successor.predecessor = None
@@ -245,39 +268,13 @@ class OutputRunner:
         """One step of a stream. Nothing holds its frame afterwards."""
         with self._lock:
             step = backlog.take_step()
-        self._guarded(lambda: self._handle(backlog, step), backlog)
+        self._guarded(lambda: self._steps.do(backlog, step), backlog)
         with self._lock:
             self._done += 1
             self._busy -= 1
             backlog.step_done()
             backlog.scheduled = False
             self._schedule(backlog)
-
-    def _handle(self, backlog: StreamBacklog, step: Step) -> None:
-        match step:
-            case WaitingResult():
-                self._write(backlog, step)
-            case StreamInfo():
-                self._open(backlog, step)
-            case StreamEnd():
-                writer, backlog.writer = backlog.writer, None  # it is closed once, whatever happens
-                if writer is not None:
-                    writer.close(step)
-
-    def _open(self, backlog: StreamBacklog, info: StreamInfo) -> None:
-        if backlog.writer is not None:
-            backlog.writer.begin_epoch(info)
-            return
-        with self._opening:
-            backlog.writer = self._output.open(info)
-
-    def _write(self, backlog: StreamBacklog, waiting: WaitingResult) -> None:
-        assert backlog.writer is not None
-        began = time.monotonic()
-        frame = None if self._output.pixels is Pixels.NEVER else waiting.frame
-        backlog.writer.write(waiting.result, frame, waiting.instances)
-        if self._meter is not None:
-            self._meter.stage("publish", time.monotonic() - began)
 
     def _guarded(self, step: Callable[[], None], backlog: StreamBacklog | None = None) -> None:
         try:
@@ -290,10 +287,12 @@ class OutputRunner:
 
     def _fail(self, error: StreamsegError, backlog: StreamBacklog | None = None) -> None:
         """End a stream, or all of them if the output is gone or being shut down."""
+        error = without_traceback(error)
         with self._lock:
+            self._errors += 1
             told = self.gone or (backlog is not None and backlog.failed)
             if backlog is not None:
-                backlog.failed = True
+                backlog.error = backlog.error or error
                 self._discard([backlog], writing=True)
             if told:
                 logger.debug("%s failed again: %s", self.name, error)
@@ -303,8 +302,8 @@ class OutputRunner:
                 self._discard(self._backlogs, writing=False)
             if self._ending and (lost := self._count_lost()):
                 error = type(error)(f"{error}; {lost} results are lost")
-            error = without_traceback(error)
-            self.error = self.error or error
+            # What ended the output counts for more than what ended a stream before.
+            self.error = error if self.gone else self.error or error
         self._on_error(error)
 
 

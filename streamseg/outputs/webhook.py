@@ -57,6 +57,11 @@ class WebhookOutput(Output):
         """A writer with a cooldown of its own."""
         return _WebhookWriter(self._url, self._patience, self._cooldown)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the receiver takes nothing now."""
+        return self._patience.trouble
+
     def hurry(self, patience: float | None = None) -> None:
         """Wait no longer than that for the receiver."""
         self._patience.hurry(patience)

@@ -85,10 +85,12 @@ class StatusBoard:
             status.reported["last_frame_time"] = result.time
 
     def closed(self, stream: str, end: StreamEnd) -> None:
-        """A stream came to its end."""
+        """A stream came to its end: as failed also if it could not be written, whatever its source does."""
         state = StreamState.FAILED if end is StreamEnd.FAILED else StreamState.ENDED
         with self._lock:
             status = self._status(stream)
+            if end is StreamEnd.FAILED and status.reported.get("state") not in _OVER:
+                return
             status.reported["state"] = state.value
             status.over = True
         self._news.set()

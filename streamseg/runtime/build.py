@@ -199,16 +199,20 @@ def _sources_of(
         "end": stream.end,
         "stride": stream.stride,
         "reconnect_attempts": stream.reconnect_attempts,
+        "damaged": stream.damaged,
+        "stalled_after": stream.stalled_after,
+        "live": stream.live,
+        "user": stream.user,
+        "password": stream.password,
     }
     if stream.id:
-        return [source_for(stream.url, stream_id=stream.id, stalled_after=stream.stalled_after, **options)]
+        return [source_for(stream.url, stream_id=stream.id, **options)]
     return resolve_sources(
         [stream.url],
         taken=taken,
         known=known,
         recursive=stream.recursive,
         refuse=refuse,
-        stalled_after=stream.stalled_after,
         **options,
     )
 

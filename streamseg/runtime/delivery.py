@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from streamseg.errors import StreamsegError
 from streamseg.outputs.backlog import StreamBacklog
+from streamseg.outputs.health import OutputHealth
 from streamseg.outputs.runner import OutputRunner
 from streamseg.types import Meter, Output, StreamInfo
 
@@ -25,7 +26,13 @@ class Outputs:
         meter: Meter | None = None,
     ) -> None:
         """``on_error`` hears of the first error of each stream and output, in the output's thread."""
-        self.runners = [OutputRunner(output, on_error=on_error, meter=meter) for output in outputs]
+        self.runners: list[OutputRunner] = []
+        taken: Counter[str] = Counter()
+        for output in outputs:
+            name = type(output).__name__
+            taken[name] += 1
+            unique = name if taken[name] == 1 else f"{name}-{taken[name]}"
+            self.runners.append(OutputRunner(output, on_error=on_error, name=unique, meter=meter))
 
     def start(self) -> None:
         """Begin to work."""
@@ -42,11 +49,12 @@ class Outputs:
             runner.report(stream, **fields)
 
     def lengths(self) -> dict[str, int]:
-        """Results that wait, by the name of the output; those of one name together."""
-        lengths: Counter[str] = Counter()
-        for runner in self.runners:
-            lengths[runner.name] += len(runner)
-        return dict(lengths)
+        """Results that wait, by the name of the output."""
+        return {runner.name: len(runner) for runner in self.runners}
+
+    def health(self) -> list[OutputHealth]:
+        """How each output does."""
+        return [runner.health() for runner in self.runners]
 
     @property
     def gone(self) -> bool:

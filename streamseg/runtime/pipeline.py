@@ -18,10 +18,12 @@ from types import TracebackType
 from typing import Any
 
 from streamseg.errors import StreamsegError
+from streamseg.outputs.health import OutputHealth
 from streamseg.results.frame_result import frame_result
 from streamseg.runtime.batching import Batcher
 from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.engine import Engine
+from streamseg.runtime.health import HealthWatch
 from streamseg.runtime.shutdown import BROKER_SECONDS, ShutdownBudget
 from streamseg.runtime.stats import RunStats
 from streamseg.runtime.stream import Stream
@@ -80,6 +82,7 @@ class Pipeline:
         self._track, self._rules = track, {} if rules is None else rules
         self._budget = ShutdownBudget()
         self._outputs = Outputs(outputs, on_error=self._output_failed, meter=meter)
+        self._health = HealthWatch(self._outputs, changed=self._report_outputs)
         self.stats = RunStats(source.id for source in sources)
         """What the run did so far."""
         self._sources = list(sources)
@@ -111,6 +114,7 @@ class Pipeline:
     def __enter__(self) -> Pipeline:
         self._started = time.monotonic()
         self._outputs.start()
+        self._health.start()
         for source in self._sources:
             self._announce(source)
         self._engine.start()
@@ -130,6 +134,7 @@ class Pipeline:
             self._give_up(Counter({name: s.stats.waiting for name, s in self._streams.items()}))
         abort = kind is not None or self._engine.first_error is not None
         self._outputs.finish(abort=abort, deadline=self._budget.outputs_end)
+        self._health.stop()
         for stream in (*self._former, *self._streams.values()):
             for output, count in stream.drops_of_outputs():
                 stream.stats.frames_dropped(FramesDropped(stream.name, f"by {output}", count))
@@ -145,6 +150,10 @@ class Pipeline:
     def queue_lengths(self) -> dict[str, int]:
         """Frames that wait for the network, results that wait for each output."""
         return {"batcher": len(self._batcher)} | self._outputs.lengths()
+
+    def output_health(self) -> list[OutputHealth]:
+        """How each output does now; any thread."""
+        return self._health.now()
 
     def raise_first_error(self) -> None:
         """Raise what a step broke down with, if one did."""
@@ -205,7 +214,13 @@ class Pipeline:
         return Stream(name, self.stats.streams[name], self._outputs, track=self._track, rules=rules)
 
     def _announce(self, source: Source) -> None:
-        self._outputs.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
+        told = {"source": source.shown, "outputs": self._health.text}
+        self._outputs.report(source.id, state=StreamState.CONNECTING.value, **told)
+
+    def _report_outputs(self, text: str) -> None:
+        """An output is down, or up again: every stream's status says so."""
+        for name in list(self._streams):
+            self._outputs.report(name, outputs=text)
 
     def _on_event(self, event: SourceEvent) -> None:
         """What a source tells of its stream, on the thread that reads the sources."""
@@ -220,7 +235,7 @@ class Pipeline:
             case FramesDropped():
                 self._frames_dropped(event)
             case FramesDamaged():
-                stream.stats.frames_damaged(event)
+                stream.damaged(event)
             case StreamChanged():
                 self._changed(stream, event)
 

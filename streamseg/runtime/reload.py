@@ -96,7 +96,7 @@ class Reloader:
 
     def _check(self, wanted: Sequence[Source], *, new: Sequence[Source], changed: Sequence[Source]) -> None:
         for source in changed:
-            if not (source.live and self._sources[source.id].live):
+            if source.recorded or self._sources[source.id].recorded:
                 raise UsageError(
                     f"stream {source.id}: a recorded file cannot be changed while it is read; "
                     "give what is to be read another id"

@@ -58,8 +58,8 @@ def check_resumable(sources: Sequence[Source], outputs: Sequence[Output]) -> Non
     if not any(isinstance(output, NdjsonOutput) and output.to_files for output in outputs):
         raise UsageError("--resume goes by the results in NDJSON files: it needs --results FILE or FOLDER")
     for source in sources:
-        if source.live:
-            raise UsageError(f"--resume is for recorded files: stream {source.id} is live")
+        if not source.recorded:
+            raise UsageError(f"--resume is for recorded files: stream {source.id} is live, or may be")
         for output in outputs:
             if isinstance(output, NdjsonOutput):
                 _check_source(source, output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -11,7 +11,7 @@ from streamseg.runtime.pipeline import Pipeline
 from streamseg.types import FrameResult, Output, StreamInfo
 from streamseg.web.access import Access
 from streamseg.web.hub import Hub
-from streamseg.web.metrics import Health, RunCollector, RunMetrics, StreamCounts, make_metrics
+from streamseg.web.metrics import Health, OutputState, RunCollector, RunMetrics, StreamCounts, make_metrics
 from streamseg.web.output import ViewOutput
 from streamseg.web.page import make_page
 from streamseg.web.server import WebServer
@@ -62,7 +62,7 @@ class Services:
     def _add_page(self, config: ViewConfig, overlay: OverlayOptions) -> None:
         access = Access(config.host, config.token)
         access.check(host="view.host", token="view.token")
-        hub = Hub()
+        hub = Hub(outputs=self._output_states)
         self.outputs.append(ViewOutput(hub, overlay))
         self._servers.append(
             WebServer(lambda: make_page(hub, access), host=config.host, port=config.port, name="view")
@@ -72,8 +72,8 @@ class Services:
         access = Access(config.host, config.token)
         access.check(host="metrics.host", token="metrics.token")
         self.meter = meter = RunMetrics()
-        meter.registry.register(RunCollector(self._streams, self._queues))
-        health = Health(meter, self._streams)
+        meter.registry.register(RunCollector(self._streams, self._queues, self._output_states))
+        health = Health(meter, self._streams, self._output_states)
         self._servers.append(
             WebServer(
                 lambda: make_metrics(meter, health, access),
@@ -85,6 +85,9 @@ class Services:
 
     def _streams(self) -> Mapping[str, StreamCounts]:
         return {} if self._pipeline is None else dict(self._pipeline.stats.streams)
+
+    def _output_states(self) -> Sequence[OutputState]:
+        return [] if self._pipeline is None else self._pipeline.output_health()
 
     def _queues(self) -> Mapping[str, int]:
         return {} if self._pipeline is None else self._pipeline.queue_lengths()

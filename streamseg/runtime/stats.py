@@ -45,7 +45,9 @@ class StreamStats:
         self.lost = 0
         """Frames of a damaged recording that could not be decoded."""
         self.concealed = 0
-        """Frames of a damaged recording that the decoder patched up."""
+        """Frames that the decoder patched up, or of a live stream before which packets were lost."""
+        self.packets = 0
+        """Packets of a live stream that were lost."""
         self.kept = 0
         """Results that an interrupted run had left."""
         self.error: StreamsegError | None = None
@@ -64,6 +66,11 @@ class StreamStats:
         """Frames on their way through the run."""
         gone = sum(self.dropped[reason] for reason in (SUPERSEDED, LATE, GIVEN_UP))
         return self.received - self.results - gone
+
+    @property
+    def damaged(self) -> int:
+        """Frames that could not be decoded or were patched up."""
+        return self.lost + self.concealed
 
     @property
     def end(self) -> StreamEnd:
@@ -107,9 +114,11 @@ class StreamStats:
             return self._is_over_now()
 
     def frames_damaged(self, event: FramesDamaged) -> None:
-        """A recording is damaged in places."""
+        """More damage was found."""
         with self._lock:
-            self.lost, self.concealed = event.lost, event.concealed
+            self.lost += event.lost
+            self.concealed += event.concealed
+            self.packets += event.packets
 
     def changed(self, event: StreamChanged) -> bool:
         """The stream is in another state; returns whether it is over with that."""

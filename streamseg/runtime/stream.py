@@ -6,7 +6,7 @@ from streamseg.outputs.backlog import StreamBacklog
 from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.stats import StreamStats
 from streamseg.runtime.tracking import Tracker
-from streamseg.types import Frame, FrameResult, Instances, StreamChanged, StreamInfo
+from streamseg.types import Frame, FrameResult, FramesDamaged, Instances, StreamChanged, StreamInfo
 from streamseg.zones import StreamRules, Watched
 
 
@@ -84,6 +84,11 @@ class Stream:
             self._outputs.report(self.name, dropped=before)
         for runner, backlog in zip(self._outputs.runners, self._backlogs, strict=False):
             runner.report(self.name, dropped=before + backlog.dropped)
+
+    def damaged(self, event: FramesDamaged) -> None:
+        """More damage was found in its source."""
+        self.stats.frames_damaged(event)
+        self._outputs.report(self.name, damaged=self.stats.damaged, lost_packets=self.stats.packets)
 
     def report_change(self, event: StreamChanged) -> None:
         """Tell the outputs of another state. The last one waits until the last frame has its result."""

@@ -7,12 +7,21 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamseg.errors import SourceError
-from streamseg.sources.messages import Opened, Refused
+from streamseg.sources.messages import Damaged, Opened, Refused
 from streamseg.sources.source import Source
-from streamseg.types import BUSY, EmitEvent, FramesDropped, StreamChanged, StreamInfo, StreamState
+from streamseg.types import (
+    BUSY,
+    DAMAGED,
+    EmitEvent,
+    FramesDamaged,
+    FramesDropped,
+    StreamChanged,
+    StreamInfo,
+    StreamState,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +61,15 @@ class Timing:
     start: float = 30.0
     """Until the first message of a new worker: fifty interpreters may start at once on two cores."""
     first_frame: float = 10.0
-    """From opening a live source to its first picture, beyond FFmpeg's time-outs: some cameras send a
-    key frame every 10 s only."""
+    """From opening a live source to its first data, beyond FFmpeg's time-outs."""
+    key_frame: float = 150.0
+    """From a live source's first data to its first picture: some cameras send a key frame every 70 s only."""
     recorded_silence: float = 60.0
     """Without a sign of life while a recording is read: disks that have to spin up, drives in the network."""
     grace: float = 1.0
     """For workers to exit after they were asked to; then they are killed."""
+    damage_told: float = 10.0
+    """Between two warnings of damage in one stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,7 @@ class StreamConnection:
         self.source = source
         self.state: StreamState | None = None
         self.epoch = self._after.epoch
-        self.next_index = self._after.next_index if source.live else 0
+        self.next_index = 0 if source.recorded else self._after.next_index
         self.retry_at = math.inf
         """When the next attempt is due, on ``clock``; infinite while one is under way."""
         self.info: StreamInfo | None = None
@@ -113,6 +125,11 @@ class StreamConnection:
         self._live_since = math.inf
         self._answered = False
         """Whether the worker has answered to the present attempt."""
+        self._damaged = self._packets = 0
+        """Frames and packets of this epoch."""
+        self._damage_told = -math.inf
+        self._key_frame_by = math.inf
+        """Until when a first picture is waited for while data comes; infinite while none does."""
         self._last_sign = clock()
         """When the worker gave its last sign of life; of a live source that is open, its last frame."""
 
@@ -132,7 +149,7 @@ class StreamConnection:
 
     def attempt(self) -> None:
         """A worker is about to open the source."""
-        self.retry_at = math.inf
+        self.retry_at = self._key_frame_by = math.inf
         self._answered = False
         self._last_sign = self._clock()
 
@@ -140,6 +157,15 @@ class StreamConnection:
         """The worker gave a sign of life."""
         self._answered = True
         self._last_sign = self._clock()
+
+    def waiting(self) -> None:
+        """Data comes, but no picture yet."""
+        self.answered()
+        if self._key_frame_by == math.inf:
+            self._key_frame_by = self._clock() + self._timing.key_frame
+            self._error = SourceError(f"{self.source.shown} sends data: waiting for a key frame")
+            logger.warning("%s: %s", self.source.id, self._error)
+            self._change(StreamState.CONNECTING)
 
     def slot_returned(self) -> None:
         """The worker may have waited for this slot, and was silent for that."""
@@ -159,11 +185,26 @@ class StreamConnection:
         if self.info is not None:
             return self._last_sign + self.source.read_timeout
         # FFmpeg's time-outs fire after up to twice their value.
-        return self._last_sign + starting + 2 * self.source.open_timeout + self._timing.first_frame
+        silent = self._last_sign + starting + 2 * self.source.open_timeout + self._timing.first_frame
+        return min(silent, self._key_frame_by)
+
+    def silence(self) -> str:
+        """What is wrong when :meth:`silent_at` has come, in words."""
+        now = self._clock()
+        if now >= self._key_frame_by:
+            return f"no key frame came for {self._timing.key_frame:g} s"
+        what = "neither picture nor error" if self._answered else "no sign of life"
+        return f"its decode worker gave {what} for {now - self._last_sign:.0f} s and was replaced"
 
     def opened(self, opened: Opened) -> None:
         """The first picture is there."""
+        if self.source.live is None:
+            kind = "a live source" if opened.live else "a recording"
+            logger.info("%s: %s is %s", self.source.id, self.source.shown, kind)
+            self.source = replace(self.source, live=opened.live)
+            self.next_index = self._after.next_index if opened.live else 0
         self.epoch += 1
+        self._damaged = self._packets = 0
         self.info = opened.describe(self.source, self.epoch)
         if self._failed_attempts:
             logger.warning("%s: %s", self.source.id, "live again" if self.epoch else "connected")
@@ -178,19 +219,37 @@ class StreamConnection:
         self._emit(self.info)
         self._change(StreamState.LIVE)
 
-    def count_to(self, next_index: int) -> None:
+    def count_to(self, next_index: int, *, damaged: int = 0) -> None:
         """Frames below this number were decoded; those of a live source that did not come are dropped."""
-        missing = next_index - self.next_index
+        missing = next_index - self.next_index - damaged
         self.next_index = max(self.next_index, next_index)
         if missing > 0 and self.source.live:
             self._emit(FramesDropped(self.source.id, BUSY, missing))
+        if damaged:
+            self._emit(FramesDropped(self.source.id, DAMAGED, damaged))
+
+    def damaged(self, message: Damaged) -> None:
+        """More damage was found; of a live source the log tells it now and then."""
+        self._emit(FramesDamaged(self.source.id, message.lost, message.concealed, message.packets))
+        self._damaged += message.concealed
+        self._packets += message.packets
+        now = self._clock()
+        if self.source.live and now >= self._damage_told + self._timing.damage_told:
+            self._damage_told = now
+            lost = f", {self._packets} packets lost" if self._packets else ""
+            what = "dropped" if self.source.damaged == "drop" else "kept"
+            logger.warning(
+                "%s: %d damaged frames (%s) since it was opened%s", self.source.id, self._damaged, what, lost
+            )
 
     def interrupted(self, error: str | None, refused: Refused | None = None) -> None:
         """The present attempt is over: a recording ends or fails with that, a camera is tried again.
 
         ``error`` says why; None stands for the proper end of what was read.
         """
-        if self.source.live:
+        if self.source.live is None and not self.source.recorded and error is not None:
+            error += "; it counts as a camera until it answers, for a recording set live: false"
+        if not self.source.recorded:
             self._try_again(error or "the stream ended", state=StreamState.CONNECTING, refused=refused)
         else:
             self.end(None if error is None else SourceError(f"{self.source.shown}: {error}"))
@@ -202,7 +261,7 @@ class StreamConnection:
 
     def replace(self, source: Source) -> None:
         """Go on with other settings, at once."""
-        self.source = source
+        self.source = source if source.live is not None else replace(source, live=self.source.live)
         self._failures = self._failed_attempts = self._refusals = 0
         self.info, self.retry_at = None, math.inf
         self._change(StreamState.CONNECTING)

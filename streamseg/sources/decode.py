@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,8 +16,8 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.damage import LiveDamage, listen_to, listen_while_opening
 from streamseg.sources.hardware import Decoder, accelerator
-from streamseg.sources.hosts import unresolved
 from streamseg.sources.integrity import (
     MICROSECONDS,
     PATIENCE,
@@ -28,6 +28,8 @@ from streamseg.sources.integrity import (
     explain,
     refusal,
 )
+from streamseg.sources.liveness import is_live_answer, is_untimed
+from streamseg.sources.pace import ARRIVAL_TIME_BASE, ArrivalTimer, BurstPacer
 from streamseg.sources.source import Source
 
 MAX_PIXELS = 1 << 26
@@ -37,44 +39,59 @@ TEXT_ART = frozenset({"ansi", "bintext", "xbin", "idf"})
 LIVE_OPTIONS = {"analyzeduration": "500000"}
 """Microseconds: opens a camera in 0.6 s instead of 2. (``fflags=nobuffer`` would throw away what was
 analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
+LIVE_WEB_OPTIONS = {"formatprobesize": "32768", "live_start_index": "-1"}
+"""Bytes that tell JPEGs without a container: the usual mebibyte takes a small camera half a minute. And the
+newest segment of an HLS playlist: the third newest, from which players begin, is a lag that stays."""
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
 UNTIMED_AT_OPENING = 5
 """Frames of a live source left out until the first timestamp is known (RTSP: one, before RTCP)."""
 
 
-def open_source(source: Source) -> tuple[InputContainer, VideoStream]:
-    """Open a source and find its video. Raises ReadError."""
-    live, began = source.live, time.monotonic()
+def open_source(source: Source) -> tuple[InputContainer, VideoStream, Source]:
+    """Open a source and find its video; the source comes back with ``live`` decided. Raises ReadError."""
+    container = _opened(source)
+    if source.live is None:
+        source = replace(source, live=is_live_answer(container))
+        if not source.live:
+            container.close()
+            container = _opened(source)
     try:
-        container = _open_container(source)
-    except (av.FFmpegError, OSError) as error:
-        if live and time.monotonic() - began >= source.open_timeout:
-            # FFmpeg calls it invalid data when a camera takes the connection and sends nothing.
-            raise ReadError("no answer in time") from None
-        unknown = unresolved(source.url) if error.errno == errno.EIO and "://" in source.url else None
-        raise ReadError(unknown or explain(error, live=live), refusal(error) if live else None) from None
-    try:
-        return container, _video_stream(container, source)
+        return container, _video_stream(container, source), source
     except ReadError:
         container.close()
         raise
 
 
+def _opened(source: Source) -> InputContainer:
+    live, began = not source.recorded, time.monotonic()
+    listen_while_opening()
+    try:
+        return _open_container(source)
+    except (av.FFmpegError, OSError) as error:
+        if live and time.monotonic() - began >= source.open_timeout:
+            # FFmpeg calls it invalid data when a camera takes the connection and sends nothing.
+            raise ReadError("no answer in time") from None
+        raise ReadError(explain(error, live=live), refusal(error) if live else None) from None
+
+
 def _open_container(source: Source) -> InputContainer:
     """Open the container. Raises av.FFmpegError or OSError."""
     if "://" not in source.url:
-        if source.live:
+        if source.url.startswith("/dev/video"):
             return av.open(source.url, "r", format="v4l2")
         # Without the scheme FFmpeg takes "10:30.mp4" for a URL.
         hwaccel = accelerator(source.decode)
         return av.open(f"file:{source.url}", "r", metadata_errors="replace", hwaccel=hwaccel)
-    options = dict(LIVE_OPTIONS) if source.live else {}
+    lively = source.live is not False
+    options = dict(LIVE_OPTIONS) if lively else {}
     if source.url.lower().startswith("rtsp"):
         options["rtsp_transport"] = source.transport
+    elif source.url.lower().startswith("http") and lively:
+        options |= LIVE_WEB_OPTIONS
     # A read time-out fires after twice the value set. The parent process judges how long a camera may be
     # silent, for it also sees a decoder that hangs; FFmpeg's time-out stands behind it.
-    timeout = (source.open_timeout, source.read_timeout / (1 if source.live else 2))
+    timeout = (source.open_timeout, source.read_timeout / (1 if lively else 2))
     return av.open(
         source.url,
         "r",
@@ -111,19 +128,39 @@ class VideoReader:
     """An open source; a context manager. Raises ReadError when the source cannot be opened or read on."""
 
     def __init__(
-        self, source: Source, *, alive: Callable[[], None] = lambda: None, patience: float = PATIENCE
+        self,
+        source: Source,
+        *,
+        alive: Callable[[], None] = lambda: None,
+        waiting: Callable[[], None] = lambda: None,
+        patience: float = PATIENCE,
     ) -> None:
-        """Open. ``alive`` is called at every decoded frame, whether it is selected or not; frames of a
-        camera that sends faster than it is read for ``patience`` seconds are dropped."""
-        self._source, self._alive, self._patience = source, alive, patience
+        """Open. ``alive`` is called at every decoded frame, whether it is selected or not, ``waiting`` at
+        every packet before the first one; frames of a camera that sends faster than it is read for
+        ``patience`` seconds are dropped."""
+        self._source, self._alive, self._waiting, self._patience = source, alive, waiting, patience
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
+        self.last_damaged = False
+        """Whether it is a live one that was patched up, or before which packets were lost."""
         self._open()
 
     def _open(self) -> None:
-        self._container, self._stream = open_source(self._source)
+        self._container, self._stream, self._source = open_source(self._source)
         self._decoder = Decoder(self._stream, self._source.decode)
+        self.live_damage = LiveDamage(listen_to(self.live), segments=self._in_segments)
+        self._arrivals = ArrivalTimer() if self.live and is_untimed(self._container) else None
         self._reset(from_start=True)
+
+    @property
+    def _in_segments(self) -> bool:
+        """Whether it comes in segments (HLS), each of which may be read in one go."""
+        return self._container.format.name == "hls"
+
+    @property
+    def live(self) -> bool:
+        """Whether it is read as a live source."""
+        return bool(self._source.live)
 
     def _reset(self, *, from_start: bool) -> None:
         """Begin to count: at opening and after every seek."""
@@ -143,6 +180,8 @@ class VideoReader:
     @property
     def time_base(self) -> Fraction:
         """Seconds per tick."""
+        if self._arrivals is not None:
+            return ARRIVAL_TIME_BASE
         return self._stream.time_base or Fraction(1, MICROSECONDS)
 
     @property
@@ -153,7 +192,7 @@ class VideoReader:
     @property
     def fps(self) -> float | None:
         """Nominal frames per second, None when unknown."""
-        rate = self._stream.average_rate
+        rate = self._stream.average_rate if self._arrivals is None else None
         return float(rate) if rate else None
 
     @property
@@ -265,17 +304,23 @@ class VideoReader:
                 self._decoded += 1
                 self.damage.came(frame)
                 self.last_frame = frame
+                self.last_damaged = self.live and self.live_damage.came(frame)
                 self._alive()
+                if self._arrivals is not None:
+                    yield frame, self._arrivals.ticks()
+                    continue
                 untimed = frame.pts is None and not self._timer.started
-                if self._source.live and untimed and self._decoded <= UNTIMED_AT_OPENING:
+                if self.live and untimed and self._decoded <= UNTIMED_AT_OPENING:
                     continue
                 yield frame, self._timer.ticks(frame)
+            if not self._decoded:
+                self._waiting()
 
     def _packets(self) -> Iterator[Packet[Any]]:
         try:
-            yield from self._live_packets() if self._source.live else self._recorded_packets()
+            yield from self._live_packets() if self.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error, live=self._source.live)) from None
+            raise ReadError(explain(error, live=self.live)) from None
 
     def _recorded_packets(self) -> Iterator[Packet[Stream]]:
         # All streams are looked at: a long audio track explains a long duration.
@@ -285,12 +330,15 @@ class VideoReader:
                 yield packet
 
     def _live_packets(self) -> Iterator[Packet[VideoStream]]:
-        # HLS comes in segments, each of which may be read in one go.
-        segments = self._container.format.name == "hls"
+        segments = self._in_segments
         catch_up = CatchUp(patience=math.inf if segments else self._patience)
+        pacer = BurstPacer()
         began = time.monotonic()
         for packet in self._container.demux(self._stream):
-            if catch_up.wants(waited=time.monotonic() - began, is_keyframe=packet.is_keyframe):
+            waited = time.monotonic() - began
+            if segments:
+                pacer.pace(_seconds(packet), waited=waited)
+            if catch_up.wants(waited=waited, is_keyframe=packet.is_keyframe):
                 yield packet
             else:
                 self._dropped += 1
@@ -324,6 +372,12 @@ class VideoReader:
         missing = self._truncation.missing() if whole else None
         if missing:
             raise ReadError(missing)
+
+
+def _seconds(packet: Packet[VideoStream]) -> float | None:
+    """When a packet is decoded, on the stream's clock."""
+    ticks = packet.pts if packet.dts is None else packet.dts
+    return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
 
 
 class _Timer:

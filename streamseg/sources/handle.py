@@ -22,11 +22,12 @@ from streamseg.sources.messages import (
     Opened,
     Refused,
     Release,
+    Waiting,
     WorkerProcess,
 )
 from streamseg.sources.ring import ReturnedSlots, RingReader
 from streamseg.sources.source import Source
-from streamseg.types import EmitEvent, Frame, FramesDamaged
+from streamseg.types import EmitEvent, Frame
 
 MESSAGES_PER_TURN = 32
 """Taken from one worker before the other workers have their turn."""
@@ -60,6 +61,8 @@ class DecoderHandle:
     ) -> None:
         """``selector`` waits for the worker's messages, ``returned`` takes handle, job and slot."""
         self._settings, self._selector, self._returned = settings, selector, returned
+        self.for_recordings = False
+        """Whether it is one of those that recordings share."""
         self.connection: StreamConnection | None = None
         """The stream that is read or waited for; after its end until :meth:`take_ended`."""
         self._process: WorkerProcess | None = None
@@ -192,10 +195,12 @@ class DecoderHandle:
                 self._opened(connection, message, fd)
             case Decoded():
                 self._decoded(connection, message)
-            case Counted(next_index=next_index):
-                connection.count_to(next_index)
-            case Damaged(lost=lost, concealed=concealed):
-                self._settings.emit(FramesDamaged(connection.source.id, lost, concealed))
+            case Counted(next_index=next_index, damaged=damaged):
+                connection.count_to(next_index, damaged=damaged)
+            case Damaged():
+                connection.damaged(message)
+            case Waiting():
+                connection.waiting()
             case Ended(error=error, refused=refused):
                 self._interrupted(connection, error, refused)
             case Alive() | Opened():
@@ -282,8 +287,9 @@ class DecoderHandle:
 
     def _replace_silent(self, connection: StreamConnection) -> None:
         live = connection.source.live and self._ring is not None
+        why = connection.silence()
         self.kill_worker()
         if live:
             connection.stalled()
         else:
-            self._interrupted(connection, "the decode worker gave no sign of life and was replaced")
+            self._interrupted(connection, why)

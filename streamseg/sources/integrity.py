@@ -6,6 +6,8 @@ each frame to these classes.
 
 from __future__ import annotations
 
+import errno
+import re
 import time
 from collections.abc import Callable
 
@@ -17,6 +19,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamseg.sources.messages import Refused
+
+OUT_OF_MEMORY = "out of memory: a decode worker may take 4 GiB"
+_UNRESOLVED = re.compile(r"Failed to resolve hostname ([^\s:]+): (.+)")
+
+_REFUSALS = {
+    av.error.HTTPUnauthorizedError: "user or password refused (401 Unauthorized)",
+    av.error.HTTPForbiddenError: "access refused (403 Forbidden)",
+    av.error.HTTPNotFoundError: "no such stream there (404 Not Found)",
+}
 
 SLACK = 1.0
 """Seconds that may be missing: the last picture's duration is often not written."""
@@ -51,16 +62,22 @@ def explain(error: Exception, *, live: bool = False) -> str:
     """One line on what FFmpeg or the system said, without the path or URL that they put into it."""
     if isinstance(error, (av.error.ExitError, TimeoutError)):
         return "no data came in time"
-    if live and isinstance(error, av.error.HTTPUnauthorizedError):
-        return "user or password refused (401 Unauthorized)"
-    if live and isinstance(error, av.error.HTTPForbiddenError):
-        return "access refused (403 Forbidden)"
-    if live and isinstance(error, av.error.HTTPNotFoundError):
-        return "no such stream there (404 Not Found)"
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        return OUT_OF_MEMORY
+    refused = [text for kind, text in _REFUSALS.items() if live and isinstance(error, kind)]
+    if known := refused[0] if refused else _unknown_host(error):
+        return known
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, av.error.InvalidDataError):
         return f"no usable video came ({text})" if live else f"not a readable video ({text})"
     return str(text)
+
+
+def _unknown_host(error: Exception) -> str | None:
+    """What FFmpeg's log says of a name that is not found: the error itself is one of input or output."""
+    said = getattr(error, "log", None)
+    match = _UNRESOLVED.search(said[2]) if said else None
+    return f"the host {match[1]} is not found ({match[2].strip()})" if match else None
 
 
 class TruncationCheck:
@@ -96,8 +113,9 @@ class TruncationCheck:
 
         The decoder would not only fail on it, but PyAV would lose frames that are still in the decoder.
         """
-        # In a transport stream the mark is about lost radio packets, and decoding goes on.
-        partial = packet.is_corrupt and "mpegts" not in self._formats
+        # In a transport stream the mark is about lost radio packets, and decoding goes on; in a playlist each
+        # segment may count its packets anew.
+        partial = packet.is_corrupt and not self._formats & {"mpegts", "hls"}
         self._partial = self._partial or partial
         return partial
 

@@ -1,7 +1,8 @@
 """The parent and a decode worker: their messages, the socket between them, starting the process.
 
     parent -> worker    Open, Release, Stop
-    worker -> parent    Opened (with the ring's file descriptor), Decoded, Counted, Alive, Damaged, Ended
+    worker -> parent    Waiting, Opened (with the ring's file descriptor), Decoded, Counted, Damaged,
+                        Alive, Ended
 
 The socket keeps message boundaries (SOCK_SEQPACKET), so a message is one msgpack map, without a
 length in front. Pixels never travel here.
@@ -10,7 +11,6 @@ length in front. Pixels never travel here.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +20,9 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from streamseg.sources.fate import describe, oom_kills
 from streamseg.sources.source import Source
-from streamseg.types import StreamInfo
+from streamseg.types import FramePolicy, StreamInfo
 
 MAX_MESSAGE = 1 << 16
 """Bytes: far above any message (the longest holds a URL), below what the socket buffers."""
@@ -59,6 +60,8 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     """The first frame was decoded: this is the stream. The ring's file descriptor comes along."""
 
     job: int
+    live: bool
+    """Whether it is read as a live source."""
     width: int
     height: int
     time_base: tuple[int, int]
@@ -77,15 +80,15 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
         return StreamInfo(
             stream=source.id,
             url=source.url,
-            policy=source.policy,
+            policy=FramePolicy.NEWEST_FRAME if self.live else FramePolicy.EVERY_FRAME,
             epoch=epoch,
             width=self.width,
             height=self.height,
             time_base=Fraction(*self.time_base),
             fps=self.fps,
             frame_count=self.frame_count,
-            start=0.0 if source.live or not source.start else self.origin + source.start,
-            end=None if source.live or source.end is None else self.origin + source.end,
+            start=0.0 if self.live or not source.start else self.origin + source.start,
+            end=None if self.live or source.end is None else self.origin + source.end,
             has_audio=self.has_audio,
             source=source.place,
         )
@@ -111,6 +114,14 @@ class Counted(msgspec.Struct, frozen=True, tag=True):
 
     job: int
     next_index: int
+    damaged: int = 0
+    """How many of these are dropped because they are damaged."""
+
+
+class Waiting(msgspec.Struct, frozen=True, tag=True):
+    """Data comes, but nothing could be decoded yet: the first key frame is still to come."""
+
+    job: int
 
 
 class Alive(msgspec.Struct, frozen=True, tag=True):
@@ -120,13 +131,15 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
 
 
 class Damaged(msgspec.Struct, frozen=True, tag=True):
-    """A recording was damaged in places; sent once, before Ended."""
+    """More damage was found: in a live source now, in all of a recording before Ended."""
 
     job: int
     lost: int
-    """Frames that could not be decoded."""
+    """Frames of a recording that could not be decoded."""
     concealed: int
-    """Frames that the decoder patched up."""
+    """Frames that the decoder patched up, or before which packets were lost."""
+    packets: int = 0
+    """Packets of a live source that did not come."""
 
 
 Refused = Literal["user", "path"]
@@ -144,7 +157,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 
 
 FromParent = Open | Release | Stop
-FromWorker = Opened | Decoded | Counted | Alive | Damaged | Ended
+FromWorker = Waiting | Opened | Decoded | Counted | Alive | Damaged | Ended
 Incoming = TypeVar("Incoming")
 
 
@@ -210,6 +223,9 @@ class WorkerProcess:
         self.stopping = False
         """Whether it was asked to exit."""
         self._unsent: deque[FromParent] = deque()
+        self._killed: str | None = None
+        """Why we killed it, if we did."""
+        self._oom_before = oom_kills()
         with theirs:
             try:
                 self._popen = _start(theirs.fileno())
@@ -246,7 +262,7 @@ class WorkerProcess:
             pass
         except OSError:
             self._unsent.clear()
-            self._popen.kill()
+            self._kill("closed its connection")
 
     def stop(self) -> None:
         """Ask the worker to exit, once."""
@@ -262,13 +278,15 @@ class WorkerProcess:
         self.channel.close()
         status = None if kill else self._wait(EXIT_WAIT)
         if status is None:
-            self._popen.kill()
+            self._kill("was asked to end" if kill else "did not exit after its connection had ended")
             status = self._wait(REAP_WAIT)
-        if status is None:  # it hangs in the kernel (a dead network drive)
-            status = -signal.SIGKILL
-        return (
-            f"exited with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        )
+        return describe(status, by_us=self._killed, oom_before=self._oom_before, oom_now=oom_kills())
+
+    def _kill(self, why: str) -> None:
+        """Kill it, unless it is dead already."""
+        if self._popen.poll() is None:
+            self._killed = self._killed or why
+            self._popen.kill()
 
     def _wait(self, seconds: float) -> int | None:
         try:

@@ -137,8 +137,11 @@ class Receiver:
         """Of streams that have ended: it goes on if they come back."""
 
     def admit(self, source: Source) -> None:
-        """Read a source: a camera at once, a recording when a worker is free."""
-        if source.live and not self._ending:
+        """Read a source: a camera at once, a recording when a worker is free.
+
+        What only the web server's answer can tell is begun as its name suggests.
+        """
+        if not source.recorded and not self._ending:
             self._begin(self._new_handle(), source)
         else:
             self._waiting.append(source)
@@ -209,14 +212,18 @@ class Receiver:
         """See what became of a handle that something happened to."""
         handle.flush()
         self._deadlines.plan(handle)
+        if handle.for_recordings and handle.connection is not None and handle.connection.source.live:
+            handle.for_recordings = False  # it turned out to be a camera, which goes on for ever
+            self._recorded -= 1
+            self._freed = True
         if (ended := handle.take_ended()) is not None:
             stream = ended.source.id
             self._numbering[stream] = ended.numbering
             del self._active[stream]
-            if ended.source.live:
-                handle.kill_worker()  # it is not used again
-            else:
+            if handle.for_recordings:
                 self._idle.append(handle)
+            else:
+                handle.kill_worker()  # it is not used again
         self._freed = self._freed or handle.connection is None
 
     def _begin(self, handle: DecoderHandle, source: Source) -> None:
@@ -251,6 +258,7 @@ class Receiver:
         elif self._recorded < self._max_recorded:
             self._recorded += 1
             free = self._new_handle()
+            free.for_recordings = True
         return free
 
     def _new_handle(self) -> DecoderHandle:

@@ -12,13 +12,14 @@ from typing import Literal, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
 from streamseg.errors import SourceError, UsageError, mask_password
-from streamseg.sources.places import files_of
-from streamseg.types import FramePolicy
+from streamseg.sources.address import with_login
+from streamseg.sources.places import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS, files_of
 from streamseg.types.ids import make_stream_id, parse_stream_id
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "srt"})
 WEB_SCHEMES = frozenset({"http", "https"})
-LIVE_WEB_ENDINGS = (".m3u8", ".mjpg", ".mjpeg")
+STREAM_ENDINGS = frozenset({".mjpeg", ".mjpg"})
+"""Of URLs: cameras use them as well as files."""
 
 OPEN_TIMEOUT = 5.0
 """Seconds until an opening counts as failed: analysing a camera behind a slow link takes 2 to 3."""
@@ -39,8 +40,9 @@ class Source:
     """See :mod:`streamseg.types.ids`."""
     url: str
     """Path or URL, credentials included: show :attr:`shown` instead."""
-    live: bool
-    """A camera or another stream without an end; otherwise a recording that is read in full."""
+    live: bool | None
+    """A camera or another stream without an end; False for a recording that is read in full; None as long
+    as that is not known, which the decode worker finds out when it opens a URL of the web."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How RTSP carries the video; other protocols ignore it."""
     decode: Literal["auto", "cpu", "cuda", "qsv"] = "auto"
@@ -58,6 +60,8 @@ class Source:
     the web counts as broken off."""
     reconnect_attempts: int | None = None
     """Live sources: new attempts in a row that may fail before it is given up; None for any number."""
+    damaged: Literal["keep", "drop"] = "keep"
+    """Live sources: what happens to frames that were patched up, or before which packets were lost."""
 
     def __post_init__(self) -> None:
         try:
@@ -85,21 +89,24 @@ class Source:
         return mask_password(self.url) if _SCHEME.match(self.url) else self.url
 
     @property
+    def recorded(self) -> bool:
+        """Whether it is a recording; taken for one by its name as long as nothing better is known."""
+        if self.live is not None:
+            return not self.live
+        endings = (VIDEO_EXTENSIONS | PICTURE_EXTENSIONS) - STREAM_ENDINGS
+        return Path(_public_words(self.url)).suffix.lower() in endings
+
+    @property
     def place(self) -> str:
         """Where it is, for people and for results: absolute path, or URL as in :attr:`shown`."""
         return self.shown if _SCHEME.match(self.url) else os.path.abspath(self.url)
-
-    @property
-    def policy(self) -> FramePolicy:
-        """What happens to frames that come faster than they are processed."""
-        return FramePolicy.NEWEST_FRAME if self.live else FramePolicy.EVERY_FRAME
 
     def __repr__(self) -> str:
         return f"Source(id={self.id!r}, url={self.shown!r}, live={self.live})"
 
 
-class SourceOptions(TypedDict, total=False):
-    """What a user may say of a source beside its place and time-out: fields of :class:`Source`."""
+class SourceFields(TypedDict, total=False):
+    """Fields of :class:`Source` that a user sets as they are."""
 
     transport: Literal["tcp", "udp"]
     decode: Literal["auto", "cpu", "cuda", "qsv"]
@@ -107,15 +114,28 @@ class SourceOptions(TypedDict, total=False):
     end: float | None
     stride: int
     reconnect_attempts: int | None
+    damaged: Literal["keep", "drop"]
 
 
-def is_live(url: str) -> bool:
-    """Whether a path or URL is read as a live source. Raises UsageError for an unknown scheme."""
+class SourceOptions(SourceFields, total=False):
+    """What a user may say of a source beside its place: the keywords of :func:`source_for`."""
+
+    stalled_after: float | None
+    live: bool | None
+    user: str | None
+    password: str | None
+
+
+def is_live(url: str) -> bool | None:
+    """Whether a path or URL is a live source; None if only the web server's answer can tell.
+
+    Raises UsageError for an unknown scheme.
+    """
     scheme = _scheme(url)
     if scheme is None or scheme == "file":
         return _DEVICE.fullmatch(url) is not None
     if scheme in WEB_SCHEMES:
-        return _public_words(url).lower().endswith(LIVE_WEB_ENDINGS)
+        return None
     if scheme in LIVE_SCHEMES:
         return True
     allowed = ", ".join(sorted(LIVE_SCHEMES | WEB_SCHEMES))
@@ -142,31 +162,53 @@ def source_for(
     stream_id: str | None = None,
     taken: Collection[str] = (),
     stalled_after: float | None = None,
-    **options: Unpack[SourceOptions],
+    live: bool | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    **fields: Unpack[SourceFields],
 ) -> Source:
     """Describe one path or URL; nothing is opened.
 
-    ``stalled_after`` is :attr:`Source.read_timeout` in seconds, None for the protocol's usual one.
-    Raises UsageError for an unsupported scheme and for values out of range.
+    Args:
+        url: File, URL or ``/dev/videoN``.
+        stream_id: Made from the URL if not given.
+        taken: Ids in use already.
+        stalled_after: :attr:`Source.read_timeout` in seconds, None for the protocol's usual one.
+        live: Whether it is a live source, None to find out.
+        user: For a URL that has none; any characters but a colon.
+        password: The same; any characters.
+        fields: Of :class:`Source`.
+
+    Raises:
+        UsageError: The scheme is not supported, a value is out of range, or the URL can mean two hosts.
     """
-    _check_text(url)
-    live = is_live(url)
-    segments = live and _public_words(url).lower().endswith(".m3u8")
+    url = _checked(url, user, password)
+    told = is_live(url)
+    if live is False and _DEVICE.fullmatch(url):
+        raise UsageError(f"{url}: a capture device cannot be read as a recording: live must be true")
+    segments = _public_words(url).lower().endswith(".m3u8")
     return Source(
         id=stream_id or default_stream_id(url, taken),
         url=_local_path(url) if _scheme(url) in {None, "file"} else url,
-        live=live,
+        live=told if live is None else live,
         read_timeout=stalled_after or (PLAYLIST_READ_TIMEOUT if segments else READ_TIMEOUT),
-        **options,
+        **fields,
     )
 
 
-def _check_text(url: str) -> None:
-    """Refuse what neither FFmpeg nor our masking of passwords could cope with. Raises UsageError."""
+def _checked(url: str, user: str | None, password: str | None) -> str:
+    """The URL with user and password escaped.
+
+    Raises UsageError for what neither FFmpeg nor our masking of passwords could cope with.
+    """
     if not _is_text(url):
         raise UsageError(_not_text(url))
-    if _scheme(url) not in {None, "file"} and re.search(r"[\s\x00-\x1f]", url):
+    local = _scheme(url) in {None, "file"}
+    broken = not local and re.search(r"[\x00-\x1f]", url)
+    url = url if broken else with_login(url, user, password)
+    if not local and re.search(r"[\s\x00-\x1f]", url):
         raise UsageError("a URL has a space or line break in it: write %20 for a space")
+    return url
 
 
 def _is_text(url: str) -> bool:
@@ -193,7 +235,6 @@ def resolve_sources(
     known: Mapping[str, Sequence[str]] | None = None,
     recursive: bool = False,
     refuse: Callable[[SourceError], None] = raise_error,
-    stalled_after: float | None = None,
     **options: Unpack[SourceOptions],
 ) -> list[Source]:
     """Turn files, folders, globs, URLs and ``/dev/videoN`` into sources, in the order given.
@@ -208,8 +249,7 @@ def resolve_sources(
         known: Ids that sources had before, by :func:`place_key`: they keep them, and no other gets them.
         recursive: Take what lies in a folder's folders, too.
         refuse: Hears of each file that cannot be read by its name; the others are taken.
-        stalled_after: As in :func:`source_for`.
-        options: Of each source.
+        options: Those of :func:`source_for`.
 
     Raises:
         UsageError: A folder or glob has no file of these kinds; a scheme is not supported.
@@ -218,7 +258,7 @@ def resolve_sources(
     sources: list[Source] = []
     ids, reserved = set(taken), {one for ids in known.values() for one in ids}
     for url in _readable(arguments, recursive=recursive, refuse=refuse):
-        source = source_for(url, taken=ids | reserved, stalled_after=stalled_after, **options)
+        source = source_for(url, taken=ids | reserved, **options)
         former = next((one for one in known.get(place_key(source.place), ()) if one not in ids), source.id)
         sources.append(replace(source, id=former))
         ids.add(former)

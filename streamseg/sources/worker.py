@@ -26,7 +26,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from streamseg.sources.decode import VideoReader
-from streamseg.sources.integrity import ReadError
+from streamseg.sources.integrity import OUT_OF_MEMORY, ReadError
 from streamseg.sources.messages import (
     Alive,
     Channel,
@@ -40,6 +40,7 @@ from streamseg.sources.messages import (
     Opened,
     Release,
     Stop,
+    Waiting,
     worker_channel,
 )
 from streamseg.sources.ring import RingWriter, slot_count
@@ -115,14 +116,23 @@ class Worker:
         if time.monotonic() - self._last_sent > ALIVE_EVERY:
             self.send(Alive(job))
 
+    def waiting(self, job: int) -> None:
+        """The same while there is no picture, although data comes."""
+        if time.monotonic() - self._last_sent > ALIVE_EVERY:
+            self.send(Waiting(job))
+
     def _read(self, job: Open) -> Ended:
         """Read one source to its end; returns what went wrong, if anything."""
         self.send(Alive(job.job))
         try:
-            with VideoReader(job.source, alive=lambda: self.alive(job.job)) as reader:
+            with VideoReader(
+                job.source, alive=lambda: self.alive(job.job), waiting=lambda: self.waiting(job.job)
+            ) as reader:
                 self._deliver(job, reader)
         except ReadError as error:
             return Ended(job.job, str(error), error.refused)
+        except MemoryError:
+            return Ended(job.job, OUT_OF_MEMORY)
         except Exception as error:  # noqa: BLE001  whatever a strange file provokes: the next one may be read
             return Ended(job.job, f"{type(error).__name__}: {error}"[:MAX_ERROR])
         finally:
@@ -136,25 +146,26 @@ class Worker:
                 if self._stopping:
                     return
                 delivery = delivery or self._announce(job, reader, frame)
-                delivery.take(job.first_index + index, frame, ticks, seconds=reader.take_seconds())
+                delivery.take(index, frame, ticks)
             if delivery is None and reader.last_frame is not None:
                 self._announce(job, reader, reader.last_frame)  # open and in order, but nothing was selected
         finally:
             if delivery is not None:
                 delivery.report_dropped()
             damage = reader.damage
-            if not job.source.live and (damage.lost or damage.concealed):
+            if not reader.live and (damage.lost or damage.concealed):
                 self.send(Damaged(job.job, damage.lost, damage.concealed))
 
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
         # Cameras are many and slow; a recording is read as fast as possible.
-        writer = PictureWriter(frame, threads=1 if job.source.live else FILE_THREADS)
+        writer = PictureWriter(frame, threads=1 if reader.live else FILE_THREADS)
         slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
         ring = RingWriter(writer.height, writer.width, slots)
         self._ring = (job.job, ring)
         opened = Opened(
             job=job.job,
+            live=reader.live,
             width=writer.width,
             height=writer.height,
             time_base=reader.time_base.as_integer_ratio(),
@@ -166,7 +177,7 @@ class Worker:
             fallback=reader.fallback,
         )
         self.send(opened, fd=ring.fd)
-        return _Delivery(self, job, writer, ring)
+        return _Delivery(self, job, reader, writer, ring)
 
     def _close_ring(self) -> None:
         if self._ring is not None:
@@ -178,22 +189,31 @@ class Worker:
 class _Delivery:
     """Puts the frames of one job into its ring."""
 
-    def __init__(self, worker: Worker, job: Open, writer: PictureWriter, ring: RingWriter) -> None:
-        self._worker, self._job, self._writer, self._ring = worker, job, writer, ring
+    def __init__(
+        self, worker: Worker, job: Open, reader: VideoReader, writer: PictureWriter, ring: RingWriter
+    ) -> None:
+        self._worker, self._job, self._reader, self._writer, self._ring = worker, job, reader, writer, ring
         self._dropped = False
         """Whether the last frame was dropped."""
-        self._next_index = job.first_index
+        # The numbers of a recording are those of its file, which the parent cannot know of every URL.
+        told = job.source.live is not None
+        self._first_index = self._next_index = job.first_index if told or reader.live else 0
         self._last_report = 0.0
 
-    def take(self, index: int, frame: VideoFrame, ticks: int, *, seconds: float) -> None:
-        """Hand a frame over that took ``seconds`` to decode.
+    def take(self, number: int, frame: VideoFrame, ticks: int) -> None:
+        """Hand over the frame of this number since the opening.
 
-        A live one is dropped, and counted, if no slot is free. Raises ReadError when the picture of a live
-        source has changed its size.
+        A live one is dropped, and counted, if no slot is free, or if it is damaged and not to be kept. Raises
+        ReadError when the picture of a live source has changed its size.
         """
-        now, decoded_at = time.time(), time.monotonic()
-        live = self._job.source.live
+        now, decoded_at, seconds = time.time(), time.monotonic(), self._reader.take_seconds()
+        live, index = self._reader.live, self._first_index + number
         self._next_index = index + 1
+        if self._reader.last_damaged and self._job.source.damaged == "drop":
+            self._worker.send(Counted(self._job.job, self._next_index, damaged=1))
+            self._dropped = False
+            self._report_in_time()
+            return
         if live and not self._writer.fits(frame):
             self._dropped = True
             raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
@@ -202,12 +222,18 @@ class _Delivery:
             self._writer.write(frame, self._ring.picture(slot))
             self._worker.send(Decoded(self._job.job, slot, index, ticks, now, decoded_at, seconds))
         self._dropped = slot is None and live
+        self._report_in_time()
+
+    def _report_in_time(self) -> None:
         if time.monotonic() - self._last_report > COUNT_EVERY:
             self.report_dropped()
 
     def report_dropped(self) -> None:
-        """Tell how far decoding got, if the last frame handed over does not show it."""
+        """Tell how far decoding got, if the last frame handed over does not show it, and what was damaged."""
         self._last_report = time.monotonic()
+        frames, packets = self._reader.live_damage.take()
+        if frames or packets:
+            self._worker.send(Damaged(self._job.job, 0, frames, packets))
         if self._dropped:
             self._worker.send(Counted(self._job.job, self._next_index))
             self._dropped = False

@@ -8,6 +8,7 @@ Coordinates are in source pixels, x to the right and y down, the origin at the u
 
 from streamseg.types.events import (
     BUSY,
+    DAMAGED,
     GIVEN_UP,
     LATE,
     SUPERSEDED,
@@ -26,6 +27,7 @@ from streamseg.types.stages import Meter, Model, Output, Pixels, StreamWriter, T
 
 __all__ = [
     "BUSY",
+    "DAMAGED",
     "GIVEN_UP",
     "LATE",
     "RESULT_VERSION",

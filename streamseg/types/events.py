@@ -18,6 +18,8 @@ SUPERSEDED = "superseded"
 """Why a live frame is dropped: a newer one came while it waited for the model."""
 LATE = "late"
 """Why a live frame is dropped: it had become too old when its turn came."""
+DAMAGED = "damaged"
+"""Why a live frame is dropped: it was patched up or packets were lost before it, and it is not to be kept."""
 GIVEN_UP = "given up"
 """Why any frame is dropped: the run was stopped and had to end before the model got to it."""
 
@@ -28,7 +30,7 @@ class FramesDropped:
 
     stream: str
     reason: str
-    """One of :data:`BUSY`, :data:`SUPERSEDED`, :data:`LATE` and :data:`GIVEN_UP`."""
+    """One of :data:`BUSY`, :data:`SUPERSEDED`, :data:`LATE`, :data:`DAMAGED` and :data:`GIVEN_UP`."""
     count: int
 
 
@@ -60,13 +62,16 @@ class StreamEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FramesDamaged:
-    """Damage inside a recording that was read on; told once, before its end."""
+    """More damage was found: of a recording once, before its end; of a live stream as it comes."""
 
     stream: str
     lost: int
-    """Frames that could not be decoded: they have no number and no result."""
+    """Frames of a recording that could not be decoded: they have no number and no result."""
     concealed: int
-    """Frames that the decoder patched up: they have a result like any other."""
+    """Frames that the decoder patched up, or before which packets were lost: they have a result like any
+    other, unless they are dropped for it."""
+    packets: int = 0
+    """Packets of a live stream that did not come."""
 
 
 @dataclass(frozen=True, slots=True)

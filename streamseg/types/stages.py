@@ -114,6 +114,11 @@ class Output(ABC):
     paced_by_reader: bool = False
     """Whether somebody reads it at leisure: it is then never given up for being slow."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it can hand on nothing now, in one line; None while it can. In any thread, without waiting."""
+        return None
+
     def check(self, streams: Sequence[str]) -> None:
         """Before anything is processed: can the results of these streams be written? Raises UsageError."""
 

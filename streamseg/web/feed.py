@@ -22,6 +22,8 @@ from streamseg.web.thumbnail import painted_jpeg
 
 logger = logging.getLogger(__name__)
 
+_NUMBERS = ("width", "height", "dropped", "reconnects", "damaged", "lost_packets")
+"""Of a status."""
 _STATUS_SECONDS = 1.0
 _OVERLAY_SECONDS = 0.08
 _RECENT = 64
@@ -96,8 +98,8 @@ class RedisFeed:
             found: Any = await self._client.hgetall(status_key(stream))
             fields = {key.decode(): value.decode() for key, value in found.items()}
             # The status lives for seconds: without one, the process that wrote it is gone.
-            shown = {k: fields[k] for k in ("state", "source", "error") if k in fields}
-            numbers = {k: int(fields[k]) for k in ("width", "height", "dropped", "reconnects") if k in fields}
+            shown = {k: fields[k] for k in ("state", "source", "error", "outputs") if k in fields}
+            numbers = {k: int(fields[k]) for k in _NUMBERS if k in fields}
             self._hub.report(stream, **{"state": StreamState.STALLED.value, **shown, **numbers})
 
     async def _pictures(self) -> None:

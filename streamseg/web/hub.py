@@ -9,12 +9,13 @@ somebody looks, at the size that is looked at.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from streamseg.types import FrameResult, StreamInfo, StreamState
 from streamseg.web.history import CountHistory
+from streamseg.web.metrics import OutputState
 
 TILE, LARGE = 640, 1280
 """Width in pixels that pictures are made for: many streams side by side, one on the whole page."""
@@ -45,6 +46,8 @@ class _Channel:
     painted: float = 0.0
     """Monotonic seconds of the last picture that was made."""
     history: CountHistory = field(default_factory=CountHistory)
+    newest: float | None = None
+    """Monotonic seconds of the last result."""
     recent: deque[tuple[float, float]] = field(default_factory=deque)
     """Arrival in monotonic seconds and latency in milliseconds of each result of the last seconds."""
 
@@ -56,9 +59,14 @@ class _Channel:
 class Hub:
     """The newest state of all streams. All methods in any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` is in seconds."""
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        outputs: Callable[[], Sequence[OutputState]] = lambda: (),
+    ) -> None:
+        """``clock`` is in seconds; ``outputs`` says how they do now."""
+        self._clock, self._outputs = clock, outputs
         self._channels: dict[str, _Channel] = {}
         self._viewers: dict[object, Mapping[str, int]] = {}
         self._lock = threading.Lock()
@@ -81,6 +89,7 @@ class Hub:
             channel = self._channel(result.stream)
             channel.fields |= {"width": result.width, "height": result.height}
             channel.history.add((i.label for i in result.instances), time=time.time())
+            channel.newest = now
             channel.recent.append((now, result.latency_ms))
             channel.forget_old(now)
 
@@ -131,6 +140,13 @@ class Hub:
                 for stream, channel in sorted(self._channels.items())
             ]
 
+    def outputs(self) -> list[dict[str, Any]]:
+        """All outputs of the run: name, what is wrong with it (or None), results it did not write."""
+        return [
+            {"name": output.name, "trouble": output.trouble, "dropped": sum(output.dropped.values())}
+            for output in self._outputs()
+        ]
+
     def _channel(self, stream: str) -> _Channel:
         return self._channels.setdefault(stream, _Channel())
 
@@ -142,6 +158,7 @@ def _status(stream: str, channel: _Channel, now: float) -> dict[str, Any]:
     return {
         "id": stream,
         **channel.fields,
+        "age": None if channel.newest is None else round(now - channel.newest, 1),
         "fps": round(count / _RATE_SECONDS, 1),
         "latency_ms": None if latency is None else round(latency, 1),
     }

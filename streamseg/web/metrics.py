@@ -1,7 +1,7 @@
 """Metrics in the format of Prometheus, and whether the program lives and is ready."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -51,6 +51,30 @@ class StreamCounts(Protocol):
     def waiting(self) -> int:
         """Frames on their way through the pipeline."""
 
+    @property
+    def damaged(self) -> int:
+        """Frames that could not be decoded or were patched up."""
+
+
+class OutputState(Protocol):
+    """How an output does."""
+
+    @property
+    def name(self) -> str:
+        """Differs from that of any other."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why results do not find their way out of it; None while they do."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Results it did not write, by stream."""
+
+    @property
+    def errors(self) -> int:
+        """How often it failed."""
+
 
 class RunMetrics:
     """The run's meter: histograms of stages, batches and latencies. All methods in any thread."""
@@ -99,9 +123,12 @@ class RunCollector(Collector):
     """Reads the run's own counts whenever somebody asks: they are exact, and kept once."""
 
     def __init__(
-        self, streams: Callable[[], Mapping[str, StreamCounts]], queues: Callable[[], Mapping[str, int]]
+        self,
+        streams: Callable[[], Mapping[str, StreamCounts]],
+        queues: Callable[[], Mapping[str, int]],
+        outputs: Callable[[], Sequence[OutputState]],
     ) -> None:
-        self._streams, self._queues = streams, queues
+        self._streams, self._queues, self._outputs = streams, queues, outputs
 
     def collect(self) -> Iterable[Metric]:
         """All counts as they are now."""
@@ -112,14 +139,38 @@ class RunCollector(Collector):
         reconnects = CounterMetricFamily(
             "streamseg_reconnects", "How often a source was opened again.", labels=["stream"]
         )
+        damaged = CounterMetricFamily(
+            "streamseg_damaged_frames",
+            "Frames that were patched up, before which packets were lost, or that could not be decoded.",
+            labels=["stream"],
+        )
         up = GaugeMetricFamily("streamseg_stream_up", "1 while frames come, else 0.", labels=["stream"])
         for name, stream in sorted(self._streams().items()):
             frames.add_metric([name], stream.results)
             for reason, count in sorted(stream.dropped.items()):
                 dropped.add_metric([name, reason], count)
             reconnects.add_metric([name], stream.reconnects)
+            damaged.add_metric([name], stream.damaged)
             up.add_metric([name], stream.state is StreamState.LIVE)
-        yield from (frames, dropped, reconnects, up, self._lengths())
+        yield from (frames, dropped, reconnects, damaged, up, self._lengths())
+        yield from self._of_outputs()
+
+    def _of_outputs(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily(
+            "streamseg_output_up", "1 while results find their way out, else 0.", labels=["output"]
+        )
+        errors = CounterMetricFamily("streamseg_output_errors", "How often it failed.", labels=["output"])
+        dropped = CounterMetricFamily(
+            "streamseg_output_dropped_results",
+            "Results that were not written: the output was too slow, or had failed.",
+            labels=["output", "stream"],
+        )
+        for output in self._outputs():
+            up.add_metric([output.name], output.trouble is None)
+            errors.add_metric([output.name], output.errors)
+            for stream, count in sorted(output.dropped.items()):
+                dropped.add_metric([output.name, stream], count)
+        yield from (up, errors, dropped)
 
     def _lengths(self) -> Metric:
         lengths = GaugeMetricFamily(
@@ -133,8 +184,13 @@ class RunCollector(Collector):
 class Health:
     """Whether a run makes progress, and whether it is ready."""
 
-    def __init__(self, run: RunMetrics, streams: Callable[[], Mapping[str, StreamCounts]]) -> None:
-        self._run, self._streams = run, streams
+    def __init__(
+        self,
+        run: RunMetrics,
+        streams: Callable[[], Mapping[str, StreamCounts]],
+        outputs: Callable[[], Sequence[OutputState]],
+    ) -> None:
+        self._run, self._streams, self._outputs = run, streams, outputs
 
     def stuck(self) -> str | None:
         """What is wrong, if frames wait and nothing happens."""
@@ -145,10 +201,11 @@ class Health:
         return None
 
     def unready(self) -> str | None:
-        """What is missing, if no source delivers."""
-        if any(s.state is StreamState.LIVE or s.results for s in self._streams().values()):
-            return None
-        return "no source delivers frames yet"
+        """What is missing, if no source delivers or an output hands on nothing."""
+        if not any(s.state is StreamState.LIVE or s.results for s in self._streams().values()):
+            return "no source delivers frames yet"
+        down = [f"{output.name}: {output.trouble}" for output in self._outputs() if output.trouble]
+        return "; ".join(down) or None
 
 
 def make_metrics(run: RunMetrics, health: Health, access: Access) -> web.Application:

@@ -64,6 +64,6 @@ class ViewWriter(StreamWriter):
             self._hub.show(Picture(result, jpeg))
 
     def close(self, end: StreamEnd) -> None:
-        """Say that the stream has ended, or failed; its last picture stays."""
-        state = StreamState.FAILED if end is StreamEnd.FAILED else StreamState.ENDED
-        self._hub.report(self._stream, state=state.value)
+        """Say that the stream has ended; its last picture stays. Of a failure the run itself tells."""
+        if end is not StreamEnd.FAILED:
+            self._hub.report(self._stream, state=StreamState.ENDED.value)

@@ -8,6 +8,7 @@ streams it shows, and which pictures it has drawn; a slow one is sent fewer, nev
 import asyncio
 import json
 import struct
+import time
 from collections import Counter
 from contextlib import suppress
 from importlib.resources import files
@@ -137,7 +138,9 @@ class _Viewer:
     async def _send_status(self) -> None:
         streams = self._hub.status(since=self._told)
         self._told = max((at for s in streams for at, _ in s["history"]), default=self._told)
-        await self._socket.send_str(json.dumps({"streams": streams}))
+        # Browsers' clocks are wrong by minutes: what is of now is told by ours.
+        message = {"time": time.time(), "streams": streams, "outputs": self._hub.outputs()}
+        await self._socket.send_str(json.dumps(message))
 
     async def _send_picture(self, stream: str) -> None:
         picture = self._hub.picture(stream)

@@ -39,6 +39,18 @@ SECRET = "pa55"
 """Every password below has it in it."""
 
 
+REFUSED = [
+    "rtsp://viewer:pa55word@127.0.0.1:port/port",
+    "rtsp://viewer:pa55word@127.0.0.1:99999/highport",
+    "rtsp://viewer:pa55word",
+    "rtsp://:pa55word@/nohost",
+    "rtsp://view/er:pa55word@127.0.0.1/user",
+    "rtsp://viewer:12/pa55word@127.0.0.1/two-hosts",
+    "rtsp://viewer:word@10.0.0.1/pa55@127.0.0.1/two-hosts",
+]
+"""From these no host can be read, or more than one."""
+
+
 def urls(closed: int, locked: int) -> list[str]:
     """Sources that cannot be read: nobody listens on one port, the other answers 401 to everything."""
     return [
@@ -48,10 +60,6 @@ def urls(closed: int, locked: int) -> list[str]:
         f"rtsp://me@corp.example:pa55@word@127.0.0.1:{closed}/at",
         f"rtsp://viewer:pa55/w?o#rd@127.0.0.1:{closed}/slashes",
         "rtsp://viewer:pa55word@no-such-host.invalid/dns",
-        "rtsp://viewer:pa55word@127.0.0.1:port/port",
-        "rtsp://viewer:pa55word@127.0.0.1:99999/highport",
-        "rtsp://viewer:pa55word",
-        "rtsp://:pa55word@/nohost",
         f"rtsp://pa55token@127.0.0.1:{closed}/token",
         f"rtsp://127.0.0.1:{closed}/query?user=a&password=pa55word",
         f"rtsp://127.0.0.1:{closed}/user=admin_password=pa55word_channel=1.sdp",
@@ -87,7 +95,7 @@ def test_sources_that_cannot_be_opened(
     assert "401" in told[1], "the reason is told all the same"
 
 
-@pytest.mark.parametrize("url", urls(1, 2))
+@pytest.mark.parametrize("url", [*urls(1, 2), *REFUSED])
 @pytest.mark.parametrize("text", ["{}", "cannot open '{}': refused", '["{}", 1]', "<{}>", "{}\n{}", "({})"])
 def test_the_mask_in_any_text(url: str, text: str) -> None:
     assert SECRET not in mask_password(text.format(url, url))
@@ -97,7 +105,8 @@ def test_the_mask_in_any_text(url: str, text: str) -> None:
     "arguments",
     [
         ["run", "gopher://viewer:pa55word@host/x"],
-        ["run", "rtsp://viewer:pa55 word@host/x"],
+        ["run", "rtsp://viewer:pa55\nword@host/x"],
+        *(["run", url] for url in REFUSED),
         ["run", "a.mp4", "--score", "rtsp://viewer:pa55word@host"],
         ["run", "--bogus=rtsp://viewer:pa55word@host"],
         ["run", "a.mp4", "--redis", "redis://viewer:pa55word"],
@@ -196,5 +205,7 @@ def test_ids_and_files_made_from_urls() -> None:
 
 def test_what_no_mask_could_cope_with_is_refused() -> None:
     with pytest.raises(UsageError, match="a URL has a space") as error:
-        resolve_sources(["rtsp://viewer:my pa55word@host/1"])
+        resolve_sources(["rtsp://viewer:my\npa55word@host/1"])
     assert SECRET not in str(error.value)
+    (source,) = resolve_sources(["rtsp://viewer:my pa55word@host/1"])  # escaped from here on
+    assert SECRET not in f"{source} {source.shown} {source.id}"

@@ -99,12 +99,21 @@ def test_status(broker: RunningBroker) -> None:
     assert float(status("last_frame_time")) > 1e9
     with broker.client() as client:
         assert 0 < client.ttl("streamseg:{cam}:status") <= 15
-    output.report("cam", error="gone")
+    output.report("cam", state="failed", error="gone")
     writer.close(StreamEnd.FAILED)
     output.shutdown()
     assert (status("state"), status("error")) == ("failed", "gone")
     with broker.client() as client:
         assert client.ttl("streamseg:{cam}:status") > 60
+
+
+def test_what_cannot_be_published_any_more_is_no_end_of_the_camera(broker: RunningBroker) -> None:
+    output = RedisOutput(broker.url)
+    writer = output.open(info())
+    writer.close(StreamEnd.FAILED)
+    output.shutdown()
+    with broker.client() as client:
+        assert client.hget("streamseg:{cam}:status", "state") == b"live"
 
 
 def test_a_lost_answer_is_not_a_second_entry(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +180,9 @@ def test_the_end_of_a_stream_that_came_back_meanwhile_is_told(broker: RunningBro
         send(due)
         if not told.is_set() and any(over for _, over in due.values()):
             told.set()
-            output.open(info(epoch=7)).close(StreamEnd.FAILED)
+            again = output.open(info(epoch=7))
+            output.report("cam", state="failed")
+            again.close(StreamEnd.FAILED)
 
     board._send = slow_send  # type: ignore[method-assign]
     output.open(info()).close(StreamEnd.ENDED)

@@ -15,6 +15,7 @@ from tests.support.reading import Listener
 PLAIN = Backoff(jitter=0.0)
 OPENED = Opened(
     job=1,
+    live=True,
     width=64,
     height=48,
     time_base=(1, 90000),

@@ -171,7 +171,7 @@ def test_a_worker_that_stops_while_connecting_is_replaced(steady: RtspServer) ->
         wait_until(lambda: worker_pids(os.getpid()))
         (pid,) = worker_pids(os.getpid())
         os.kill(pid, signal.SIGSTOP)
-        listener.wait(lambda: "gave no sign of life" in str(listener.last("cam").error))
+        listener.wait(lambda: "its decode worker gave" in str(listener.last("cam").error))
         listener.wait(lambda: frames_of(listener, 0) >= 5)
 
 

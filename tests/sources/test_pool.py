@@ -172,4 +172,4 @@ def test_a_worker_without_a_word_is_replaced_when_its_time_is_up() -> None:
     with played_workers() as workers, SourcePool([source], emit=listener, timing=timing):
         listener.wait_for_end("a")
     assert len(workers) == 1
-    assert "gave no sign of life" in listener.error("a")
+    assert "its decode worker gave" in listener.error("a")

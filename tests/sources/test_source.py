@@ -5,7 +5,6 @@ import pytest
 
 from streamseg.errors import SourceError, UsageError
 from streamseg.sources import Source, default_stream_id, is_live, resolve_sources, source_for
-from streamseg.types import FramePolicy
 
 
 @pytest.mark.parametrize(
@@ -16,22 +15,45 @@ from streamseg.types import FramePolicy
         "rtmp://host/app/key",
         "udp://239.0.0.1:1234",
         "srt://host:9000",
-        "https://host/live/index.m3u8?token=x",
-        "http://host/video.mjpg",
         "/dev/video0",
     ],
 )
-def test_live_sources_take_the_newest_frame(url: str) -> None:
+def test_live_sources_are_told_by_their_scheme(url: str) -> None:
     assert is_live(url)
-    assert source_for(url).policy is FramePolicy.NEWEST_FRAME
+    assert not source_for(url).recorded
+
+
+@pytest.mark.parametrize("url", ["clip.mp4", "/dev/video", "file:///a.mp4"])
+def test_files_are_recordings(url: str) -> None:
+    assert is_live(url) is False
+    assert source_for(url).recorded
 
 
 @pytest.mark.parametrize(
-    "url", ["clip.mp4", "http://host/a.mp4?x=.m3u8", "https://host/download", "/dev/video", "file:///a.mp4"]
+    ("url", "recorded"),
+    [
+        ("https://host/live/index.m3u8?token=x", False),
+        ("http://host/video.mjpg", False),
+        ("http://host/axis-cgi/mjpg/video.cgi", False),
+        ("http://host/a.mp4?x=.m3u8", True),
+        ("http://host/a.MKV", True),
+    ],
 )
-def test_recorded_sources_take_every_frame(url: str) -> None:
-    assert not is_live(url)
-    assert source_for(url).policy is FramePolicy.EVERY_FRAME
+def test_of_the_web_a_name_is_but_a_guess(url: str, recorded: bool) -> None:
+    assert is_live(url) is None
+    assert source_for(url).live is None
+    assert source_for(url).recorded is recorded
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("url", ["http://host/a.mp4", "rtsp://host/a", "pipe.ts"])
+def test_what_the_user_says_counts(url: str, live: bool) -> None:
+    assert source_for(url, live=live).live is live
+
+
+def test_a_capture_device_is_no_recording() -> None:
+    with pytest.raises(UsageError, match="/dev/video0: a capture device cannot be read as a recording"):
+        source_for("/dev/video0", live=False)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +178,7 @@ def test_an_unknown_scheme_is_a_usage_error_without_the_password() -> None:
     ("url", "shown"),
     [
         ("rtsp://me:secret@host/a", "rtsp://me:***@host/a"),
-        ("rtsp://me:sec/ret@host/a", "rtsp://me:***@host/a"),
-        ("rtsp://me:s#e?c@ret@host/a", "rtsp://me:***@host/a"),
-        ("http://host:8080/x@2x.mp4", "http://host:***@2x.mp4"),  # too much rather than too little
-        ("rtsp://me:se[cret@host/a", "rtsp://me:***@host/a"),
+        ("rtsp://me:sec%2Fret@host/a", "rtsp://me:***@host/a"),
         ("http://host/a?user=me&password=secret&x=1", "http://host/a?user=me&password=***&x=1"),
         ("http://host/live.m3u8?token=secret", "http://host/live.m3u8?token=***"),
         ("dir/a:b@c.mp4", "dir/a:b@c.mp4"),

@@ -173,6 +173,7 @@ class PlayedWorker:
                 job=self.request.job,
                 width=width,
                 height=height,
+                live=bool(self.request.source.live),
                 time_base=(1, 25),
                 fps=25.0,
                 frame_count=None,
@@ -213,6 +214,9 @@ class PlayedWorker:
         if self.ring is not None:
             self.ring.close()
             self.ring = None
+
+    def poll(self) -> int | None:
+        return None
 
     def wait(self, timeout: float) -> int:
         self.kill()

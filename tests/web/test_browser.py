@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -102,3 +104,44 @@ def look_at_one(page: Page) -> None:
     assert (tip.text_content() or "").split()[0] in {"person", "car"}
     page.keyboard.press("Escape")
     page.locator("#large").wait_for(state="hidden")
+
+
+def test_a_lost_camera_is_dimmed_and_its_age_told(page: Page, tmp_path: Path) -> None:
+    """Its counts are not those of its last picture, and an output that is down stands above all."""
+    write_clip(tmp_path / "a.mp4", frames=200)
+    port = free_port()
+    with rtsp_server(tmp_path) as camera, rtsp_server(tmp_path) as other:
+        sources = [camera.url("a.mp4"), other.url("a.mp4")]
+        names = ("--set", "streams.0.id=lobby", "--set", "streams.1.id=yard")
+        results = ("--results", tmp_path / "out" / "{stream}.ndjson")
+        (tmp_path / "out").mkdir()
+        os.symlink("/dev/full", tmp_path / "out" / "yard.ndjson.partial")
+        started = command(*sources, *names, *results, f"--view=127.0.0.1:{port}")
+        with subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
+            try:
+                assert program.stderr is not None
+                assert program.stderr.readline() == f"http://127.0.0.1:{port}/\n"
+                page.goto(f"http://127.0.0.1:{port}/")
+                lobby, yard = (page.locator(f'[data-stream="{name}"]') for name in ("lobby", "yard"))
+                for tile in (lobby, yard):
+                    tile.locator('.state[data-state="live"]').wait_for(timeout=30_000)
+                    tile.locator(".counts span", has_text=re.compile(r"\d person")).wait_for(timeout=30_000)
+                    assert tile.get_attribute("data-lost") == "false"
+                down = page.locator('#outputs [data-output="NdjsonOutput"]')
+                down.wait_for(timeout=30_000)
+                assert "is down: " in (down.text_content() or "")
+                assert "No space left" in (down.text_content() or "")
+                camera.kill()
+                lobby.locator(".age", has_text=re.compile(r"last picture \d+ s ago")).wait_for(timeout=30_000)
+                lobby.locator(".counts span", has_text="\u2013 person").wait_for(timeout=30_000)
+                assert lobby.get_attribute("data-lost") == "true"
+                dimmed = "element => getComputedStyle(element).filter"
+                assert "grayscale" in lobby.locator(".picture").evaluate(dimmed)
+                assert yard.get_attribute("data-lost") == "false"
+                assert yard.locator(".picture").evaluate(dimmed) == "none"
+                camera.start()
+                lobby.locator('.state[data-state="live"]').wait_for(timeout=40_000)
+                wait_for(lambda: lobby.get_attribute("data-lost") == "false")
+                assert lobby.locator(".age").text_content() == ""
+            finally:
+                program.kill()

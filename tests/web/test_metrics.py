@@ -33,8 +33,12 @@ NAMES = {
     "streamseg_batch_size",
     "streamseg_stage_seconds",
     "streamseg_queue_length",
+    "streamseg_damaged_frames",
+    "streamseg_output_up",
+    "streamseg_output_errors",
+    "streamseg_output_dropped_results",
 }
-LABELS = ("stream", "stage", "queue", "reason", "le")
+LABELS = ("output", "stream", "stage", "queue", "reason", "le")
 
 
 def scrape(url: str) -> dict[tuple[str, ...], float]:

@@ -1,6 +1,7 @@
 // How many objects of each class there were in the last five minutes, one line per class.
 
 const SECONDS = 300;
+const RECENT = 5;
 const COLOURS = ["#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#aaaa00", "#ee8866"];
 
 export class Counts {
@@ -16,10 +17,11 @@ export class Counts {
     while (this.#seconds.length && this.#seconds[0][0] <= newest - SECONDS) this.#seconds.shift();
   }
 
-  // Class, colour and newest count.
-  get legend() {
-    const newest = this.#seconds.at(-1)?.[1] ?? {};
-    return this.#labels.map((label, i) => [label, COLOURS[i % COLOURS.length], newest[label] ?? 0]);
+  // Class, colour and count of now; none is known where no frame came for seconds.
+  legend(now) {
+    const [second, newest] = this.#seconds.at(-1) ?? [0, {}];
+    const known = now - second <= RECENT;
+    return this.#labels.map((label, i) => [label, COLOURS[i % COLOURS.length], known ? newest[label] ?? 0 : null]);
   }
 
   draw(canvas, now) {
@@ -42,7 +44,7 @@ export class Counts {
     pen.fillText(String(highest), 0, 9);
     pen.lineWidth = 1.5;
     pen.lineJoin = "round";
-    for (const [label, colour] of this.legend) {
+    for (const [label, colour] of this.legend(now)) {
       pen.strokeStyle = colour;
       pen.beginPath();
       let before = -Infinity;

@@ -3,6 +3,7 @@
 import { Counts } from "./chart.js";
 import { instanceAt } from "./masks.js";
 
+const STALE = 5;  // seconds without a result
 const tiles = new Map();
 const grid = document.querySelector("#tiles");
 const dialog = document.querySelector("#large");
@@ -10,6 +11,8 @@ const seen = new IntersectionObserver(() => watch());
 let socket = null;
 let large = null;
 let pause = 0;
+let hasOutputs = false;  // else each stream of another process says what is wrong with those of its own
+let ahead = 0;  // of our clock, in seconds
 
 function connect() {
   const address = new URL("live", location.href);
@@ -25,6 +28,10 @@ function connect() {
   socket.onmessage = ({ data }) => typeof data === "string" ? takeStatus(JSON.parse(data)) : takePicture(data);
   socket.onclose = () => {
     document.querySelector("#lost").hidden = false;
+    for (const root of [dialog, ...[...tiles.values()].map((tile) => tile.root)]) {
+      root.dataset.lost = true;
+      root.querySelector(".age").textContent = "connection lost";
+    }
     pause = Math.min(2 * pause || 500, 5000);
     setTimeout(connect, pause);
   };
@@ -40,8 +47,8 @@ function watch() {
   say({ type: "watch", tiles: visible.map((tile) => tile.id), large: document.hidden ? null : large?.id ?? null });
 }
 
-function takeStatus({ streams }) {
-  const now = Date.now() / 1000;
+function takeStatus({ time: now, streams, outputs }) {
+  ahead = Date.now() / 1000 - now;
   for (const stream of streams) {
     if (!tiles.has(stream.id)) tiles.set(stream.id, new Tile(stream.id));
     tiles.get(stream.id).update(stream, now);
@@ -57,6 +64,21 @@ function takeStatus({ streams }) {
   const fps = streams.reduce((sum, stream) => sum + stream.fps, 0);
   document.querySelector("#totals").textContent =
     `${live.length} of ${streams.length} live · ${fps.toFixed(1)} frames/s`;
+  takeOutputs(outputs);
+}
+
+// Outputs that hand on nothing, and those that have lost results.
+function takeOutputs(outputs) {
+  hasOutputs = outputs.length > 0;
+  document.querySelector("#outputs").replaceChildren(...outputs.flatMap(({ name, trouble, dropped }) => {
+    if (!trouble && !dropped) return [];
+    const entry = document.createElement("li");
+    entry.dataset.output = name;
+    entry.dataset.up = !trouble;
+    entry.textContent = [`${name} ${trouble ? `is down: ${trouble}` : "is up"}`, dropped && `${dropped} results dropped`]
+      .filter(Boolean).join(" · ");
+    return [entry];
+  }));
 }
 
 async function takePicture(data) {
@@ -68,7 +90,9 @@ async function takePicture(data) {
   say({ type: "drawn", stream });
 }
 
-function facts({ width, height, fps, latency_ms: latency, dropped, missed, reconnects }) {
+function facts(status) {
+  const { width, height, fps, latency_ms: latency, dropped, missed, reconnects, damaged } = status;
+  const packets = status.lost_packets;
   return [
     width && `${width}×${height}`,
     `${fps.toFixed(1)} frames/s`,
@@ -76,22 +100,39 @@ function facts({ width, height, fps, latency_ms: latency, dropped, missed, recon
     `${dropped ?? 0} dropped`,
     missed > 0 && `${missed} missed`,
     reconnects > 0 && `${reconnects} reconnects`,
+    damaged > 0 && `${damaged} damaged`,
+    packets > 0 && `${packets} packets lost`,
   ].filter(Boolean).join(" · ");
 }
 
+function since(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+// A picture that is not of now must not look as if it were.
+function age(stream) {
+  if (stream.state === "ended" || stream.age === null) return "";
+  return stream.state === "live" && stream.age < STALE ? "" : `last picture ${since(stream.age)} ago`;
+}
+
 function fill(root, stream, counts, now) {
+  const old = age(stream);
+  root.dataset.lost = old !== "";
+  root.querySelector(".age").textContent = old;
   root.querySelector(".name").textContent = stream.id;
   root.querySelector(".name").title = stream.source ?? stream.id;
   root.querySelector(".state").textContent = stream.state;
   root.querySelector(".state").dataset.state = stream.state;
   root.querySelector(".facts").textContent = facts(stream);
   // What went wrong last stays known after all is well again; it is shown only while it matters.
-  root.querySelector(".error").textContent = ["live", "ended"].includes(stream.state) ? "" : stream.error ?? "";
-  root.querySelector(".counts").replaceChildren(...counts.legend.map(([label, colour, count]) => {
+  const wrong = ["live", "ended"].includes(stream.state) ? "" : stream.error ?? "";
+  root.querySelector(".error").textContent = [wrong, !hasOutputs && stream.outputs].filter(Boolean).join(" · ");
+  root.querySelector(".counts").replaceChildren(...counts.legend(now).map(([label, colour, count]) => {
     const entry = document.createElement("span");
     const dot = document.createElement("i");
     dot.style.background = colour;
-    entry.append(dot, `${count} ${label}`);
+    entry.append(dot, `${count ?? "–"} ${label}`);
     return entry;
   }));
   counts.draw(root.querySelector(".chart"), now);
@@ -151,7 +192,7 @@ function enlarge(tile) {
   const [small, canvas] = [tile.root, dialog].map((root) => root.querySelector(".picture"));
   draw(canvas, small);  // until the first larger one comes
   dialog.showModal();
-  fill(dialog, tile.status, tile.counts, Date.now() / 1000);
+  fill(dialog, tile.status, tile.counts, Date.now() / 1000 - ahead);
   watch();
 }
 

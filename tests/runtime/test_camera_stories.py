@@ -1,0 +1,103 @@
+"""A camera in trouble: the log, /metrics, the status in Redis and the page tell the same of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.config import parse_config
+from streamseg.runtime.build import build_sources
+from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.media import write_clip
+from tests.support.reading import worker_pids
+from tests.support.rtp_camera import rtp_camera
+from tests.support.servers import free_port
+from tests.support.story import Story, told
+from tests.support.web_cameras import web_cameras
+from tests.web.test_metrics import scrape
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[RunningBroker]:
+    with running_broker(tmp_path / "redis") as running:
+        yield running
+
+
+def check_told(story: Story, caplog: pytest.LogCaptureFixture, why: str) -> None:
+    """The same reason in the log, in the status and on the page; the camera is not up."""
+    wait_for(lambda: re.search(why, story.status().get("error", "")), seconds=40, what=why)
+    wait_for(lambda: re.search(why, story.page().get("error", "")), what=why)
+    assert re.search(why, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("rtsp://no-such-host.invalid/x", "the host no-such-host.invalid is not found"),
+        ("http://no-such-host.invalid/video.cgi", "the host no-such-host.invalid is not found"),
+        ("http://127.0.0.1:{port}/video.cgi", "Connection refused; it counts as a camera until it answers"),
+    ],
+)
+def test_why_a_camera_cannot_be_reached(
+    broker: RunningBroker, caplog: pytest.LogCaptureFixture, url: str, why: str
+) -> None:
+    with told(broker, {"url": url.format(port=free_port())}, results=0) as story:
+        check_told(story, caplog, why)
+        assert scrape(story.metrics)["streamseg_stream_up", "cam"] == 0
+        assert story.status()["state"] == story.page()["state"] == "connecting"
+
+
+def test_a_key_frame_is_waited_for(
+    broker: RunningBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_clip(tmp_path / "rare.ts", frames=400, bframes=0, gop=100)
+    with (
+        web_cameras(tmp_path) as server,
+        told(broker, {"url": f"{server.url}/paced/rare.ts"}, results=0) as story,
+    ):
+        check_told(story, caplog, "waiting for a key frame")
+        assert scrape(story.metrics)["streamseg_stream_up", "cam"] == 0
+        wait_for(lambda: story.status()["state"] == "live", seconds=40)
+        assert scrape(story.metrics)["streamseg_stream_up", "cam"] == 1
+
+
+def test_a_worker_that_was_killed(broker: RunningBroker, caplog: pytest.LogCaptureFixture) -> None:
+    with web_cameras() as server, told(broker, {"url": f"{server.url}/mjpeg"}) as story:
+        (pid,) = worker_pids(os.getpid())
+        os.kill(pid, signal.SIGSEGV)
+        check_told(story, caplog, "the decode worker was killed by SIGSEGV")
+        wait_for(lambda: scrape(story.metrics)["streamseg_reconnects_total", "cam"] == 1, seconds=40)
+        wait_for(lambda: story.status()["reconnects"] == "1")
+        wait_for(lambda: story.page()["reconnects"] == 1)
+        assert "live again" in caplog.text
+
+
+def test_damage(broker: RunningBroker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with rtp_camera() as camera:
+        stream: dict[str, Any] = {"url": camera.url, "transport": "udp"}
+        with told(broker, stream) as story:
+            camera.lose_every = 20
+            wait_for(lambda: scrape(story.metrics)["streamseg_damaged_frames_total", "cam"] >= 5)
+            camera.lose_every = 0
+            stats = story.pipeline.stats.streams["cam"]
+            wait_for(lambda: stats.packets >= camera.lost - 1 and "packets lost" in caplog.text)
+            wait_for(lambda: story.status()["damaged"] == str(stats.damaged))
+            assert story.page()["damaged"] == stats.damaged
+            assert story.status()["lost_packets"] == str(stats.packets)
+            assert scrape(story.metrics)["streamseg_damaged_frames_total", "cam"] == stats.damaged
+            assert stats.dropped["damaged"] == 0
+            assert stats.error is None
+
+
+def test_the_keys_of_a_stream_reach_its_source() -> None:
+    stream = {"url": "http://host/a", "live": False, "damaged": "drop", "user": "u", "password": "p"}
+    (source,) = build_sources(parse_config({"streams": [stream]}, where="test"))
+    assert (source.live, source.damaged, source.url) == (False, "drop", "http://u:p@host/a")
