@@ -79,7 +79,7 @@ def bare_network(segmenter: Segmenter, frames: list) -> float:
     height, width = geometry(*frames[0].shape[:2], segmenter.spec.input).canvas
     images = torch.randn(1, 3, height, width, dtype=segmenter.dtype, device=segmenter.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    network = segmenter._detector
+    network = segmenter._network
 
     def work() -> None:
         with torch.inference_mode():

@@ -21,14 +21,13 @@ _STAGES = ("decode", "preprocess", "forward", "postprocess")
 @click.option("--weights", default="demo", show_default=True, help="Bundled name or .safetensors file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, torch or onnxruntime.")
 @click.option("--batches", default="1,2,4,8", show_default=True, metavar="N,N", help="Batch sizes.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of each batch size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench(
-    *, source: str, weights: str, device: str, precision: str, batches: str, seconds: float, as_json: bool
-) -> None:
+def bench(*, source: str, batches: str, seconds: float, as_json: bool, **model: str) -> None:
     """Measure how fast a model is on this machine.
 
     SOURCE is a recorded file. Its first pictures go through the model alone, in batches; then the whole
@@ -37,10 +36,13 @@ def bench(
     sizes = _sizes(batches)
     if "://" in source:
         raise UsageError("bench measures with a recorded file: a camera sends no faster than it films")
-    model = parse_config(
-        {"model": {"weights": weights, "device": device, "precision": precision}}, where="bench"
-    ).model
-    _show(model, source, sizes=sizes, seconds=seconds, as_json=as_json)
+    _show(
+        parse_config({"model": model}, where="bench").model,
+        source,
+        sizes=sizes,
+        seconds=seconds,
+        as_json=as_json,
+    )
 
 
 def _sizes(text: str) -> list[int]:

@@ -32,6 +32,6 @@ def once_per_size(make: Callable[_Sizes, Tensor]) -> Callable[_Sizes, Tensor]:
         recorded = kwargs["device"].type == "cuda" and torch.cuda.is_current_stream_capturing()  # type: ignore[attr-defined]
         if recorded or torch.compiler.is_compiling():
             return make(*args, **kwargs)
-        return kept(*args, **kwargs)
+        return kept(*args, **kwargs)  # type: ignore[arg-type]  # sizes are hashable
 
     return get

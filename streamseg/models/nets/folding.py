@@ -23,6 +23,8 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def _fold(conv: nn.Conv2d | DeformableConv2d, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
