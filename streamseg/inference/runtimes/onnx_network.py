@@ -29,7 +29,12 @@ class OnnxRuntimeNetwork:
         # Threads that spin while they wait take the cores from decoders, torch and the other outputs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors; what it warns of is about its own graph
-        state = folded.state_dict()
+        # What only the post-processing needs is not in the graph, and would be refused.
+        state = {
+            name: tensor
+            for name, tensor in folded.state_dict().items()
+            if f"{WEIGHTS}{name}".encode() in graph
+        }
         options.add_external_initializers(
             [f"{WEIGHTS}{name}" for name in state],
             [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in state.values()],
