@@ -1,11 +1,13 @@
 """``streamseg bench``."""
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamseg.cli.logs import configure_logging
 from streamseg.config import ModelConfig, parse_config
 from streamseg.errors import UsageError
 
@@ -36,6 +38,8 @@ def bench(*, source: str, batches: str, seconds: float, as_json: bool, **model: 
     sizes = _sizes(batches)
     if "://" in source:
         raise UsageError("bench measures with a recorded file: a camera sends no faster than it films")
+    configure_logging("warning", as_json=False)
+    logging.getLogger("streamseg.inference.runtimes").setLevel("INFO")  # which one auto keeps, and why
     _show(
         parse_config({"model": model}, where="bench").model,
         source,
@@ -77,6 +81,8 @@ def _describe(model: ModelConfig) -> str:
 
     device = choose_device(model.device)
     precision = str(choose_precision(model.precision, device)).removeprefix("torch.")
+    if device.type == "cpu" and model.runtime != "torch":
+        precision = f"runtime {model.runtime}"
     place = f"{torch.get_num_threads()} threads"
     if device.type == "cuda":
         place = torch.cuda.get_device_name(device)

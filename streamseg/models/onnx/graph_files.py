@@ -4,9 +4,9 @@ import hashlib
 import json
 import logging
 import os
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from streamseg import __version__
 from streamseg.files import complete_file
 from streamseg.models.spec import ModelSpec
 
@@ -48,7 +48,7 @@ def shipped_graph(spec: ModelSpec) -> Path:
 def cached_graph(spec: ModelSpec) -> Path:
     """Where this version of the program keeps graphs that it made."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "streamseg" / "networks" / f"{graph_key(spec)}-{__version__}.onnx"
+    return Path(cache) / "streamseg" / "networks" / f"{graph_key(spec)}-{_version()}.onnx"
 
 
 def keep_graph(spec: ModelSpec, graph: bytes) -> None:
@@ -62,3 +62,10 @@ def keep_graph(spec: ModelSpec, graph: bytes) -> None:
         own.replace(path)
     except OSError as error:
         logger.info("the network's graph is not kept for the next start: %s", error)
+
+
+def _version() -> str:
+    try:
+        return version("streamseg")
+    except PackageNotFoundError:  # it runs from its folder
+        return "source"
