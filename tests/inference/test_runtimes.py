@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamseg.errors import ConfigError
 from streamseg.inference import Segmenter
 from streamseg.inference.runtimes import choice
-from streamseg.inference.runtimes.onnx_network import ATOL, RTOL, OnnxRuntimeNetwork
+from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork, check_equal
 from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors
@@ -64,8 +64,7 @@ def test_outputs_agree(demo: Detector, batch: int) -> None:
     assert graph is not None
     images = torch.randn(batch, 3, 352, 480)
     ours = OnnxRuntimeNetwork(demo, graph)(images)
-    for value, expected in zip(batch_tensors(ours), batch_tensors(demo(images)), strict=True):
-        torch.testing.assert_close(value, expected, rtol=RTOL, atol=ATOL)
+    check_equal(batch_tensors(ours), batch_tensors(demo(images)))
 
 
 def test_the_same_instances_are_found(pictures: list[NDArray[np.uint8]]) -> None:
@@ -124,8 +123,7 @@ def test_a_graph_is_made_where_it_is_named_and_kept_for_the_next_start(
     choice.choose_network(detector, device=CPU, precision="fp32", runtime="auto")
     assert "onnxruntime (fp32)" in caplog.text, "now auto measures both"
     images = torch.randn(5, 3, 64, 96)
-    for ours, expected in zip(batch_tensors(made(images)), batch_tensors(detector(images)), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=RTOL, atol=ATOL)
+    check_equal(batch_tensors(made(images)), batch_tensors(detector(images)))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from streamseg.models.onnx.graph_files import INPUT, WEIGHTS
 RTOL, ATOL = 1e-3, 2e-3
 """How far a value may be from torch's: logits reach 10, and boxes 500 pixels. The bundled model's outputs
 differ by 2e-4."""
+_JUMPS = 1e-3
+"""Share of values that may be farther: a cell is hidden where a distractor's logit is above all others, and
+rounding decides between two that are nearly equal."""
 
 
 class OnnxRuntimeNetwork:
@@ -43,7 +46,7 @@ class OnnxRuntimeNetwork:
         canvas = folded.spec.input.canvas or (4 * INPUT_MULTIPLE, 6 * INPUT_MULTIPLE)
         noise = torch.randn((1, 3, *canvas), generator=torch.Generator().manual_seed(0))
         self._template = folded(noise)
-        _check_equal(batch_tensors(self(noise)), batch_tensors(self._template))
+        check_equal(batch_tensors(self(noise)), batch_tensors(self._template))
 
     def __call__(self, images: Tensor) -> HeadOutput:
         """(B, 3, H, W) float32, normalised -> logits."""
@@ -52,10 +55,10 @@ class OnnxRuntimeNetwork:
         return output
 
 
-def _check_equal(ours: list[Tensor], expected: list[Tensor]) -> None:
+def check_equal(ours: list[Tensor], expected: list[Tensor]) -> None:
     """A graph of another version of the network must not give results: RuntimeError."""
     if len(ours) != len(expected) or any(a.shape != b.shape for a, b in zip(ours, expected, strict=True)):
         raise RuntimeError("the graph has other outputs than the network")
     for a, b in zip(ours, expected, strict=True):
-        if not torch.allclose(a, b, rtol=RTOL, atol=ATOL):
+        if float((~torch.isclose(a, b, rtol=RTOL, atol=ATOL)).float().mean()) > _JUMPS:
             raise RuntimeError(f"the graph's outputs differ from the network's by {(a - b).abs().max():.3g}")
