@@ -168,7 +168,7 @@ def run_lengths(device: torch.device, quick: bool) -> list[Line]:
     ours = Segmenter.load("demo", device=str(device), precision="fp32", runtime="torch", score=FAINT)
     ticket = host.submit(frames)
     assert ticket.computing is not None
-    output = ticket.computing.output
+    output = ticket.computing.result().output
     moved = with_tensors(output, [tensor.to(device) for tensor in batch_tensors(output)])
     sizes = [frame.shape[:2] for frame in frames]
     pairs = zip(memory.finish(host, output, sizes), memory.finish(ours, moved, sizes), strict=True)

@@ -1,7 +1,7 @@
 """Configuration of a run: YAML, validated; unknown keys are errors; ``${NAME}`` is the environment."""
 
+from streamseg.config.advice import hint
 from streamseg.config.keys import (
-    STREAM_ID,
     BatchingConfig,
     EventsConfig,
     LineConfig,
@@ -25,10 +25,9 @@ from streamseg.config.keys import (
     ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
-from streamseg.config.validation import describe, parse_config
+from streamseg.config.validation import describe, parse_config, parse_model
 
 __all__ = [
-    "STREAM_ID",
     "BatchingConfig",
     "EventsConfig",
     "LineConfig",
@@ -51,7 +50,9 @@ __all__ = [
     "WebhookConfig",
     "ZoneConfig",
     "describe",
+    "hint",
     "parse_config",
+    "parse_model",
     "read_config",
     "set_key",
 ]

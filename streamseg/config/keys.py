@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-STREAM_ID = r"^[A-Za-z0-9_.-]{1,64}$"
+from streamseg.types.ids import parse_stream_id
+
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -14,7 +15,14 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be without NUL")
+    return text
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
+StreamId = Annotated[str, AfterValidator(parse_stream_id)]
 
 
 class _Config(BaseModel):
@@ -76,11 +84,15 @@ class LineConfig(_Passed):
 class StreamConfig(_Config):
     """One source."""
 
-    url: Annotated[Text, Field(min_length=1, repr=False)]
-    """File, folder, glob, URL or /dev/videoN."""
-    id: Annotated[str, Field(pattern=STREAM_ID)] | None = None
+    url: Annotated[str, AfterValidator(_without_nul), Field(min_length=1, repr=False)]
+    """File, folder, glob, URL or /dev/videoN. A name that is not UTF-8 is one file's fault, not the run's."""
+    id: StreamId | None = None
     """Made from the source if not given."""
+    recursive: bool = False
+    """Folders only: take what lies in their folders, too."""
     transport: Literal["tcp", "udp"] = "tcp"
+    decode: Literal["auto", "cpu", "cuda", "qsv"] = "auto"
+    """Where it is decoded: on the processor, an NVIDIA or an Intel device; without that on the processor."""
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""
     end: Annotated[float, Field(gt=0)] | None = None
@@ -163,6 +175,8 @@ class VideoConfig(_Config):
     path: Annotated[Text, Field(min_length=1)]
     part_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Live sources: each file is so long, the next is ``NAME.part2.mp4``."""
+    encode: Literal["auto", "x264", "nvenc"] = "auto"
+    """Who encodes: the processor, or an NVIDIA device; without an encoder there the processor."""
 
 
 class NdjsonConfig(_Config):

@@ -1,34 +1,44 @@
 """The model at work: a batch goes to the device, comes back as small arrays, and is finished on the host.
 
-submit(pictures)    resize, upload, network                        returns at once on CUDA
+submit(pictures)    resize, upload, network                        returns at once
 wait(ticket)        candidates, masks, Matrix NMS, download        the device is free after it
 finish(ticket, k)   masks of picture k at source resolution        host only, any thread
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from streamseg.config import hint, parse_model
 from streamseg.errors import ConfigError
 from streamseg.inference.devices import choose_device
 from streamseg.inference.finish import HostDetections, enlarge_instances
-from streamseg.inference.prepare import PictureNormaliser, stack
+from streamseg.inference.pictures import PictureLike, to_rgb
+from streamseg.inference.prepare import DevicePreparer, HostPreparer, Preparation, check_picture
 from streamseg.inference.runtimes import choose_network
 from streamseg.inference.runtimes.graphs import graph_size
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry
-from streamseg.models.input_size import geometry, resize_picture
+from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.postprocess.detections import Detections, detect
+from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
+
+_BATCH = 8
+"""Pictures of a list that go to the device together, as :class:`BatchingConfig` has it for streams."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +58,7 @@ class BatchTicket:
 
     sizes: tuple[Geometry, ...]
     """Sizes of each picture, all on the canvas of the batch."""
-    computing: Computing | None
+    computing: Future[Computing] | None
     """The network's output, until it is waited for."""
     found: list[HostDetections | None]
     """What each picture holds: after it was waited for, until it is finished."""
@@ -57,9 +67,9 @@ class BatchTicket:
 class Segmenter:
     """A detector on a device.
 
-    Call it with one picture. Or :meth:`submit` batches, :meth:`wait` for them in another thread and
-    :meth:`finish` their pictures in any: on CUDA the upload, the network and the post-processing of
-    successive batches then overlap on streams of their own.
+    Call it with one picture or a list of them. Or :meth:`submit` batches, :meth:`wait` for them in another
+    thread and :meth:`finish` their pictures in any: on CUDA the upload, the network and the post-processing
+    of successive batches then overlap on streams of their own.
     """
 
     def __init__(
@@ -98,15 +108,15 @@ class Segmenter:
                 "filter_threshold": max(test.filter_threshold, score),
             }
         )
-        self._normalise = PictureNormaliser(self.spec.input, device=self.device, dtype=self.dtype)
+        self._preparer = _preparer(self.spec.input, self.device, self.dtype)
         self._streams = DeviceStreams(self.device)
 
     @classmethod
     def load(
         cls,
-        weights: str = "demo",
+        weights: str | os.PathLike[str] = "demo",
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         runtime: str = "auto",
         score: float = 0.3,
@@ -130,30 +140,74 @@ class Segmenter:
 
         Raises:
             WeightsError: There are no such weights, or they cannot be read.
-            ConfigError: The device, precision, runtime or a class name is unknown.
+            ConfigError: Another argument has a value that the section ``model`` of a configuration may not
+                have either, or a class name is unknown.
         """
-        path = find_weights(weights)
+        wanted = parse_model(
+            {
+                "weights": os.fspath(weights) if isinstance(weights, os.PathLike) else weights,
+                "device": str(device) if isinstance(device, torch.device) else device,
+                "precision": precision,
+                "runtime": runtime,
+                "score": score,
+                "classes": classes,
+                "max_instances": max_instances,
+            }
+        )
+        path = find_weights(wanted.weights)
         return cls(
             load_detector(path),
             name=path.stem,
-            device=device,
-            precision=precision,
-            runtime=runtime,
-            score=score,
-            classes=classes,
-            max_instances=max_instances,
+            device=wanted.device,
+            precision=wanted.precision,
+            runtime=wanted.runtime,
+            score=wanted.score,
+            classes=wanted.classes,
+            max_instances=wanted.max_instances,
             meter=meter,
         )
 
-    def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Segment one picture, (H, W, 3) uint8 RGB.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a text is a path, though also a sequence of texts
+        self, image: PictureLike
+    ) -> Instances: ...
+    @overload
+    def __call__(self, image: Sequence[PictureLike]) -> list[Instances]: ...
+    def __call__(self, image: PictureLike | Sequence[PictureLike]) -> Instances | list[Instances]:
+        """Segment one picture, or a list of them.
 
-        Returns N :class:`~streamseg.types.Instances`, best score first: ``labels``, ``scores``, ``boxes``
-        in pixels of the picture, and ``masks()``, (N, H, W) bool.
+        Args:
+            image: (H, W, 3) uint8 RGB; or anything else that :mod:`streamseg.inference.pictures` knows:
+                gray and RGBA arrays, tensors, PIL pictures, paths.
+
+        Returns:
+            N :class:`~streamseg.types.Instances`, best score first: ``labels``, ``scores``, ``boxes`` in
+            pixels of the picture, and ``masks()``, (N, H, W) bool. Of a list, such instances for each.
+
+        Raises:
+            TypeError: It is no picture.
+            ValueError: It has the shape of none, or the file cannot be read.
         """
-        ticket = self.submit([image])
+        if isinstance(image, list | tuple):
+            return self._segment_all(image)
+        return self._segment([to_rgb(cast("PictureLike", image))])[0]
+
+    def _segment_all(self, pictures: Sequence[PictureLike]) -> list[Instances]:
+        """A batch at a time, of pictures of one canvas: then each has the result that it has alone."""
+        found: list[Instances] = []
+        batch: list[NDArray[np.uint8]] = []
+        for picture in map(to_rgb, pictures):
+            fits = not batch or self.canvas(*batch[0].shape[:2]) == self.canvas(*picture.shape[:2])
+            if not fits or len(batch) == _BATCH:
+                found += self._segment(batch)
+                batch = []
+            batch.append(picture)
+        return found + (self._segment(batch) if batch else [])
+
+    def _segment(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Instances]:
+        ticket = self.submit(pictures)
         self.wait(ticket)
-        return self.finish(ticket, 0)
+        return [self.finish(ticket, k) for k in range(len(pictures))]
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Input size of the network for a picture: pictures of one canvas make a batch."""
@@ -171,26 +225,33 @@ class Segmenter:
             self.wait(ticket)
             self.finish(ticket, 0)
 
-    @torch.inference_mode()
     def submit(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchTicket:
-        """Start a batch of pictures, each (H, W, 3) uint8 RGB; on CUDA this does not wait for it.
+        """Start a batch of pictures, each (H, W, 3) uint8 RGB; returns before it is done.
 
-        Smaller canvases are padded to the largest of the batch, as in the published code.
+        A CPU takes two batches at a time; a third waits until the first is through the network. The pictures
+        must stay as they are until the batch was waited for. Smaller canvases are padded to the largest of
+        the batch, as in the published code. Raises ValueError for what is no picture.
         """
-        started = time.monotonic()
+        for picture in pictures:
+            check_picture(picture)
         sizes = self._sizes(pictures)
-        resized = [resize_picture(picture, s.resized) for picture, s in zip(pictures, sizes, strict=True)]
-        uploaded = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))
-        prepared = time.monotonic()
-        with self._streams.computing(uploaded):
+        preparation = self._preparer.start(pictures, sizes)
+        computing = self._streams.launch(partial(self._compute, preparation))
+        return BatchTicket(sizes, computing, [None] * len(sizes))
+
+    @torch.inference_mode()
+    def _compute(self, preparation: Preparation) -> Computing:
+        self._tell("preprocess", preparation.wait())
+        started = time.monotonic()
+        with self._streams.uploading():
+            images = preparation.build()
+        with self._streams.computing(images):
             begun = self._streams.mark()
-            images = self._normalise(uploaded, [s.resized for s in sizes], sizes[0].canvas)
             output = self._network(images)
             ready = self._streams.mark()
-        self._tell("preprocess", prepared - started)
         if ready is None:
-            self._tell("forward", time.monotonic() - prepared)
-        return BatchTicket(sizes, Computing(output, begun, ready), [None] * len(sizes))
+            self._tell("forward", time.monotonic() - started)
+        return Computing(output, begun, ready)
 
     @torch.inference_mode()
     def wait(self, ticket: BatchTicket) -> None:
@@ -198,8 +259,9 @@ class Segmenter:
 
         Lets go of the device's memory, also if it raises; a batch is waited for once.
         """
-        computing, ticket.computing = ticket.computing, None
-        assert computing is not None, "a batch is waited for once"
+        launched, ticket.computing = ticket.computing, None
+        assert launched is not None, "a batch is waited for once"
+        computing = launched.result()
         if computing.ready is not None:
             # The host needs the output for what follows: that wait is not the time of the post-processing.
             computing.ready.synchronize()
@@ -237,6 +299,12 @@ class Segmenter:
             self._meter.stage(stage, seconds)
 
 
+def _preparer(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> HostPreparer | DevicePreparer:
+    if device.type == "cpu":
+        return HostPreparer(spec, dtype=dtype)
+    return DevicePreparer(spec, device=device, dtype=dtype)
+
+
 def _download(detections: Detections) -> HostDetections:
     """Copy to the host; on CUDA the arrays are filled when the stream is done, not before.
 
@@ -254,5 +322,5 @@ def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] 
         return None
     for name in wanted:
         if name not in known:
-            raise ConfigError(f"class {name!r}: this model knows {', '.join(known)}")
+            raise ConfigError(f"class {name!r}{hint(name, known)}: this model knows {', '.join(known)}")
     return [known.index(name) for name in wanted]

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from streamseg.masks.rle import encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
+from streamseg.types.zones import ZoneEvent
 from streamseg.zones import Watched
 
 
@@ -15,6 +16,7 @@ def frame_result(
     *,
     model: str,
     published_at: float,
+    source: str = "",
     watched: Watched | None = None,
 ) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
@@ -24,6 +26,7 @@ def frame_result(
         instances: At the size of the frame.
         model: Name of the model that found them.
         published_at: Seconds of the monotonic clock.
+        source: What the frame was read from, see :attr:`StreamInfo.source`.
         watched: What zones and lines say of it, if the stream has any.
     """
     zones = watched.zones if watched else (msgspec.UNSET,) * len(instances)
@@ -40,8 +43,14 @@ def frame_result(
         model=model,
         instances=tuple(_instance_result(instances, i, zones[i]) for i in range(len(instances))),
         counts=watched.counts if watched else msgspec.UNSET,
-        events=(watched and watched.events) or msgspec.UNSET,
+        events=_events(watched, source) or msgspec.UNSET,
+        source=source,
     )
+
+
+def _events(watched: Watched | None, source: str) -> tuple[ZoneEvent, ...]:
+    events = watched.events if watched else ()
+    return tuple(msgspec.structs.replace(event, source=source) for event in events)
 
 
 def published_pts(frame: Frame) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamseg.config import (
@@ -18,18 +20,20 @@ from streamseg.config import (
     StreamConfig,
     VideoConfig,
     WebhookConfig,
+    hint,
 )
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
+from streamseg.outputs.files import files_beside
 from streamseg.outputs.function import SinkFunction
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.runtime.resume import Resumption, check_resumable, take_over
-from streamseg.sources import Source, SourceOptions, resolve_sources, source_for
+from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
+from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
 from streamseg.zones import StreamRules
 
@@ -62,11 +66,17 @@ def build_pipeline(
         UsageError: Something in ``config`` cannot work.
         RunError: The device has no room for the model.
     """
-    streams = build_streams(config)
+    refused: list[SourceError] = []
+    streams = build_streams(config, refuse=refused.append)
     sources = [source for source, _ in streams]
-    own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
+    rules: dict[str, StreamRules] = {}
+    several = len(sources) > 1
+    own = [build_output(o, several=several, overlay=config.overlay, rules=rules) for o in config.outputs]
     if resume:
+        streams = build_streams(config, known=former_ids(own), refuse=lambda _: None)
+        sources = [source for source, _ in streams]
         check_resumable(sources, own)
+    rules.update((source.id, of_stream) for source, of_stream in streams)
     check_files_differ(sources, own)
     everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
     for output in everything:
@@ -83,11 +93,12 @@ def build_pipeline(
         max_wait=config.batching.max_wait_ms / 1000,
         max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
-        rules={source.id: rules for source, rules in streams},
+        rules=rules,
         observe=observe,
         known=rest.instances(),
         meter=meter,
     )
+    pipeline.stats.refused = refused
     pipeline.stats.finished_before = rest.finished
     for stream, kept in rest.kept.items():
         pipeline.stats.streams[stream].kept = kept.lines
@@ -115,19 +126,31 @@ def load_model(
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
-    """Make sure that no output file is one of another output, or a source. Raises UsageError."""
-    read = {os.path.realpath(source.url) for source in sources}
-    written: set[str] = set()
+    """Make sure that no output file, nor its partial one, is another's, or a source. Raises UsageError."""
+    read = {name for source in sources for name in _names_of(source.url)}
+    written: set[str | tuple[int, int]] = set()
     for output in outputs:
         if not isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
             continue
         for path in filter(None, [output.path(source.id) for source in sources]):
-            real = os.path.realpath(path)
-            if real in read:
-                raise UsageError(f"{path} is a source itself: outputs need other names")
-            if real in written:
-                raise UsageError(f"{path} is the file of two outputs: they need different names")
-            written.add(real)
+            files = files_beside(path)
+            names = [_names_of(file) for file in files]
+            for file, of_file in zip(files, names, strict=True):
+                if of_file & read:
+                    as_ = "" if file == path else f" while {path} is written"
+                    raise UsageError(f"{file} is a source itself{as_}: outputs need other names")
+                if of_file & written:
+                    raise UsageError(f"{file} is the file of two outputs: they need different names")
+            written.update(*names)
+
+
+def _names_of(path: str | Path) -> set[str | tuple[int, int]]:
+    """What tells a file from all others: its real path; and if it exists, what all hard links to it share."""
+    names: set[str | tuple[int, int]] = {os.path.realpath(path)}
+    with suppress(OSError, ValueError):
+        status = os.stat(path)
+        names.add((status.st_dev, status.st_ino))
+    return names
 
 
 def build_sources(config: RunConfig) -> list[Source]:
@@ -135,25 +158,50 @@ def build_sources(config: RunConfig) -> list[Source]:
     return [source for source, _ in build_streams(config)]
 
 
-def build_streams(config: RunConfig) -> list[tuple[Source, StreamRules]]:
-    """The sources of all streams, with ids that differ, and the rules of each. Raises UsageError."""
+def build_streams(
+    config: RunConfig,
+    *,
+    known: Mapping[str, Sequence[str]] | None = None,
+    refuse: Callable[[SourceError], None] = raise_error,
+) -> list[tuple[Source, StreamRules]]:
+    """The sources of all streams, with ids that differ, and the rules of each.
+
+    Args:
+        config: The run.
+        known: Ids that sources had before and keep, by :func:`place_key`, if the configuration gives none.
+        refuse: Hears of each file that cannot be read by its name, if there are others.
+
+    Raises:
+        UsageError: There is no source, or one that cannot be read for sure.
+    """
     if not config.streams:
         raise UsageError("no source: name a file, folder, glob, URL or /dev/videoN, or a config with streams")
     streams: list[tuple[Source, StreamRules]] = []
+    refused: list[SourceError] = []
     taken = {stream.id for stream in config.streams if stream.id}
     if len(taken) < sum(1 for stream in config.streams if stream.id):
         raise UsageError("streams: two streams have the same id")
     for stream in config.streams:
-        found = _sources_of(stream, taken)
+        found = _sources_of(stream, taken, known or {}, refused.append)
         taken.update(source.id for source in found)
         streams.extend((source, StreamRules.of(stream)) for source in found)
+    if not streams:
+        raise UsageError(str(refused[0]))
+    for error in refused:
+        refuse(error)
     return streams
 
 
-def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
+def _sources_of(
+    stream: StreamConfig,
+    taken: Collection[str],
+    known: Mapping[str, Sequence[str]],
+    refuse: Callable[[SourceError], None],
+) -> list[Source]:
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
     options: SourceOptions = {
         "transport": stream.transport,
+        "decode": stream.decode,
         "start": stream.start,
         "end": stream.end,
         "stride": stream.stride,
@@ -161,7 +209,15 @@ def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
     }
     if stream.id:
         return [source_for(stream.url, stream_id=stream.id, stalled_after=stream.stalled_after, **options)]
-    return resolve_sources([stream.url], taken=taken, stalled_after=stream.stalled_after, **options)
+    return resolve_sources(
+        [stream.url],
+        taken=taken,
+        known=known,
+        recursive=stream.recursive,
+        refuse=refuse,
+        stalled_after=stream.stalled_after,
+        **options,
+    )
 
 
 def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
@@ -169,7 +225,9 @@ def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
     kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
     for name in config.overlay.blur:
         if name not in kept:
-            raise UsageError(f"overlay.blur: {name!r} is not looked for; allowed: {', '.join(kept)}")
+            raise UsageError(
+                f"overlay.blur: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
+            )
 
 
 def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
@@ -183,7 +241,9 @@ def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
         for key, names in wanted.items():
             for name in names:
                 if name not in kept:
-                    raise UsageError(f"{key}: {name!r} is not looked for; allowed: {', '.join(kept)}")
+                    raise UsageError(
+                        f"{key}: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
+                    )
         if stream.score is not None and stream.score < config.model.score:
             raise UsageError(
                 f"{where}.score {stream.score}: below model.score {config.model.score}, under which nothing "
@@ -193,12 +253,26 @@ def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
             raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
 
 
-def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:
-    """The output that a section of the configuration describes; ``several``: for more than one stream."""
+def build_output(
+    config: OutputConfig,
+    *,
+    several: bool,
+    overlay: OverlayOptions | None = None,
+    rules: Mapping[str, StreamRules] | None = None,
+) -> Output:
+    """The output that a section of the configuration describes.
+
+    ``several``: for more than one stream; ``rules``: those of streams by id, which may change meanwhile.
+    """
     match config:
         case VideoConfig():
             return VideoOutput(
-                config.path, several=several, overlay=overlay, part_seconds=60 * config.part_minutes
+                config.path,
+                several=several,
+                overlay=overlay,
+                rules=rules,
+                part_seconds=60 * config.part_minutes,
+                encode=config.encode,
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)

@@ -247,7 +247,12 @@ class Pipeline:
         stream = self._streams[frame.stream]
         instances, watched = stream.follow(frame, instances)
         result = frame_result(
-            frame, instances, model=self._model_name, published_at=time.monotonic(), watched=watched
+            frame,
+            instances,
+            model=self._model_name,
+            published_at=time.monotonic(),
+            source=stream.source,
+            watched=watched,
         )
         stream.put(result, frame, instances)
         self._observe(result)

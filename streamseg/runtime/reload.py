@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.config import RunConfig
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
 from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.sources import Source
+from streamseg.runtime.resume import former_ids
+from streamseg.sources import Source, place_key
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +26,12 @@ class Reloader:
         """``config`` is what the pipeline was built from; ``resume``: to go on with an interrupted run."""
         self._config, self._resume = config, resume
         self._pipeline = pipeline
-        streams = build_streams(config)
+        streams = build_streams(config, refuse=lambda _: None)
+        outputs = [build_output(output, several=len(streams) > 1) for output in config.outputs]
+        if resume:
+            streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
         self._sources = {source.id: source for source, _ in streams}
         self._rules = {source.id: rules for source, rules in streams}
-        several = len(self._sources) > 1
-        outputs = [build_output(output, several=several) for output in config.outputs]
         self._files = [
             output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput | EventsOutput)
         ]
@@ -43,7 +45,10 @@ class Reloader:
         ignore, zones, lines) count from the next frame on, also in a recording. What else changed is
         named in a warning: it takes a restart.
         """
-        streams = build_streams(config)
+        known: dict[str, list[str]] = {}
+        for id_, source in self._sources.items():
+            known.setdefault(place_key(source.place), []).append(id_)
+        streams = build_streams(config, known=known, refuse=_warn)
         check_rules(config, self._pipeline.classes)
         wanted = {source.id: source for source, _ in streams}
         rules = {source.id: rules for source, rules in streams}
@@ -122,6 +127,10 @@ class Reloader:
         keys = [key for key in before if key != "streams" and before[key] != after[key]]
         if keys:
             logger.warning("only streams can change while it runs; %s: needs a restart", ", ".join(keys))
+
+
+def _warn(error: SourceError) -> None:
+    logger.warning("%s", error)
 
 
 def _has_begun(path: Path) -> bool:

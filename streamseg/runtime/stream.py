@@ -39,6 +39,11 @@ class Stream:
         for backlog in self._backlogs:
             backlog.begin_epoch(info)
 
+    @property
+    def source(self) -> str:
+        """What is read, see :attr:`StreamInfo.source`."""
+        return self.stats.info.source if self.stats.info else ""
+
     def set_rules(self, rules: StreamRules) -> None:
         """Another choice of objects, zones and lines, from the next frame on. Any thread.
 

@@ -237,7 +237,7 @@ def read_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from error
+        raise ConfigError(f"{path}: {describe(error, TrainConfig)}") from error
 
 
 def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:

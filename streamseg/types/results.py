@@ -38,7 +38,7 @@ class InstanceResult(msgspec.Struct, frozen=True):
         return f"InstanceResult({described}, box ({x1:g}, {y1:g}, {x2:g}, {y2:g}), {self.area} pixels)"
 
 
-class FrameResult(msgspec.Struct, frozen=True):
+class FrameResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result of one frame, version 1: an NDJSON line, a Redis field."""
 
     v: int
@@ -61,6 +61,8 @@ class FrameResult(msgspec.Struct, frozen=True):
     """Objects in each zone, crossings of each line; absent where the stream has none."""
     events: tuple[ZoneEvent, ...] | msgspec.UnsetType = msgspec.UNSET
     """What happened at zones and lines; absent where nothing did."""
+    source: str = ""
+    """Absolute path of the file, or URL with passwords masked; results of other programs may lack it."""
 
     def __repr__(self) -> str:
         listed = list_objects((found.label, found.score, found.id) for found in self.instances)

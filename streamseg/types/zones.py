@@ -35,3 +35,5 @@ class ZoneEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """x1, y1, x2, y2 in source pixels where it was last seen, x2 and y2 exclusive."""
     counts: Counts
     """Those of the stream after this event."""
+    source: str = ""
+    """As of the result."""

@@ -47,6 +47,16 @@ def test_results_of_a_run_are_valid(tmp_path: Path) -> None:
         VALIDATOR.validate(one)
 
 
+def test_streams_of_any_script_are_valid_and_a_source_may_be_missing() -> None:
+    for stream in ("видео", "公園", "हिन्दी", "a.b_c-1"):
+        VALIDATOR.validate(result() | {"stream": stream})
+    assert "source" not in result()
+    VALIDATOR.validate(result() | {"source": "/clips/a.mp4"})
+    for bad in ("", "a b", "a/b", "{a}", "x" * 65):
+        with pytest.raises(jsonschema.ValidationError):
+            VALIDATOR.validate(result() | {"stream": bad})
+
+
 def test_empty_and_untracked_results_are_valid() -> None:
     value = result()
     value["instances"][0]["id"] = None

@@ -16,6 +16,7 @@ import msgspec
 
 from streamseg.masks.rle import RunLengths
 from streamseg.types import RESULT_VERSION, FrameResult, InstanceResult
+from streamseg.types.ids import ID_PATTERN, ID_RULE
 from streamseg.types.zones import EVENT_VERSION, ZoneEvent
 
 FILE = "frame_result.json"
@@ -26,7 +27,7 @@ _COUNT = {"minimum": 0}
 _LIMITS: dict[str, dict[str, dict[str, Any]]] = {
     "FrameResult": {
         "v": {"const": RESULT_VERSION},
-        "stream": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+        "stream": {"pattern": ID_PATTERN, "description": ID_RULE},
         "epoch": _COUNT,
         "frame": _COUNT,
         "width": {"minimum": 1},
