@@ -108,7 +108,7 @@ def test_a_cpu_is_given_no_more_than_it_can_begin_with(
 ) -> None:
     """A third batch waits outside, and none is lost."""
     let_go, tickets = Event(), list[segmenter.BatchTicket]()
-    network = model._detector.forward
+    network = model._network
 
     def slow_network(images: torch.Tensor) -> object:
         assert let_go.wait(60)
@@ -132,7 +132,7 @@ def test_a_network_that_fails_makes_room_for_the_next_batch(
     def broken(images: torch.Tensor) -> object:
         raise RuntimeError("the network is broken")
 
-    monkeypatch.setattr(model._detector, "forward", broken)
+    monkeypatch.setattr(model, "_network", broken)
     for _ in range(5):
         ticket = model.submit(PICTURES[:1])
         with pytest.raises(RuntimeError, match="the network is broken"):
