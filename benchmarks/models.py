@@ -35,7 +35,7 @@ import memory
 import numpy as np
 import torch
 from machine import describe_machine
-from workload import head_output
+from workload import Loaded, head_output
 
 from streamseg.inference.devices import PRECISIONS, choose_device, choose_precision
 from streamseg.inference.segmenter import BatchTicket, Segmenter
@@ -133,7 +133,7 @@ class Bench:
             device=segmenter.device,
             dtype=segmenter.dtype,
         )
-        detector.register_forward_hook(lambda *_: output)
+        segmenter._network = Loaded(segmenter._network, output)
         noise = np.random.default_rng(0).integers(0, 256, (batch, *SOURCE, 3), dtype=np.uint8)
         return cls(name, segmenter, list(noise), output)
 
@@ -152,7 +152,7 @@ class Bench:
 
     @torch.inference_mode()
     def network(self, images: torch.Tensor) -> None:
-        self.segmenter._detector(images)
+        self.segmenter._network(images)
         self.wait()
 
     def postprocessing(self) -> int:

@@ -17,6 +17,7 @@ import torch
 from machine import describe_machine
 
 from streamseg import Segmenter
+from streamseg.models.weights.files import load_detector
 from streamseg.training.evaluation import ClassScore, evaluate
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def describe(segmenter: Segmenter, path: Path) -> dict[str, Any]:
-    parameters = sum(p.numel() for p in segmenter._detector.parameters())
+    parameters = sum(p.numel() for p in load_detector(path).parameters())
     return {
         "architecture": segmenter.spec.architecture,
         "backbone": segmenter.spec.backbone,
@@ -67,7 +68,7 @@ def time_networks(segmenters: dict[str, Segmenter]) -> dict[str, float]:
         canvas = segmenter.spec.input.canvas
         assert canvas is not None
         pictures = torch.randn(1, 3, *canvas, dtype=segmenter.dtype, device=segmenter.device)
-        works[name] = (segmenter._detector, pictures.contiguous(memory_format=torch.channels_last))
+        works[name] = (segmenter._network, pictures.contiguous(memory_format=torch.channels_last))
     seconds: dict[str, list[float]] = {name: [] for name in works}
     with torch.inference_mode():
         for turn in range(ROUNDS + 2):

@@ -126,7 +126,7 @@ def bare_network(segmenter: Segmenter, frames: list, *, batch: int) -> Rate:
     height, width = geometry(*frames[0].shape[:2], segmenter.spec.input).canvas
     images = torch.randn(batch, 3, height, width, dtype=segmenter.dtype, device=segmenter.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    network = segmenter._detector
+    network = segmenter._network
 
     def work() -> int:
         with torch.inference_mode():

@@ -28,6 +28,7 @@ def run(
     weights: str = _MODEL.weights,
     device: str = _MODEL.device,
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _MODEL.precision,
+    runtime: Literal["auto", "torch", "onnxruntime"] = _MODEL.runtime,
     score: float = _MODEL.score,
     classes: Sequence[str] | None = _MODEL.classes,
     max_instances: int = _MODEL.max_instances,
@@ -50,6 +51,7 @@ def run(
         weights: Name of bundled weights, or path of a ``.safetensors`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` takes half precision wherever it is faster.
+        runtime: What computes the network on a CPU: torch or ONNX Runtime; ``auto`` the faster one.
         score: Instances below this score, in [0, 1], are left out.
         classes: Names of the classes to keep; all of them if not given.
         max_instances: At most so many per frame, the best ones.
@@ -79,6 +81,7 @@ def run(
         "weights": weights,
         "device": device,
         "precision": precision,
+        "runtime": runtime,
         "score": score,
         "classes": classes,
         "max_instances": max_instances,

@@ -1,11 +1,13 @@
 """``streamseg bench``."""
 
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamseg.cli.logs import configure_logging
 from streamseg.config import ModelConfig, parse_config
 from streamseg.errors import UsageError
 
@@ -21,14 +23,13 @@ _STAGES = ("decode", "preprocess", "forward", "postprocess")
 @click.option("--weights", default="demo", show_default=True, help="Bundled name or .safetensors file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, torch or onnxruntime.")
 @click.option("--batches", default="1,2,4,8", show_default=True, metavar="N,N", help="Batch sizes.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of each batch size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench(
-    *, source: str, weights: str, device: str, precision: str, batches: str, seconds: float, as_json: bool
-) -> None:
+def bench(*, source: str, batches: str, seconds: float, as_json: bool, **model: str) -> None:
     """Measure how fast a model is on this machine.
 
     SOURCE is a recorded file. Its first pictures go through the model alone, in batches; then the whole
@@ -37,10 +38,15 @@ def bench(
     sizes = _sizes(batches)
     if "://" in source:
         raise UsageError("bench measures with a recorded file: a camera sends no faster than it films")
-    model = parse_config(
-        {"model": {"weights": weights, "device": device, "precision": precision}}, where="bench"
-    ).model
-    _show(model, source, sizes=sizes, seconds=seconds, as_json=as_json)
+    configure_logging("warning", as_json=False)
+    logging.getLogger("streamseg.inference.runtimes").setLevel("INFO")  # which one auto keeps, and why
+    _show(
+        parse_config({"model": model}, where="bench").model,
+        source,
+        sizes=sizes,
+        seconds=seconds,
+        as_json=as_json,
+    )
 
 
 def _sizes(text: str) -> list[int]:
@@ -75,6 +81,8 @@ def _describe(model: ModelConfig) -> str:
 
     device = choose_device(model.device)
     precision = str(choose_precision(model.precision, device)).removeprefix("torch.")
+    if device.type == "cpu" and model.runtime != "torch":
+        precision = f"runtime {model.runtime}"
     place = f"{torch.get_num_threads()} threads"
     if device.type == "cuda":
         place = torch.cuda.get_device_name(device)

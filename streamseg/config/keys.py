@@ -134,6 +134,8 @@ class ModelConfig(_Config):
     weights: Text = "demo"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    runtime: Literal["auto", "torch", "onnxruntime"] = "auto"
+    """What computes the network on a CPU."""
     score: Score = 0.3
     classes: tuple[str, ...] | None = None
     """Class names to keep; None keeps all."""

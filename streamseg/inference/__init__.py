@@ -1,7 +1,8 @@
 """A detector at work on a device, in three calls: submit, wait, finish.
 
 ``segmenter`` has the calls; ``prepare`` (before the network) and ``finish`` (after it) are its ends.
-``devices`` chooses device and precision, ``streams`` are those of CUDA, ``oom`` guards against full memory.
+``devices`` chooses device and precision, ``runtimes`` what computes the network. ``streams``
+are those of CUDA, ``oom`` guards against full memory.
 """
 
 from streamseg.inference.oom import OomGuard

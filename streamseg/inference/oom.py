@@ -67,27 +67,30 @@ class OomGuard(Generic[Ticket]):
         *,
         device: str = "auto",
         precision: str = "auto",
+        runtime: str = "auto",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
         meter: Meter | None = None,
+        max_batch: int = 1,
     ) -> OomGuard[BatchTicket]:
-        """Load a segmenter and run it once.
+        """Load a segmenter and run it once; on CUDA every batch size to ``max_batch`` that has a graph.
 
-        Arguments and errors are those of :meth:`Segmenter.load`; also raises RunError if the device has
-        no room for it.
+        The other arguments and errors are those of :meth:`Segmenter.load`; also raises RunError if the
+        device has no room for it.
         """
         try:
             segmenter = Segmenter.load(
                 weights,
                 device=device,
                 precision=precision,
+                runtime=runtime,
                 score=score,
                 classes=classes,
                 max_instances=max_instances,
                 meter=meter,
             )
-            segmenter.warm_up()
+            segmenter.warm_up(max_batch=max_batch)
         except torch.OutOfMemoryError as error:
             raise RunError(f"the device's memory does not hold the model: {error}") from error
         return OomGuard(segmenter)

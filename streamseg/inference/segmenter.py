@@ -21,16 +21,18 @@ from numpy.typing import NDArray
 
 from streamseg.config import hint, parse_model
 from streamseg.errors import ConfigError
-from streamseg.inference.devices import choose_device, choose_precision
+from streamseg.inference.devices import choose_device
 from streamseg.inference.finish import HostDetections, enlarge_instances
 from streamseg.inference.pictures import PictureLike, to_rgb
 from streamseg.inference.prepare import DevicePreparer, HostPreparer, Preparation, check_picture
+from streamseg.inference.runtimes import choose_network
+from streamseg.inference.runtimes.graphs import graph_size
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry
 from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
-from streamseg.models.postprocess.detections import Detections
+from streamseg.models.postprocess.detections import Detections, detect
 from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
@@ -77,21 +79,24 @@ class Segmenter:
         name: str,
         device: str = "auto",
         precision: str = "auto",
+        runtime: str = "torch",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
         meter: Meter | None = None,
     ) -> None:
-        """Move ``detector`` to the device; the other arguments are those of :meth:`load`.
+        """Put a copy of ``detector`` on the device; the other arguments are those of :meth:`load`.
 
-        Raises ConfigError for an unknown device, precision or class name.
+        Raises ConfigError for an unknown device, precision, runtime or class name.
         """
         self.name = name
         self._meter = meter
         self.spec = detector.spec
         self.classes = detector.spec.classes
         self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
+        self._network = choose_network(detector, device=self.device, precision=precision, runtime=runtime)
+        self.dtype = self._network.dtype
+        self._strides = [level.stride for level in self.spec.head.levels]
         self._class_ids = _class_ids(classes, self.spec.classes)
         test = self.spec.test
         # Maskness and decay only lower a score, and only better candidates lower it: one whose class
@@ -103,13 +108,8 @@ class Segmenter:
                 "filter_threshold": max(test.filter_threshold, score),
             }
         )
-        detector = detector.eval().to(self.device, self.dtype)
-        self._detector = detector.to(memory_format=torch.channels_last)
         self._preparer = _preparer(self.spec.input, self.device, self.dtype)
         self._streams = DeviceStreams(self.device)
-        if self.device.type == "cuda":
-            # The weights got here on the default stream, which the others do not wait for.
-            torch.cuda.synchronize(self.device)
 
     @classmethod
     def load(
@@ -118,6 +118,7 @@ class Segmenter:
         *,
         device: str | torch.device = "auto",
         precision: str = "auto",
+        runtime: str = "auto",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
@@ -129,6 +130,8 @@ class Segmenter:
             weights: Name of bundled weights, or path of a file.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; auto: half precision wherever it is faster.
+            runtime: ``auto``, ``torch`` or ``onnxruntime``, which computes the network on a CPU in fp32; auto
+                takes the faster one, see :func:`~streamseg.inference.runtimes.choose_network`.
             score: Instances below this score, in [0, 1], are left out.
             classes: Names of the classes to look for; all that the model knows if not given.
             max_instances: At most so many per picture, the best ones.
@@ -145,6 +148,7 @@ class Segmenter:
                 "weights": os.fspath(weights) if isinstance(weights, os.PathLike) else weights,
                 "device": str(device) if isinstance(device, torch.device) else device,
                 "precision": precision,
+                "runtime": runtime,
                 "score": score,
                 "classes": classes,
                 "max_instances": max_instances,
@@ -156,6 +160,7 @@ class Segmenter:
             name=path.stem,
             device=wanted.device,
             precision=wanted.precision,
+            runtime=wanted.runtime,
             score=wanted.score,
             classes=wanted.classes,
             max_instances=wanted.max_instances,
@@ -208,9 +213,17 @@ class Segmenter:
         """Input size of the network for a picture: pictures of one canvas make a batch."""
         return geometry(height, width, self.spec.input).canvas
 
-    def warm_up(self, height: int = 720, width: int = 1280) -> None:
-        """Run once, so that the first real frame does not pay for memory and kernels."""
-        self._segment([np.zeros((height, width, 3), dtype=np.uint8)])
+    def warm_up(self, height: int = 720, width: int = 1280, *, max_batch: int = 1) -> None:
+        """Run once, so that the first real frame does not pay for memory and kernels.
+
+        On CUDA with each batch size that gets a graph: largest first, the smaller ones then fit its memory.
+        """
+        picture = np.zeros((height, width, 3), dtype=np.uint8)
+        graphs = {graph_size(count) or 1 for count in range(1, max_batch + 1)}
+        for count in sorted(graphs, reverse=True) if self.device.type == "cuda" else (1,):
+            ticket = self.submit([picture] * count)
+            self.wait(ticket)
+            self.finish(ticket, 0)
 
     def submit(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchTicket:
         """Start a batch of pictures, each (H, W, 3) uint8 RGB; returns before it is done.
@@ -234,7 +247,7 @@ class Segmenter:
             images = preparation.build()
         with self._streams.computing(images):
             begun = self._streams.mark()
-            output = self._detector(images)
+            output = self._network(images)
             ready = self._streams.mark()
         if ready is None:
             self._tell("forward", time.monotonic() - started)
@@ -255,7 +268,7 @@ class Segmenter:
         started = time.monotonic()
         output = computing.output
         with self._streams.finishing(computing.ready, [*output.class_logits, *output.mask_tensors()]):
-            detections = self._detector.detect(output, test=self._test, class_ids=self._class_ids)
+            detections = detect(output, strides=self._strides, test=self._test, class_ids=self._class_ids)
             ticket.found = [_download(one) for one in detections]
         self._tell("postprocess", time.monotonic() - started)
         if computing.begun is not None and computing.ready is not None:

@@ -33,7 +33,8 @@ class DeviceStreams:
         if self._cuda:
             self._upload = torch.cuda.Stream(device)
             self._compute = torch.cuda.Stream(device)
-            self._finish = torch.cuda.Stream(device)
+            # A batch that is nearly done goes before the network of the next, whose kernels fill the card.
+            self._finish = torch.cuda.Stream(device, priority=-1)
         else:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
             self._room = Semaphore(_ON_CPU)
@@ -79,8 +80,15 @@ class DeviceStreams:
             yield
 
     def mark(self) -> torch.cuda.Event | None:
-        """An event after all that the network's stream was given so far; None on a CPU."""
-        return self._compute.record_event(torch.cuda.Event(enable_timing=True)) if self._cuda else None
+        """An event after all that the network's stream was given so far; None on a CPU.
+
+        Who waits for it sleeps: a thread that spins would take a core from the decoders.
+        """
+        if not self._cuda:
+            return None
+        event = torch.cuda.Event(enable_timing=True, blocking=True)
+        self._compute.record_event(event)
+        return event
 
     @contextmanager
     def finishing(self, ready: torch.cuda.Event | None, inputs: Sequence[Tensor]) -> Iterator[None]:
@@ -93,4 +101,4 @@ class DeviceStreams:
             tensor.record_stream(self._finish)
         with torch.cuda.stream(self._finish):
             yield
-        self._finish.synchronize()
+        self._finish.record_event(torch.cuda.Event(blocking=True)).synchronize()

@@ -80,7 +80,7 @@ def measure_batches(
 ) -> Iterator[tuple[int, Speed]]:
     """The model alone with batches of each size: at least ``seconds`` of them, one after the other."""
     times = StageTimes()
-    segmenter = load_model(model, meter=times)
+    segmenter = load_model(model, meter=times, max_batch=max(sizes))
     for size in sizes:
         endless = itertools.cycle(pictures)
         _segment(segmenter, list(itertools.islice(endless, size)))  # warm-up

@@ -81,7 +81,7 @@ def build_pipeline(
     everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
     for output in everything:
         output.check([source.id for source in sources])
-    model = load_model(config.model, meter=meter)
+    model = load_model(config.model, meter=meter, max_batch=config.batching.max_batch)
     check_blur(config, model.classes)
     check_rules(config, model.classes)
     rest = take_over(sources, own, model=model.name) if resume else Resumption(sources, {}, 0)
@@ -105,16 +105,23 @@ def build_pipeline(
     return pipeline
 
 
-def load_model(config: ModelConfig, *, meter: Meter | None = None) -> OomGuard[BatchTicket]:
-    """The model of a run, warm. Raises UsageError, and RunError if the device has no room for it."""
+def load_model(
+    config: ModelConfig, *, meter: Meter | None = None, max_batch: int = 1
+) -> OomGuard[BatchTicket]:
+    """The model of a run, warm for batches up to ``max_batch``.
+
+    Raises UsageError, and RunError if the device has no room for it.
+    """
     return OomGuard.load(
         config.weights,
         device=config.device,
         precision=config.precision,
+        runtime=config.runtime,
         score=config.score,
         classes=config.classes,
         max_instances=config.max_instances,
         meter=meter,
+        max_batch=max_batch,
     )
 
 

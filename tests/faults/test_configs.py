@@ -18,7 +18,8 @@ streams:
   - {id: lobby, url: "rtsp://viewer:pa55word@10.0.0.5/stream1", transport: tcp}
   - {id: archive, url: clips/monday.mp4, start: 1.5, end: 20, stride: 2}
   - url: "https://host/a.mp4?token=pa55word"
-model: {weights: demo, device: auto, precision: auto, score: 0.3, classes: [person, car], max_instances: 100}
+model: {weights: demo, device: auto, precision: auto, runtime: auto, score: 0.3, classes: [person, car],
+        max_instances: 100}
 batching: {max_batch: 8, max_wait_ms: 20}
 tracking: {enabled: true}
 outputs:

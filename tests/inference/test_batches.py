@@ -12,7 +12,7 @@ from tests.support.batches import segment_batch
 from tests.support.tiny import ARCHITECTURES, tiny_spec
 
 
-def segmenter_of(architecture: Architecture) -> Segmenter:
+def detector_of(architecture: Architecture) -> Detector:
     torch.manual_seed(3)
     spec = tiny_spec(architecture).model_copy(
         update={
@@ -21,7 +21,11 @@ def segmenter_of(architecture: Architecture) -> Segmenter:
             "test": TestSpec(score_threshold=0.0, mask_threshold=0.0, filter_threshold=0.0),
         }
     )
-    return Segmenter(Detector(spec), name="tiny", device="cpu", precision="fp32", score=0.0)
+    return Detector(spec).eval()
+
+
+def segmenter_of(architecture: Architecture) -> Segmenter:
+    return Segmenter(detector_of(architecture), name="tiny", device="cpu", precision="fp32", score=0.0)
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -60,10 +64,8 @@ def test_pictures_of_different_size_are_padded_to_the_largest(architecture: Arch
     for image, pixels in zip(images, (wide, tall), strict=True):
         height, width = pixels.shape[:2]
         image[:, :height, :width] = (torch.from_numpy(pixels).permute(2, 0, 1).float() - mean) / std
-    detector = Detector(segmenter.spec).eval()
-    detector.load_state_dict(segmenter._detector.state_dict())
     with torch.no_grad():
-        expected = detector(images)
+        expected = detector_of(architecture)(images)
     for ours, theirs in zip(output.class_logits, expected.class_logits, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     for ours, theirs in zip(output.mask_tensors(), expected.mask_tensors(), strict=True):

@@ -159,7 +159,7 @@ def test_other_errors_are_not_its_business() -> None:
 
 
 def test_a_model_that_does_not_fit_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Segmenter, "warm_up", full)

@@ -41,8 +41,8 @@ def exact(frames: list[NDArray[np.uint8]]) -> list[Instances]:
 
 def load(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
     """The bundled weights in ``dtype``, which the program would not choose on a CPU for its slowness."""
-    monkeypatch.setattr("streamseg.inference.segmenter.choose_precision", lambda *_: dtype)
-    return Segmenter.load("demo", device="cpu", score=FAINT)
+    monkeypatch.setattr("streamseg.inference.runtimes.choice.choose_precision", lambda *_: dtype)
+    return Segmenter.load("demo", device="cpu", runtime="torch", score=FAINT)
 
 
 def skip_unless_computed(dtype: torch.dtype) -> None:

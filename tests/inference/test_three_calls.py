@@ -79,7 +79,7 @@ def test_submitting_only_starts_what_others_do(
 ) -> None:
     """While the network has a batch, the next one is submitted, and its pictures are prepared."""
     let_go, resizing, networks = Event(), list[str](), list[str]()
-    network, resize = model._detector.forward, prepare.resize_picture
+    network, resize = model._network, prepare.resize_picture
 
     def slow_network(images: torch.Tensor) -> object:
         assert let_go.wait(60)
@@ -90,7 +90,7 @@ def test_submitting_only_starts_what_others_do(
         resizing.append(current_thread().name)
         return resize(picture, size)
 
-    monkeypatch.setattr(model._detector, "forward", slow_network)
+    monkeypatch.setattr(model, "_network", slow_network)
     monkeypatch.setattr(prepare, "resize_picture", watched_resize)
     first, second = model.submit(PICTURES), model.submit(PICTURES)
     wait_for(lambda: len(resizing) == 2 * len(PICTURES))
@@ -108,13 +108,13 @@ def test_a_cpu_is_given_no_more_than_it_can_begin_with(
 ) -> None:
     """A third batch waits outside, and none is lost."""
     let_go, tickets = Event(), list[segmenter.BatchTicket]()
-    network = model._detector.forward
+    network = model._network
 
     def slow_network(images: torch.Tensor) -> object:
         assert let_go.wait(60)
         return network(images)
 
-    monkeypatch.setattr(model._detector, "forward", slow_network)
+    monkeypatch.setattr(model, "_network", slow_network)
     with ThreadPoolExecutor(1) as user:
         done = user.submit(lambda: [tickets.append(model.submit(PICTURES)) for _ in range(4)])
         wait_for(lambda: len(tickets) == 2)
@@ -132,7 +132,7 @@ def test_a_network_that_fails_makes_room_for_the_next_batch(
     def broken(images: torch.Tensor) -> object:
         raise RuntimeError("the network is broken")
 
-    monkeypatch.setattr(model._detector, "forward", broken)
+    monkeypatch.setattr(model, "_network", broken)
     for _ in range(5):
         ticket = model.submit(PICTURES[:1])
         with pytest.raises(RuntimeError, match="the network is broken"):

@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import mobilenet_v2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from streamseg.models.nets.deformable import DeformableConv2d
+from streamseg.models.nets.folding import fold_batch_norms
 from streamseg.models.nets.shufflenet import ShuffleNetV2
 from streamseg.models.resnets import RESNETS, ResNetPlan
 from streamseg.models.spec import BackboneName, DeformableSpec
@@ -103,7 +103,8 @@ class MobileNetV2(nn.Module):
         features = mobilenet_v2().features[: self._ENDS[-1]]
         if imagenet is not None:
             _load_in_order(features, imagenet)
-        self.features = _fold_batch_norms(features.eval())
+        self.features = features.eval()
+        fold_batch_norms(self.features)
         if imagenet is not None:
             _recentre(self.features)
         self.channels = (24, 32, 96, 320)
@@ -130,21 +131,6 @@ def _load_in_order(features: nn.Module, imagenet: dict[str, Tensor]) -> None:
         if own[key].shape != tensor.shape:
             raise ValueError(f"{key} is {tuple(own[key].shape)}, the file has {tuple(tensor.shape)}")
     features.load_state_dict(dict(zip(own, given, strict=True)))
-
-
-def _fold_batch_norms(features: nn.Sequential) -> nn.Sequential:
-    """Replace every convolution that a batch norm follows by one convolution with a bias."""
-    for module in list(features.modules()):
-        if not isinstance(module, nn.Sequential):
-            continue
-        for name, follower in list(module.named_children()):
-            if isinstance(follower, nn.BatchNorm2d):
-                before = str(int(name) - 1)
-                conv = module.get_submodule(before)
-                assert isinstance(conv, nn.Conv2d)
-                module.register_module(before, fuse_conv_bn_eval(conv, follower))
-                module.register_module(name, nn.Identity())
-    return features
 
 
 def _recentre(features: nn.Sequential) -> None:

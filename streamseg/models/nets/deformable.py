@@ -8,7 +8,7 @@ from torchvision.ops import deform_conv2d
 
 
 class DeformableConv2d(nn.Module):
-    """A convolution without bias that samples its input at learned offsets.
+    """A convolution that samples its input at learned offsets.
 
     A plain convolution ``conv_offset`` predicts for tap k of the kernel (row-major) the offset dy in
     channel 2k and dx in channel 2k + 1; version 2 also the logit of a weight for each tap, in the
@@ -30,6 +30,8 @@ class DeformableConv2d(nn.Module):
         self.taps = kernel_size**2
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel_size, kernel_size))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", None)  # one comes only with the batch norm that is folded into it
         self.conv_offset = nn.Conv2d(
             inputs, (version + 1) * self.taps, kernel_size, stride=stride, padding=self.padding
         )
@@ -46,6 +48,7 @@ class DeformableConv2d(nn.Module):
             x.float(),
             offsets,
             self.weight.float(),
+            None if self.bias is None else self.bias.float(),
             stride=self.stride,
             padding=self.padding,
             mask=modulation.sigmoid() if modulation.shape[1] else None,

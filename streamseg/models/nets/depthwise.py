@@ -122,7 +122,7 @@ class SeparableLeakyReLU(nn.Module):
         if not self.act:
             y: Tensor = self.pointwise(x)
             return y
-        return F.leaky_relu(self.pointwise(F.leaky_relu(x, SLOPE)), SLOPE)
+        return F.leaky_relu_(self.pointwise(F.leaky_relu_(x, SLOPE)), SLOPE)
 
 
 def freeze_depthwise(network: nn.Module) -> None:

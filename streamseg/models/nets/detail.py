@@ -22,7 +22,7 @@ class ConvLeakyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        return F.leaky_relu(self.conv(x), SLOPE)
+        return F.leaky_relu_(self.conv(x), SLOPE)
 
 
 class DetailMaskFeature(nn.Module):
@@ -43,7 +43,7 @@ class DetailMaskFeature(nn.Module):
         """P_first..P5 and C2 -> (B, E, h, w), h x w the size of C2."""
         size = pyramid[0].shape[-2:]
         parts = [resize(conv(x), size) for conv, x in zip(self.merge, pyramid, strict=True)]
-        coarse = self.reduce(self.coarse(F.leaky_relu(sum(parts[1:], start=parts[0]), SLOPE)))
+        coarse = self.reduce(self.coarse(F.leaky_relu_(sum(parts[1:], start=parts[0]), SLOPE)))
         joined = resize(coarse, detail.shape[-2:]) + self.lift(detail)
-        feature: Tensor = self.output(self.fine(F.leaky_relu(joined, SLOPE)))
+        feature: Tensor = self.output(self.fine(F.leaky_relu_(joined, SLOPE)))
         return feature

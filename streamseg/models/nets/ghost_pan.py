@@ -28,7 +28,7 @@ class GhostPan(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Finest map first, in and out; the last one of the output is half the size of the coarsest map."""
-        reduced = [F.leaky_relu(conv(x), SLOPE) for conv, x in zip(self.reduce, maps, strict=True)]
+        reduced = [F.leaky_relu_(conv(x), SLOPE) for conv, x in zip(self.reduce, maps, strict=True)]
         merged = [reduced[-1]]
         for block, fine in zip(self.top_down, reversed(reduced[:-1]), strict=True):
             merged.insert(0, block(torch.cat((resize(merged[0], fine.shape[-2:]), fine), dim=1)))
@@ -66,8 +66,8 @@ class _GhostLayer(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
         first = self.primary(x)
         if self.act:
-            first = F.leaky_relu(first, SLOPE)
+            first = F.leaky_relu_(first, SLOPE)
         second = self.cheap(first)
         if self.act:
-            second = F.leaky_relu(second, SLOPE)
+            second = F.leaky_relu_(second, SLOPE)
         return torch.cat((first, second), dim=1)

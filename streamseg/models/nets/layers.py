@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from streamseg.models.nets.constants import once_per_size
 from streamseg.models.nets.deformable import DeformableConv2d
 from streamseg.models.nets.depthwise import DepthwiseConv2d
 from streamseg.models.spec import Alignment, DeformableSpec
@@ -96,15 +97,23 @@ def output_conv(inputs: int, outputs: int, *, kernel_size: int = 3, bias: float 
 def coordinates(like: Tensor) -> Tensor:
     """Coordinate channels (CoordConv; SOLO paper, "Network Architecture") for a map (N, C, H, W).
 
-    Returns (N, 2, H, W), x then y, each from -1 to 1 over the width and the height.
+    Returns (N, 2, H, W), x then y, each from -1 to 1 over the width and the height, in the order in memory
+    that the map has: ``torch.cat`` would bring both to the other one. Not to be written to.
     """
     n, _, h, w = like.shape
+    last = not torch.compiler.is_compiling() and like.is_contiguous(memory_format=torch.channels_last)
+    return _coordinates(n, h, w, device=like.device, dtype=like.dtype, channels_last=last)
+
+
+@once_per_size
+def _coordinates(
+    n: int, h: int, w: int, *, device: torch.device, dtype: torch.dtype, channels_last: bool
+) -> Tensor:
     y, x = torch.meshgrid(
-        torch.linspace(-1, 1, h, device=like.device),
-        torch.linspace(-1, 1, w, device=like.device),
-        indexing="ij",
+        torch.linspace(-1, 1, h, device=device), torch.linspace(-1, 1, w, device=device), indexing="ij"
     )
-    return torch.stack((x, y)).expand(n, 2, h, w).to(like.dtype)
+    both = torch.stack((x, y)).expand(n, 2, h, w).to(dtype)
+    return both.contiguous(memory_format=torch.channels_last) if channels_last else both
 
 
 def align_to_grid(x: Tensor, size: int, *, method: Alignment = "interpolate") -> Tensor:
@@ -119,9 +128,18 @@ def align_to_grid(x: Tensor, size: int, *, method: Alignment = "interpolate") ->
     if method == "adaptive_pool":
         return F.adaptive_max_pool2d(x, (size, size))
     n, _, h, w = x.shape
-    whole = torch.tensor([[i, 0.0, 0.0, w, h] for i in range(n)], device=x.device, dtype=torch.float32)
+    whole = _whole_maps(n, h, w, device=x.device)
     cells: Tensor = roi_align(x.float(), whole, (size, size), sampling_ratio=2, aligned=True)
     return cells.to(x.dtype)
+
+
+@once_per_size
+def _whole_maps(n: int, h: int, w: int, *, device: torch.device) -> Tensor:
+    """(N, 5) image, x1, y1, x2, y2, as ``roi_align`` wants it."""
+    whole = torch.zeros((n, 5), device=device)
+    whole[:, 0] = torch.arange(n, device=device)
+    whole[:, 3], whole[:, 4] = w, h
+    return whole
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

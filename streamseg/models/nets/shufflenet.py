@@ -31,7 +31,8 @@ class ShuffleNetV2(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) normalised RGB -> C2..C5, each (N, channels[i], ~H/stride, ~W/stride)."""
-        maps = [self.maxpool(F.leaky_relu(self.conv1(images), SLOPE))]
+        # The largest stays the largest: the activation comes after the pooling, on a quarter of the pixels.
+        maps = [F.leaky_relu_(self.maxpool(self.conv1(images)), SLOPE)]
         for stage in (self.stage2, self.stage3, self.stage4):
             maps.append(stage(maps[-1]))
         return maps
@@ -51,21 +52,21 @@ class _Unit(nn.Module):
             self.branch1 = _named(
                 ("0", DepthwiseConv2d(inputs, stride=2)),
                 ("2", nn.Conv2d(inputs, half, kernel_size=1)),
-                ("4", nn.LeakyReLU(SLOPE)),
+                ("4", nn.LeakyReLU(SLOPE, inplace=True)),
             )
         self.halve = halve
         self.branch2 = _named(
             ("0", nn.Conv2d(inputs if halve else half, half, kernel_size=1)),
-            ("2", nn.LeakyReLU(SLOPE)),
+            ("2", nn.LeakyReLU(SLOPE, inplace=True)),
             ("3", DepthwiseConv2d(half, stride=stride)),
             ("5", nn.Conv2d(half, half, kernel_size=1)),
-            ("7", nn.LeakyReLU(SLOPE)),
+            ("7", nn.LeakyReLU(SLOPE, inplace=True)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W), or half that size."""
         first, second = (self.branch1(x), x) if self.halve else x.chunk(2, dim=1)
-        return _shuffle(torch.cat((first, self.branch2(second)), dim=1))
+        return _shuffle(first, self.branch2(second))
 
 
 def _named(*layers: tuple[str, nn.Module]) -> nn.Sequential:
@@ -73,11 +74,30 @@ def _named(*layers: tuple[str, nn.Module]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def _shuffle(x: Tensor) -> Tensor:
-    """The channels of both halves by turns, in the order in memory that ``x`` has."""
+def _shuffle(first: Tensor, second: Tensor) -> Tensor:
+    """The channels of both (N, C, H, W) by turns, (N, 2C, H, W), in the order in memory that they have."""
+    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _interleave(first, second)
+    x = torch.cat((first, second), dim=1)
     n, channels, height, width = x.shape
-    if x.is_contiguous(memory_format=torch.channels_last):
+    if _is_channels_last(x):
         last = x.permute(0, 2, 3, 1).reshape(n, height, width, 2, channels // 2)
         return last.transpose(3, 4).reshape(n, height, width, channels).permute(0, 3, 1, 2)
     halves = x.view(n, 2, channels // 2, height, width)
     return halves.transpose(1, 2).reshape(n, channels, height, width)
+
+
+def _interleave(first: Tensor, second: Tensor) -> Tensor:
+    """As :func:`_shuffle`, without a copy of both beside the result: less than half the time on a CPU."""
+    n, channels, height, width = second.shape
+    order = torch.channels_last if _is_channels_last(second) else torch.contiguous_format
+    mixed = torch.empty(
+        (n, 2 * channels, height, width), dtype=second.dtype, device=second.device, memory_format=order
+    )
+    mixed[:, 0::2] = first
+    mixed[:, 1::2] = second
+    return mixed
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)

@@ -74,7 +74,7 @@ class SoloV2Head(nn.Module):
     ) -> None:
         super().__init__()
         assert spec.mask_feature is not None
-        self.spec, self.first, self.inputs = spec, first, inputs
+        self.spec, self.first = spec, first
         build = partial(
             tower, groups=spec.groups, deformable=deformable, separable=spec.towers == "separable"
         )
@@ -89,10 +89,11 @@ class SoloV2Head(nn.Module):
         kernels, class_logits = [], []
         maps = remap_levels(pyramid, self.spec.levels, first=self.first)
         for x, level in zip(maps, self.spec.levels, strict=True):
-            with_xy = torch.cat((x, coordinates(x)), dim=1) if self.spec.coordinates else x
-            cells = align_to_grid(with_xy, level.grid, method=self.spec.alignment)
-            kernels.append(self.kernel_output(self.kernel_tower(cells)))
-            class_logits.append(self.class_output(self.class_tower(cells[:, : self.inputs])))
+            # Brought to the grid one by one: joined, the maps would be copied at their full size.
+            joined = [x] + [coordinates(x)] * self.spec.coordinates
+            parts = [align_to_grid(part, level.grid, method=self.spec.alignment) for part in joined]
+            kernels.append(self.kernel_output(self.kernel_tower(torch.cat(parts, dim=1))))
+            class_logits.append(self.class_output(self.class_tower(parts[0])))
         return SoloV2Output(class_logits, kernels, self.mask_feature(pyramid[:-1]))
 
 

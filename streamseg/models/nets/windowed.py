@@ -143,11 +143,10 @@ class WindowedHead(nn.Module):
         class_logits, kernels, windows = [], [], []
         maps = remap_levels(pyramid, self.spec.levels, first=self.first)
         for index, (x, level) in enumerate(zip(maps, self.spec.levels, strict=True)):
-            joined = [x, self.class_tower[index](x)]
-            if self.spec.coordinates:
-                joined.append(coordinates(x))
-            cells = align_to_grid(torch.cat(joined, dim=1), level.grid, method=self.spec.alignment)
-            objects = cells[:, x.shape[1] : 2 * x.shape[1]]
+            # Brought to the grid one by one: joined, the maps would be copied at their full size.
+            joined = [x, self.class_tower[index](x)] + [coordinates(x)] * self.spec.coordinates
+            parts = [align_to_grid(part, level.grid, method=self.spec.alignment) for part in joined]
+            cells, objects = torch.cat(parts, dim=1), parts[1]
             class_logits.append(self._classes(index, objects))
             distances = box_distances(self.box_output[index](objects), bins=self.boxes.bins)
             outputs = self.kernel_output(self.kernel_tower(cells))

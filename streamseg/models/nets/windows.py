@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from streamseg.models.nets.constants import once_per_size
 from streamseg.models.spec import LevelSpec
 
 SPAN = 1.0
@@ -39,8 +40,7 @@ def box_distances(logits: Tensor, *, bins: int) -> Tensor:
     """
     batch, _, rows, columns = logits.shape
     weights = logits.float().view(batch, 4, bins, rows, columns).softmax(dim=2)
-    steps = torch.arange(bins, device=logits.device, dtype=torch.float32)
-    return (weights * steps[:, None, None]).sum(dim=2)
+    return (weights * _steps(bins, device=logits.device)).sum(dim=2)
 
 
 def cell_boxes(distances: Tensor, level: LevelSpec, canvas: tuple[int, int]) -> Tensor:
@@ -49,12 +49,24 @@ def cell_boxes(distances: Tensor, level: LevelSpec, canvas: tuple[int, int]) -> 
     They are measured from the cell's middle less half a stride: NanoDet-Plus puts pixel k of a map at
     k strides.
     """
-    height, width = canvas
-    middles = torch.arange(level.grid, device=distances.device, dtype=torch.float32) + 0.5
-    x = (middles * (width / level.grid) - level.stride / 2)[None, :].expand(level.grid, level.grid)
-    y = (middles * (height / level.grid) - level.stride / 2)[:, None].expand(level.grid, level.grid)
+    x, y = _middles(level.grid, level.stride, *canvas, device=distances.device)
     left, top, right, bottom = (distances * level.stride).unbind(dim=1)
     return torch.stack((x - left, y - top, x + right, y + bottom), dim=1)
+
+
+@once_per_size
+def _steps(bins: int, *, device: torch.device) -> Tensor:
+    """(bins, 1, 1)."""
+    return torch.arange(bins, device=device, dtype=torch.float32)[:, None, None]
+
+
+@once_per_size
+def _middles(grid: int, stride: int, height: int, width: int, *, device: torch.device) -> Tensor:
+    """(2, S, S): x and y."""
+    middles = torch.arange(grid, device=device, dtype=torch.float32) + 0.5
+    x = (middles * (width / grid) - stride / 2)[None, :].expand(grid, grid)
+    y = (middles * (height / grid) - stride / 2)[:, None].expand(grid, grid)
+    return torch.stack((x, y))
 
 
 def make_windows(cells: Tensor, size: tuple[int, int], *, stride: int) -> Windows:

@@ -70,12 +70,12 @@ def export_onnx(
     candidates = min(test.nms_pre, test.max_candidates) if candidates is None else candidates
     _check(detector.spec, size=size, candidates=candidates, opset=opset)
     network = OnnxNetwork(detector, candidates=candidates).eval()
-    height, width = size or _example_size(detector.spec)
+    height, width = size or example_size(detector.spec)
     example = (
         torch.zeros((2, height, width, 3), dtype=torch.uint8),
         torch.tensor([[height, width]] * 2),
     )
-    with torch.no_grad(), _SymbolicSteps():
+    with torch.no_grad(), OpenSizes():
         program = torch.export.export(
             network, example, dynamic_shapes=_dynamic_shapes(detector.spec, fixed=size is not None)
         )
@@ -89,7 +89,8 @@ def export_onnx(
     )
     assert written is not None
     model = written.model_proto
-    _tidy(model)
+    without_notes(model)
+    _name_open_sizes(model)
     _describe(model, detector.spec, name=name, size=size, candidates=network.candidates)
     _verify(model, size=size, opset=opset)
     return model
@@ -116,7 +117,7 @@ def _least_side(spec: ModelSpec) -> int:
     return 2 * max(INPUT_MULTIPLE, *(level.stride for level in spec.head.levels))
 
 
-def _example_size(spec: ModelSpec) -> tuple[int, int]:
+def example_size(spec: ModelSpec) -> tuple[int, int]:
     """Canvas to trace with: large, so that no size is 1, and none of its maps as large as a grid.
 
     The heads leave resizing out where nothing changes, and the tracer would fix that case.
@@ -133,12 +134,17 @@ def _dynamic_shapes(spec: ModelSpec, *, fixed: bool) -> dict[str, dict[int, Any]
     batch = Dim("batch")
     images = {0: batch}
     if not fixed:
-        least = _least_side(spec) // INPUT_MULTIPLE
-        images |= {1: INPUT_MULTIPLE * Dim("h", min=least), 2: INPUT_MULTIPLE * Dim("w", min=least)}
+        images |= dynamic_sides(spec, first=1)
     return {"images": images, "sizes": {0: batch}}
 
 
-class _SymbolicSteps(TorchFunctionMode):
+def dynamic_sides(spec: ModelSpec, *, first: int) -> dict[int, Any]:
+    """Height and width of a model's canvas left open, for the dimensions ``first`` and the next."""
+    least = _least_side(spec) // INPUT_MULTIPLE
+    return {first + k: INPUT_MULTIPLE * Dim(name, min=least) for k, name in enumerate("hw")}
+
+
+class OpenSizes(TorchFunctionMode):
     """Lets the tracer keep the number of steps of a linspace open, which it would fix otherwise."""
 
     def __torch_function__(
@@ -158,8 +164,15 @@ def _linspace(start: float, end: float, steps: int) -> Tensor:
     return numbers.div(steps - 1).mul(end - start).add(start)
 
 
-def _tidy(model: ModelProto) -> None:
-    """Name the open sizes, and take out the exporter's notes: they hold paths of this machine."""
+def without_notes(model: ModelProto) -> None:
+    """Take out the exporter's notes: they hold paths of this machine."""
+    graph = model.graph
+    for part in (*graph.input, *graph.output, *graph.value_info, *graph.node, *graph.initializer):
+        part.ClearField("metadata_props")
+    graph.ClearField("metadata_props")
+
+
+def _name_open_sizes(model: ModelProto) -> None:
     graph = model.graph
     symbols = {}
     for name, dim in zip(("batch", "h", "w"), graph.input[0].type.tensor_type.shape.dim, strict=False):
@@ -167,15 +180,11 @@ def _tidy(model: ModelProto) -> None:
         if found:
             symbols[found.group()] = name
     for value in (*graph.input, *graph.output, *graph.value_info):
-        value.ClearField("metadata_props")
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = re.sub(
                     r"[a-z]\w*", lambda match: symbols.get(match.group(), match.group()), dim.dim_param
                 )
-    for part in (*graph.node, *graph.initializer):
-        part.ClearField("metadata_props")
-    graph.ClearField("metadata_props")
 
 
 def _describe(

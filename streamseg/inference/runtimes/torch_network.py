@@ -1,0 +1,35 @@
+"""The network in torch, as it is quickest on a device."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from streamseg.inference.devices import memory_order
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.folding import fold_batch_norms
+from streamseg.models.nets.head import HeadOutput
+
+
+def folded_copy(detector: Detector) -> Detector:
+    """A detector that only infers, in float32 as the first; that one stays as it is and may be trained on."""
+    folded = copy.deepcopy(detector).eval().requires_grad_(False)
+    fold_batch_norms(folded)
+    return folded
+
+
+class TorchNetwork:
+    """A detector on a device, one call for a batch."""
+
+    def __init__(self, folded: Detector, *, device: torch.device, dtype: torch.dtype) -> None:
+        """``folded`` is moved there."""
+        self.dtype = dtype
+        self._detector = folded.to(device, dtype).to(memory_format=memory_order(device))
+        if device.type == "cuda":
+            # The weights got here on the default stream, which the others do not wait for.
+            torch.cuda.synchronize(device)
+
+    def __call__(self, images: Tensor) -> HeadOutput:
+        """(B, 3, H, W) of ``dtype``, normalised -> logits."""
+        output: HeadOutput = self._detector(images)
+        return output

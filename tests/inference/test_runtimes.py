@@ -1,0 +1,199 @@
+"""The network in one runtime gives what it gives in another, and a runtime that cannot be had is named."""
+
+import logging
+import sys
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from streamseg.errors import ConfigError
+from streamseg.inference import Segmenter
+from streamseg.inference.runtimes import choice
+from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork, check_equal
+from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.flat import batch_tensors
+from streamseg.models.onnx.graph_files import cached_graph, read_graph, shipped_graph
+from streamseg.models.spec import InputSpec
+from streamseg.models.weights.files import bundled_weights, find_weights, load_detector
+from tests.support.program import STREET
+from tests.support.tiny import tiny_spec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Detector:
+    return folded_copy(load_detector(find_weights("demo")))
+
+
+@pytest.fixture
+def pictures() -> list[NDArray[np.uint8]]:
+    with av.open(str(STREET)) as container:
+        frames = islice(container.decode(video=0), 0, 60, 20)
+        return [frame.to_ndarray(format="rgb24") for frame in frames]
+
+
+def tiny() -> Detector:
+    torch.manual_seed(0)
+    spec = tiny_spec("decoupled_solo").model_copy(update={"input": InputSpec(canvas=(64, 96))})
+    return Detector(spec).eval()
+
+
+def test_every_bundled_model_has_a_graph_that_fits_its_weights() -> None:
+    """If not: ``python -m streamseg.models.onnx.graph`` makes them again."""
+    for weights in bundled_weights().values():
+        detector = folded_copy(load_detector(weights))
+        OnnxRuntimeNetwork(detector, shipped_graph(detector.spec).read_bytes())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("batch", [1, 3])
+def test_outputs_agree(demo: Detector, batch: int) -> None:
+    graph = read_graph(demo.spec)
+    assert graph is not None
+    images = torch.randn(batch, 3, 352, 480)
+    ours = OnnxRuntimeNetwork(demo, graph)(images)
+    check_equal(batch_tensors(ours), batch_tensors(demo(images)))
+
+
+def test_the_same_instances_are_found(pictures: list[NDArray[np.uint8]]) -> None:
+    torch_, onnx = (
+        Segmenter.load("demo", device="cpu", precision="fp32", runtime=runtime)
+        for runtime in ("torch", "onnxruntime")
+    )
+    assert isinstance(onnx._network, OnnxRuntimeNetwork)
+    for picture in pictures:
+        expected, found = torch_(picture), onnx(picture)
+        assert found.labels == expected.labels
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+        assert (found.masks() != expected.masks()).mean() < 1e-4
+
+
+def test_a_graph_of_another_network_gives_no_results(
+    demo: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = read_graph(demo.spec)
+    assert graph is not None
+    other = folded_copy(tiny())
+    cached_graph(other.spec).parent.mkdir(parents=True)
+    cached_graph(other.spec).write_bytes(graph)
+    network = choice.choose_network(other, device=CPU, precision="fp32", runtime="onnxruntime")
+    assert isinstance(network, TorchNetwork)
+    assert caplog.text.count("\n") == 1
+    assert "the network runs in torch: onnxruntime cannot run it" in caplog.text
+
+
+def test_a_graph_whose_numbers_are_wrong_is_refused(demo: Detector) -> None:
+    graph = read_graph(demo.spec)
+    assert graph is not None
+    changed = folded_copy(demo)
+    hook = changed.head.mask_feature.register_forward_hook(lambda _, __, value: value + 0.1)
+    with pytest.raises(RuntimeError, match=r"differ from the network's by 0\.1"):
+        OnnxRuntimeNetwork(changed, graph)
+    hook.remove()
+
+
+@torch.inference_mode()
+def test_a_graph_is_made_where_it_is_named_and_kept_for_the_next_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="streamseg")
+    detector = tiny()
+    silent = choice.choose_network(detector, device=CPU, precision="fp32", runtime="auto")
+    assert isinstance(silent, TorchNetwork), "auto does not wait for it"
+    assert not caplog.records
+    made = choice.choose_network(detector, device=CPU, precision="auto", runtime="onnxruntime")
+    assert isinstance(made, OnnxRuntimeNetwork)
+    assert "graph was made in" in caplog.text
+    assert [path.name for path in cached_graph(detector.spec).parent.iterdir()] == [
+        cached_graph(detector.spec).name
+    ]
+    caplog.clear()
+    choice.choose_network(detector, device=CPU, precision="fp32", runtime="auto")
+    assert "onnxruntime (fp32)" in caplog.text, "now auto measures both"
+    images = torch.randn(5, 3, 64, 96)
+    check_equal(batch_tensors(made(images)), batch_tensors(detector(images)))
+
+
+@pytest.mark.parametrize(
+    ("torch_ms", "onnx_ms", "kept"), [(30, 20, "onnx"), (20, 30, "torch"), (21, 20, "torch")]
+)
+def test_auto_keeps_the_faster_one_and_says_so(
+    torch_ms: int, onnx_ms: int, kept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(choice, "measure_by_turns", lambda *_: [torch_ms, onnx_ms])
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
+    assert isinstance(segmenter._network, OnnxRuntimeNetwork if kept == "onnx" else TorchNetwork)
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert line.startswith(f"the network runs in {kept}")
+    assert line.endswith(
+        f"torch (float32) takes {torch_ms:.1f} ms a picture, onnxruntime (fp32) {onnx_ms:.1f} ms"
+    )
+
+
+def test_both_are_measured() -> None:
+    networks = [TorchNetwork(folded_copy(tiny()), device=CPU, dtype=torch.float32) for _ in range(2)]
+    times = choice.measure_by_turns(networks, torch.randn(2, 3, 64, 96))
+    assert all(0 < milliseconds < 60_000 for milliseconds in times)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "onnxruntime"])
+def test_without_the_package_torch_runs(
+    runtime: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "streamseg.inference.runtimes.onnx_network")
+    segmenter = Segmenter.load("demo", device="cpu", runtime=runtime)
+    assert isinstance(segmenter._network, TorchNetwork)
+    told = [r.getMessage() for r in caplog.records]
+    expected = ["the network runs in torch: onnxruntime needs the package onnxruntime"]
+    assert told == (expected if runtime == "onnxruntime" else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtime": "tvm"}, "runtime 'tvm': allowed are auto, torch, onnxruntime"),
+        ({"runtime": "onnxruntime", "precision": "bf16"}, "computes in fp32 only, the precision is 'bf16'"),
+    ],
+)
+def test_mistakes_are_named(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Segmenter.load("demo", device="cpu", **options)  # type: ignore[arg-type]
+
+
+def test_onnxruntime_is_for_a_cpu() -> None:
+    with pytest.raises(ConfigError, match="computes on a CPU only, the device is cuda:0"):
+        choice.choose_network(tiny(), device=torch.device("cuda:0"), precision="auto", runtime="onnxruntime")
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    from streamseg.models.onnx.graph_files import keep_graph
+
+    keep_graph(tiny().spec, b"graph")
+    assert read_graph(tiny().spec) is None
+
+
+def test_a_detector_may_be_trained_on_after_it_segmented() -> None:
+    detector = tiny().train()
+    state = {name: value.clone() for name, value in detector.state_dict().items()}
+    Segmenter(detector, name="tiny", device="cpu", precision="bf16")(np.zeros((64, 96, 3), np.uint8))
+    assert detector.training
+    for name, value in detector.state_dict().items():
+        assert torch.equal(value, state[name]), name

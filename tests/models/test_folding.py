@@ -1,0 +1,77 @@
+"""A network that only infers has no batch norms, and gives the same."""
+
+import pytest
+import torch
+from torch import nn
+
+from streamseg.models.nets.backbones import freeze_backbone
+from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.flat import batch_tensors
+from streamseg.models.nets.folding import fold_batch_norms
+from streamseg.models.nets.layers import coordinates
+from streamseg.models.spec import BackboneName, DeformableSpec
+from tests.support.tiny import tiny_spec
+
+BACKBONES: dict[str, dict[str, object]] = {
+    "basic blocks": {"backbone": "resnet18"},
+    "bottlenecks": {"backbone": "resnet50"},
+    "deformable": {"backbone": "resnet50", "deformable": DeformableSpec(version=2)},
+    "deformable, version 1": {"backbone": "resnet50", "deformable": DeformableSpec(version=1)},
+}
+
+
+def lively(backbone: BackboneName, deformable: DeformableSpec | None = None) -> Detector:
+    """With statistics that a batch norm would have after training."""
+    torch.manual_seed(0)
+    detector = Detector(tiny_spec("solov2", backbone=backbone, deformable=deformable)).eval()
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.25)
+            nn.init.uniform_(module.weight, 0.5, 0.9)
+            nn.init.normal_(module.bias, std=0.1)
+    return detector
+
+
+@pytest.mark.parametrize("options", BACKBONES.values(), ids=BACKBONES.keys())
+@torch.no_grad()
+def test_folded_batch_norms_change_nothing(options: dict[str, object]) -> None:
+    detector = lively(**options)  # type: ignore[arg-type]
+    images = torch.randn(2, 3, 128, 160)
+    expected = detector(images)
+    maps = detector.backbone(images)
+    fold_batch_norms(detector)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
+    for ours, theirs in zip(detector.backbone(images), maps, strict=True):
+        assert theirs.std() > 1e-3
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * max(1.0, float(theirs.abs().max())))
+    for ours, theirs in zip(batch_tensors(detector(images)), batch_tensors(expected), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_coordinates_are_made_once_and_can_be_trained_with() -> None:
+    with torch.inference_mode():
+        first = coordinates(torch.zeros(2, 5, 6, 7))
+        assert coordinates(torch.ones(2, 3, 6, 7)).data_ptr() == first.data_ptr()
+    weight = torch.ones(1, requires_grad=True)
+    (coordinates(torch.zeros(2, 5, 6, 7)) * weight).square().sum().backward()
+    assert weight.grad is not None
+    assert coordinates(torch.zeros(2, 5, 6, 7).half()).dtype == torch.half
+    last = torch.zeros(2, 5, 6, 7).contiguous(memory_format=torch.channels_last)
+    joined = torch.cat((last, coordinates(last)), dim=1)
+    assert joined.is_contiguous(memory_format=torch.channels_last), "no map is copied to the other order"
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_channels_are_shuffled_alike_with_and_without_gradients(order: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    detector = Detector(tiny_spec("solo", backbone="shufflenet_v2_x1_0")).eval()
+    freeze_backbone(detector.backbone, stages=0)
+    images = torch.randn(2, 3, 64, 96).contiguous(memory_format=order)
+    trained = detector.backbone(images)
+    with torch.no_grad():
+        inferred = detector.backbone(images)
+    for ours, theirs in zip(inferred, trained, strict=True):
+        torch.testing.assert_close(ours, theirs)
