@@ -24,6 +24,7 @@ from streamseg.masks.upsample import Geometry
 from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.postprocess.detections import Detections
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
@@ -34,6 +35,7 @@ class Computing:
     """A batch in the network."""
 
     output: HeadOutput
+    candidates: Candidates
     begun: torch.cuda.Event | None
     """When the network began; None on a CPU."""
     ready: torch.cuda.Event | None
@@ -82,17 +84,19 @@ class Segmenter:
         self.classes = detector.spec.classes
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        self._class_ids = _class_ids(classes, self.spec.classes)
+        class_ids = _class_ids(classes, self.spec.classes)
         test = self.spec.test
         # Maskness and decay only lower a score, and only better candidates lower it: one whose class
         # probability is below the wanted score can be passed over before its mask is built.
-        self._test = test.model_copy(
+        test = test.model_copy(
             update={
                 "max_instances": max_instances,
                 "score_threshold": max(test.score_threshold, score),
                 "filter_threshold": max(test.filter_threshold, score),
             }
         )
+        self._mask_threshold = test.mask_threshold
+        self._postprocessor = detector.postprocessor(test, self.device, class_ids)
         detector = detector.eval().to(self.device, self.dtype)
         self._detector = detector.to(memory_format=torch.channels_last)
         self._normalise = PictureNormaliser(self.spec.input, device=self.device, dtype=self.dtype)
@@ -174,11 +178,12 @@ class Segmenter:
             begun = self._streams.mark()
             images = self._normalise(uploaded, [s.resized for s in sizes], sizes[0].canvas)
             output = self._detector(images)
+            candidates = self._postprocessor.select(output)
             ready = self._streams.mark()
         self._tell("preprocess", prepared - started)
         if ready is None:
             self._tell("forward", time.monotonic() - prepared)
-        return BatchTicket(sizes, Computing(output, begun, ready), [None] * len(sizes))
+        return BatchTicket(sizes, Computing(output, candidates, begun, ready), [None] * len(sizes))
 
     @torch.inference_mode()
     def wait(self, ticket: BatchTicket) -> None:
@@ -194,8 +199,9 @@ class Segmenter:
         started = time.monotonic()
         output = computing.output
         with self._streams.finishing(computing.ready, [*output.class_logits, *output.mask_tensors()]):
-            detections = self._detector.detect(output, test=self._test, class_ids=self._class_ids)
-            ticket.found = [_download(one) for one in detections]
+            ticket.found = []
+            for part, ranked in self._postprocessor.rank(output, computing.candidates):
+                ticket.found += [_download(one) for one in self._postprocessor.good(ranked)]
         self._tell("postprocess", time.monotonic() - started)
         if computing.begun is not None and computing.ready is not None:
             self._tell("forward", computing.begun.elapsed_time(computing.ready) / 1000)
@@ -209,7 +215,7 @@ class Segmenter:
         found, ticket.found[k] = ticket.found[k], None
         assert found is not None, "a picture is finished once, after its batch was waited for"
         instances = enlarge_instances(
-            found, ticket.sizes[k], classes=self.classes, mask_threshold=self._test.mask_threshold
+            found, ticket.sizes[k], classes=self.classes, mask_threshold=self._mask_threshold
         )
         self._tell("finish", time.monotonic() - started)
         return instances
@@ -226,12 +232,9 @@ class Segmenter:
 
 
 def _download(detections: Detections) -> HostDetections:
-    """Copy to the host; on CUDA the arrays are filled when the stream is done, not before.
-
-    A copy on a CPU, too: these are the first of ``max_instances`` masks, whose memory they would hold.
-    """
+    """Copy to the host; on CUDA the arrays are filled when the stream is done, not before."""
     class_ids, scores, soft_masks = (
-        tensor.to("cpu", non_blocking=True, copy=True).numpy()
+        tensor.to("cpu", non_blocking=True).numpy()
         for tensor in (detections.class_ids, detections.scores, detections.soft_masks)
     )
     return HostDetections(class_ids, scores, soft_masks)
