@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from streamseg.errors import ConfigError
+from streamseg.inference.collect import collector
 from streamseg.inference.devices import choose_device, choose_precision
-from streamseg.inference.finish import HostDetections, enlarge_instances
+from streamseg.inference.finish import HostDetections, make_instances
 from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry
@@ -25,7 +26,6 @@ from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.postprocess.candidates import Candidates
-from streamseg.models.postprocess.detections import Detections
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
 
@@ -95,7 +95,7 @@ class Segmenter:
                 "filter_threshold": max(test.filter_threshold, score),
             }
         )
-        self._mask_threshold = test.mask_threshold
+        self._collect = collector(self.device, test.mask_threshold)
         self._postprocessor = detector.postprocessor(test, self.device, class_ids)
         detector = detector.eval().to(self.device, self.dtype)
         self._detector = detector.to(memory_format=torch.channels_last)
@@ -201,7 +201,7 @@ class Segmenter:
         with self._streams.finishing(computing.ready, [*output.class_logits, *output.mask_tensors()]):
             ticket.found = []
             for part, ranked in self._postprocessor.rank(output, computing.candidates):
-                ticket.found += [_download(one) for one in self._postprocessor.good(ranked)]
+                ticket.found += self._collect(self._postprocessor, ranked, ticket.sizes[part])
         self._tell("postprocess", time.monotonic() - started)
         if computing.begun is not None and computing.ready is not None:
             self._tell("forward", computing.begun.elapsed_time(computing.ready) / 1000)
@@ -214,9 +214,7 @@ class Segmenter:
         started = time.monotonic()
         found, ticket.found[k] = ticket.found[k], None
         assert found is not None, "a picture is finished once, after its batch was waited for"
-        instances = enlarge_instances(
-            found, ticket.sizes[k], classes=self.classes, mask_threshold=self._mask_threshold
-        )
+        instances = make_instances(found, ticket.sizes[k], classes=self.classes)
         self._tell("finish", time.monotonic() - started)
         return instances
 
@@ -229,15 +227,6 @@ class Segmenter:
     def _tell(self, stage: str, seconds: float) -> None:
         if self._meter is not None:
             self._meter.stage(stage, seconds)
-
-
-def _download(detections: Detections) -> HostDetections:
-    """Copy to the host; on CUDA the arrays are filled when the stream is done, not before."""
-    class_ids, scores, soft_masks = (
-        tensor.to("cpu", non_blocking=True).numpy()
-        for tensor in (detections.class_ids, detections.scores, detections.soft_masks)
-    )
-    return HostDetections(class_ids, scores, soft_masks)
 
 
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:

@@ -46,6 +46,27 @@ class Detections:
     """(N, h, w) float32 in [0, 1] over the padded canvas, on the device."""
 
 
+@dataclass(frozen=True, slots=True)
+class Good:
+    """M instances of B images, image by image, best score first."""
+
+    counts: list[int]
+    """How many of them each image has."""
+    class_ids: Tensor
+    """(M,) int64 on the host."""
+    scores: Tensor
+    """(M,) float32 on the host."""
+    soft_masks: Tensor
+    """(M, h, w) float32 in [0, 1] over the padded canvas, on the device."""
+    more: list[Tensor]
+    """(M,) float32 each on the host: what else was asked for."""
+
+    def pictures(self) -> list[Detections]:
+        """Each image for itself."""
+        split = (x.split(self.counts) for x in (self.class_ids, self.scores, self.soft_masks))
+        return [Detections(*of_image) for of_image in zip(*split, strict=True)]
+
+
 class Postprocessor:
     """What comes behind the network, with its constants on the device."""
 
@@ -98,17 +119,27 @@ class Postprocessor:
         """The instances of B images. The host waits for the device twice."""
         candidates = self.select(output)
         wait_for(candidates.cells.device)
-        return [found for _, ranked in self.rank(output, candidates) for found in self.good(ranked)]
+        parts = [self.good(ranked) for _, ranked in self.rank(output, candidates)]
+        return [found for part in parts for found in part.pictures()]
 
-    def good(self, ranked: Ranked) -> list[Detections]:
-        """Per image the instances that are good enough. The host waits for the device."""
-        scores, class_ids, chosen = download((ranked.scores, ranked.class_ids, ranked.chosen))
+    def good(self, ranked: Ranked, *more: Tensor) -> Good:
+        """The instances that are good enough. The host waits for the device.
+
+        ``more`` (B, K) float32 values come with them.
+        """
+        scores, class_ids, chosen, *others = download(
+            (ranked.scores, ranked.class_ids, ranked.chosen, *more)
+        )
         keep = scores >= self._test.filter_threshold
-        mine = np.arange(len(keep))[:, None] * ranked.soft_masks.shape[1] + chosen.numpy()
-        index = to_device(mine[keep.numpy()].astype(np.int64), ranked.scores.device)
-        counts = keep.sum(dim=1).tolist()
-        masks = ranked.soft_masks.flatten(0, 1)[index].split(counts)
-        return [Detections(c[:n].long(), s[:n], m) for c, s, m, n in zip(class_ids, scores, masks, counts, strict=True)]
+        image, _ = keep.nonzero(as_tuple=True)
+        masks = (image * ranked.soft_masks.shape[1] + chosen[keep].long()).numpy()
+        return Good(
+            keep.sum(dim=1).tolist(),
+            class_ids[keep].long(),
+            scores[keep],
+            ranked.soft_masks.flatten(0, 1)[to_device(masks, ranked.scores.device)],
+            [values[keep] for values in others],
+        )
 
     def _rank(self, output: HeadOutput, candidates: Candidates) -> Ranked:
         """Score, suppress and sort the candidates (SOLO paper, "Inference"; SOLOv2 paper, "Matrix NMS")."""
