@@ -27,7 +27,7 @@ def collector(device: torch.device, mask_threshold: float) -> Collector:
 
 
 def collect_soft_masks(
-    postprocessor: Postprocessor, ranked: Ranked, sizes: Sequence[Geometry], *, threshold: float
+    postprocessor: Postprocessor, ranked: Ranked, _sizes: Sequence[Geometry], *, threshold: float
 ) -> list[HostDetections]:
     """Soft masks, one entry for each picture."""
     good = postprocessor.good(ranked)

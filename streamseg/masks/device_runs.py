@@ -90,15 +90,15 @@ def run_edges(
     nothing = np.zeros(0, np.int64)
     if not len(layout):
         return [nothing] * len(windows)
-    mask, edges = _download(*_changes(soft_masks, layout, tables, threshold), room=_EDGES * layout[:, 4].sum())
+    mask, edges = _download(
+        *_changes(soft_masks, layout, tables, threshold), room=_EDGES * layout[:, 4].sum()
+    )
     counts = np.bincount(mask, minlength=len(layout))
     split = iter(np.split(edges, counts.cumsum()[:-1]))
     return [next(split) if window else nothing for window in windows]
 
 
-def _window(
-    mask: int, span: Sequence[int], tables: _Tables, geometry: int
-) -> tuple[int, ...] | None:
+def _window(mask: int, span: Sequence[int], tables: _Tables, geometry: int) -> tuple[int, ...] | None:
     """A mask's window as in :class:`_Windows`; None if nothing of it is in the source."""
     rows, columns = tables.axes[geometry]
     y, x = (rows.first[span[0]], columns.first[span[2]])

@@ -53,7 +53,9 @@ class Dispatches(TorchDispatchMode):
     @property
     def reads(self) -> int:
         """Numbers that the host asks the device for one by one, and lists of unknown length."""
-        return sum(self.counts[name] for name in ("_local_scalar_dense", "nonzero", "masked_select", "unique"))
+        return sum(
+            self.counts[name] for name in ("_local_scalar_dense", "nonzero", "masked_select", "unique")
+        )
 
 
 def load(variant: str, device: str = "cpu") -> Segmenter:
@@ -142,7 +144,10 @@ def test_a_batch_whose_masks_take_too_much_memory_goes_in_parts(
         np.testing.assert_array_equal(ours.boxes, theirs.boxes)
 
 
-@pytest.mark.parametrize("model", ["solo_r50", "decoupled_solo_r50", "solov2_r50"])
+@pytest.mark.parametrize(
+    "model",
+    ["decoupled_solo_r50", *(pytest.param(m, marks=pytest.mark.soak) for m in ("solo_r50", "solov2_r50"))],
+)
 def test_peak_memory_of_many_candidates(model: str) -> None:
     command = [sys.executable, "benchmarks/memory.py", "--one", model, "80"]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)

@@ -117,7 +117,9 @@ def test_a_ticket_holds_only_what_the_next_call_needs(model: Segmenter) -> None:
     assert ticket.computing is not None
     model.wait(ticket)
     assert ticket.computing is None, "the network's output"
-    soft_masks = [found.masks.values for found in ticket.found if found and isinstance(found.masks, SoftMasks)]
+    soft_masks = [
+        found.masks.values for found in ticket.found if found and isinstance(found.masks, SoftMasks)
+    ]
     assert len(soft_masks) == 2
     assert all(masks.base is None for masks in soft_masks), "of the instances found, not of more"
     model.finish(ticket, 1)

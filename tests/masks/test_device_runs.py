@@ -21,7 +21,10 @@ def blobs(count: int, *, seed: int = 0, size: tuple[int, int] = (72, 120)) -> to
     """Soft masks with holes, stray pieces and ragged edges, some over all of the canvas."""
     rng = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(*(torch.linspace(0, 1, s) for s in size), indexing="ij")
-    middles, radii = torch.rand(count, 2, 1, 1, generator=rng), 0.02 + 0.5 * torch.rand(count, 1, 1, generator=rng)
+    middles, radii = (
+        torch.rand(count, 2, 1, 1, generator=rng),
+        0.02 + 0.5 * torch.rand(count, 1, 1, generator=rng),
+    )
     far = ((y - middles[:, 0]) ** 2 + (x - middles[:, 1]) ** 2).sqrt() / radii
     return (4 - 4 * far + 1.5 * torch.randn(count, *size, generator=rng)).sigmoid()
 

@@ -125,7 +125,7 @@ def test_oracle_candidates(oracle: Oracle, output: HeadOutput) -> None:
         candidates = select_candidates(
             output.class_logits, grids, threshold=test.score_threshold, limit=test.max_candidates
         ).used()
-        soft = candidate_masks(output, candidates, grids)[index]
+        soft = candidate_masks(output, candidates)[index]
         inside = soft > test.mask_threshold
         area = inside.sum(dim=(1, 2))
         strides = torch.tensor(STRIDES)[grids.levels[candidates.cells[index]]]

@@ -46,7 +46,7 @@ def test_three_ways_to_the_same_masks() -> None:
         found = select_candidates(output.class_logits, grids, threshold=0.3, limit=30).used()
         counts = found.ends[1].diff(prepend=torch.zeros(1, dtype=torch.long))
         assert counts.all()
-        written = candidate_masks(output, found, grids)[1, : counts.sum()]
+        written = candidate_masks(output, found)[1, : counts.sum()]
         cells = grids.places[found.cells[1, : counts.sum()], :2].split(counts.tolist())
         torch.testing.assert_close(output.cell_masks(1, cells), written)
         torch.testing.assert_close(output.images()[1].cell_masks(0, cells), written)

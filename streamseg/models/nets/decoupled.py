@@ -21,7 +21,7 @@ from streamseg.models.nets.layers import (
     resize,
     tower,
 )
-from streamseg.models.postprocess.candidates import Candidates, Grids
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DeformableSpec, HeadSpec
 
 
@@ -52,11 +52,11 @@ class DecoupledOutput:
             soft_x, soft_y = resize(soft_x[None], size)[0], resize(soft_y[None], size)[0]
         return soft_x * soft_y
 
-    def write_masks(self, out: Tensor, candidates: Candidates, grids: Grids) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`."""
         image = torch.arange(len(candidates.cells), device=out.device)[:, None]
         size = out.shape[1:]
-        for level, wanted in enumerate(candidates.of_levels(grids)):
+        for level, wanted in enumerate(candidates.of_levels()):
             for columns, rows, places in wanted.chunks(wanted.columns, wanted.rows, size=4 * out[0].numel()):
                 soft = _lines(self.mask_x[level], image, columns, size)
                 soft *= _lines(self.mask_y[level], image, rows, size)
@@ -75,7 +75,7 @@ class DecoupledOutput:
 
 
 def _lines(logits: Tensor, image: Tensor, wanted: Tensor, size: Sequence[int]) -> Tensor:
-    """Soft masks (B, n, *size) of the ``wanted`` (B, n) of S lines (B, S, h, w); ``image`` counts images, (B, 1).
+    """Soft masks (B, n, *size) of the ``wanted`` (B, n) of S lines (B, S, h, w); ``image`` (B, 1) counts images.
 
     If more are wanted than there are, some twice, all are resized first.
     """

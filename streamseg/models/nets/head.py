@@ -11,7 +11,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from streamseg.models.postprocess.candidates import Candidates, Grids, flat_cells
+from streamseg.models.postprocess.candidates import Candidates, flat_cells
 
 
 class HeadOutput(Protocol):
@@ -33,7 +33,7 @@ class HeadOutput(Protocol):
         (n, h, w) at the level's own resolution, or brought to ``size`` as the published code does.
         """
 
-    def write_masks(self, out: Tensor, candidates: Candidates, grids: Grids) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """Fill ``out`` (B * N + 1, h, w), of ``mask_size``, with the soft masks of B images' candidates.
 
         As ``soft_masks``, but without gradients. The last one is room for what belongs nowhere, and an empty
@@ -47,17 +47,18 @@ class HeadOutput(Protocol):
         """Every tensor that masks are made of."""
 
 
-def candidate_masks(output: HeadOutput, candidates: Candidates, grids: Grids) -> Tensor:
+def candidate_masks(output: HeadOutput, candidates: Candidates) -> Tensor:
     """Soft masks of B images' candidates: (B, N, h, w) float32 in [0, 1], anything in an empty slot."""
     batch, slots = candidates.cells.shape
     masks = torch.empty((batch * slots + 1, *output.mask_size), device=candidates.cells.device)
-    output.write_masks(masks, candidates, grids)
+    output.write_masks(masks, candidates)
     return masks[:-1].unflatten(0, (batch, slots))
 
 
 def pick(x: Tensor, index: Tensor) -> Tensor:
     """(B, M, ...) and (B, N) -> (B, N, ...): chosen entries of each image."""
-    return x[torch.arange(len(x), device=x.device)[:, None], index]
+    chosen: Tensor = x[torch.arange(len(x), device=x.device)[:, None], index]
+    return chosen
 
 
 def pick_cells(maps: Sequence[Tensor], cells: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from streamseg.models.nets.layers import (
     resize,
     tower,
 )
-from streamseg.models.postprocess.candidates import Candidates, Grids
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DeformableSpec, HeadSpec
 
 
@@ -57,9 +57,9 @@ class SoloOutput:
         soft = double(logits.float()).sigmoid_()
         return (soft if size is None else resize(soft, size))[0]
 
-    def write_masks(self, out: Tensor, candidates: Candidates, grids: Grids) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`."""
-        for level, wanted in enumerate(candidates.of_levels(grids)):
+        for level, wanted in enumerate(candidates.of_levels()):
             feature = self.features[level]
             for cells, places in wanted.chunks(wanted.numbers, size=4 * out[0].numel()):
                 kernels, biases = self.weights[level].flatten(1)[cells], self.biases[level][cells]

@@ -18,7 +18,7 @@ from streamseg.models.nets.layers import (
     tower,
 )
 from streamseg.models.postprocess.blocks import at_once
-from streamseg.models.postprocess.candidates import Candidates, Grids
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DeformableSpec, HeadSpec
 
 
@@ -50,7 +50,7 @@ class SoloV2Output:
         soft = logits.float().sigmoid_()
         return soft if size is None else resize(soft[None], size)[0]
 
-    def write_masks(self, out: Tensor, candidates: Candidates, grids: Grids) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.
 
         All kernels with some pixels of the feature after others, which are then read once.

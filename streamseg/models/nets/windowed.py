@@ -14,7 +14,7 @@ from streamseg.models.nets.head import of_cells, pick_cells
 from streamseg.models.nets.layers import align_to_grid, coordinates, output_conv, resize
 from streamseg.models.nets.windows import Windows, box_distances, cell_boxes, make_windows
 from streamseg.models.postprocess.blocks import at_once
-from streamseg.models.postprocess.candidates import Candidates, Grids
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DETAIL_STRIDE, BoxBranchSpec, HeadSpec
 
 _HIDDEN = -10.0
@@ -65,14 +65,14 @@ class WindowedOutput:
         return soft if size is None else resize(soft[None], size)[0]
 
     def cell_masks(self, image: int, cells: Sequence[Tensor]) -> Tensor:
-        """Soft masks of N cells of one image, (N, h, w) float32; ``cells`` (n, 2) per level: rows, columns."""
+        """Soft masks of N cells of one image, (N, h, w) float32; ``cells`` (n, 2) per level."""
         kernels, window = of_cells(self.kernels, image, cells), self._windows(image, cells)
         feature = self.mask_feature.squeeze(0) if len(self.mask_feature) == 1 else self.mask_feature[image]
         logits = (kernels @ feature.flatten(1)).unflatten(1, self.mask_size)
         soft: Tensor = (logits.float() + window.x[:, None, :] + window.y[:, :, None]).sigmoid()
         return soft
 
-    def write_masks(self, out: Tensor, candidates: Candidates, grids: Grids) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.
 
         All kernels with some rows of the feature after others, which are then read once.

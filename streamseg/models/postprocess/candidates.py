@@ -65,16 +65,17 @@ class Candidates:
     """(B, N) float32 class probability; 0 in an empty slot."""
     ends: Tensor
     """(B, L) int64 on the host: the candidates before the end of each level, once the device got there."""
+    grids: Grids
 
     def used(self) -> "Candidates":
-        """As many slots as the image with the most candidates needs, at least 1. ``ends`` must have arrived."""
+        """As many slots as the fullest image needs, at least 1. ``ends`` must have arrived."""
         return self._part(slice(None), max(1, int(self.ends[:, -1].max())))
 
     def pictures(self, which: slice) -> "Candidates":
         """Those of some of the images."""
         return self._part(which, self.cells.shape[1])
 
-    def of_levels(self, grids: Grids) -> list[LevelCells]:
+    def of_levels(self) -> list[LevelCells]:
         """One entry for each level, with as many slots as the image with the most candidates there needs."""
         batch, slots = self.cells.shape
         ends = self.ends.numpy()
@@ -84,14 +85,19 @@ class Candidates:
         ]
         index = to_device(np.concatenate(layout, axis=1), self.cells.device)
         counts = [of_level.shape[1] for of_level in layout]
-        chosen = grids.places[self.cells.flatten()[index[0]]].T.contiguous()
+        chosen = self.grids.places[self.cells.flatten()[index[0]]].T.contiguous()
         split = zip(chosen.split(counts, dim=1), index[1].split(counts), strict=True)
-        widths = [count // batch for count in counts]
-        return [LevelCells(*cells.unflatten(1, (batch, n)).unbind(), place.view(batch, n)) for n, (cells, place) in zip(widths, split, strict=True)]
+        found = []
+        for cells, places in split:
+            rows, columns, numbers = cells.view(3, batch, -1).unbind()
+            found.append(LevelCells(rows, columns, numbers, places.view(batch, -1)))
+        return found
 
     def _part(self, which: slice, slots: int) -> "Candidates":
         mine = (which, slice(slots))
-        return Candidates(self.cells[mine], self.class_ids[mine], self.scores[mine], self.ends[which])
+        return Candidates(
+            self.cells[mine], self.class_ids[mine], self.scores[mine], self.ends[which], self.grids
+        )
 
 
 def make_grids(sizes: Sequence[int], device: torch.device | None = None) -> Grids:
@@ -129,8 +135,8 @@ def flat_cells(maps: Sequence[Tensor]) -> Tensor:
 def points_nms(scores: Tensor, neighbours: Tensor) -> Tensor:
     """Zero the cells that are not the maximum of themselves and their upper and left neighbours.
 
-    ``scores`` is (B, cells, C) after the sigmoid, ``neighbours`` that of :class:`Grids`. Cells of equal score are both kept, as in the
-    published code.
+    ``scores`` is (B, cells, C) after the sigmoid, ``neighbours`` that of :class:`Grids`. Cells of equal
+    score are both kept, as in the published code.
     """
     up, left, corner = (scores.index_select(1, cells) for cells in neighbours)
     return scores.masked_fill(scores < up.maximum(left).maximum(corner), 0.0)
@@ -164,4 +170,6 @@ def select_candidates(
     chosen = scores.gather(1, pairs).masked_fill(empty, 0.0)
     cells = pairs // classes
     ids = pairs - cells * classes
-    return Candidates(cells, ids if class_ids is None else class_ids[ids], chosen, start_download(ends))
+    return Candidates(
+        cells, ids if class_ids is None else class_ids[ids], chosen, start_download(ends), grids
+    )

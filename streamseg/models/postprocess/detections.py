@@ -8,7 +8,6 @@ for the scores.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,9 +126,7 @@ class Postprocessor:
 
         ``more`` (B, K) float32 values come with them.
         """
-        scores, class_ids, chosen, *others = download(
-            (ranked.scores, ranked.class_ids, ranked.chosen, *more)
-        )
+        scores, class_ids, chosen, *others = download((ranked.scores, ranked.class_ids, ranked.chosen, *more))
         keep = scores >= self._test.filter_threshold
         image, _ = keep.nonzero(as_tuple=True)
         masks = (image * ranked.soft_masks.shape[1] + chosen[keep].long()).numpy()
@@ -144,7 +141,7 @@ class Postprocessor:
     def _rank(self, output: HeadOutput, candidates: Candidates) -> Ranked:
         """Score, suppress and sort the candidates (SOLO paper, "Inference"; SOLOv2 paper, "Matrix NMS")."""
         test = self._test
-        soft_masks = candidate_masks(output, candidates, self._grids)
+        soft_masks = candidate_masks(output, candidates)
         shared, total = measure(soft_masks, test.mask_threshold)
         area = shared.diagonal(dim1=1, dim2=2)
         scores = score_masks(candidates.scores, area, total, self._strides[candidates.cells])

@@ -20,8 +20,8 @@ def matrix_nms(
     """Decay the scores of masks that overlap a better one of their class, or of any.
 
     ``shared`` (N, N) holds the pixels that two masks share, ``class_ids`` (N,), ``scores`` (N,) float, all in
-    descending order of score; only i <= j counts. Returns (N,): ``scores`` times a factor in [0, 1], finite also
-    for exact duplicates. Each may have a first dimension of B images besides.
+    descending order of score; only i <= j counts. Returns (N,): ``scores`` times a factor in [0, 1], finite
+    also for exact duplicates. Each may have a first dimension of B images besides.
     """
     if not scores.shape[-1]:
         return scores
