@@ -18,9 +18,9 @@ Collector = Callable[[Postprocessor, Ranked, Sequence[Geometry]], list[HostDetec
 def collector(device: torch.device, mask_threshold: float) -> Collector:
     """What brings instances to the host; a source pixel above ``mask_threshold`` is in the mask.
 
-    On a CPU as soft masks, which the finishing threads enlarge: torch takes MEASURED times as long for the
-    run lengths as numpy and OpenCV. From other devices as edges of runs, so that nothing as large as a
-    picture crosses, and the host has a string to write.
+    On a CPU as soft masks, which the finishing threads enlarge: for the edges of runs torch takes about 50
+    times as long there as numpy takes for masks and run lengths (``benchmarks/steps.py``). From CUDA as
+    edges: nothing as large as a picture crosses, and the host has a fifth of the work.
     """
     collect = collect_soft_masks if device.type == "cpu" else collect_edges
     return partial(collect, threshold=mask_threshold)

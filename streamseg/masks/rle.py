@@ -71,8 +71,8 @@ def decode_edges(
     inside[0::2], inside[1::2] = first - y1, last - y1
     inside += ((columns - x1) * (y2 - y1)).repeat(2)
     lengths = np.diff(inside, prepend=0, append=(x2 - x1) * (y2 - y1))
-    crop = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(x2 - x1, y2 - y1).T
-    return (x1, y1, x2, y2), np.ascontiguousarray(crop)
+    columns_first = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(x2 - x1, y2 - y1)
+    return (x1, y1, x2, y2), columns_first.T
 
 
 def decode_mask(rle: RunLengths) -> NDArray[np.bool_]:

@@ -75,7 +75,7 @@ class DecoupledOutput:
 
 
 def _lines(logits: Tensor, image: Tensor, wanted: Tensor, size: Sequence[int]) -> Tensor:
-    """Soft masks (B, n, *size) of the ``wanted`` (B, n) of S lines (B, S, h, w); ``image`` (B, 1) counts images.
+    """Soft masks (B, n, *size) of the ``wanted`` (B, n) of S lines (B, S, h, w); ``image`` (B, 1) numbers B.
 
     If more are wanted than there are, some twice, all are resized first.
     """

@@ -52,12 +52,13 @@ def candidate_masks(output: HeadOutput, candidates: Candidates) -> Tensor:
     batch, slots = candidates.cells.shape
     masks = torch.empty((batch * slots + 1, *output.mask_size), device=candidates.cells.device)
     output.write_masks(masks, candidates)
-    return masks[:-1].unflatten(0, (batch, slots))
+    return masks[:-1].view(batch, slots, *output.mask_size)
 
 
 def pick(x: Tensor, index: Tensor) -> Tensor:
     """(B, M, ...) and (B, N) -> (B, N, ...): chosen entries of each image."""
-    chosen: Tensor = x[torch.arange(len(x), device=x.device)[:, None], index]
+    image = torch.arange(len(x), device=x.device)[:, None]
+    chosen: Tensor = x[image, index]
     return chosen
 
 
