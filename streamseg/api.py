@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from streamseg.config import ModelConfig, parse_config
+from streamseg.errors import UsageError
 from streamseg.outputs import MemoryOutput
 from streamseg.runtime.build import Sink, build_pipeline
 from streamseg.runtime.pipeline import Pipeline
@@ -17,8 +19,12 @@ __all__ = ["Sink", "run"]
 _MODEL = ModelConfig()
 
 
+Place = str | os.PathLike[str]
+"""A file, folder, glob, URL or ``/dev/videoN``."""
+
+
 def run(
-    *sources: str,
+    *sources: Place | Sequence[Place],
     weights: str = _MODEL.weights,
     device: str = _MODEL.device,
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _MODEL.precision,
@@ -29,6 +35,7 @@ def run(
     start: float = 0.0,
     end: float | None = None,
     stride: int = 1,
+    recursive: bool = False,
     transport: Literal["tcp", "udp"] = "tcp",
     reconnect_attempts: int | None = None,
     outputs: Sequence[Sink] = (),
@@ -39,7 +46,7 @@ def run(
     stops the run.
 
     Args:
-        sources: Files, folders, globs, URLs or ``/dev/videoN``.
+        sources: Files, folders, globs, URLs or ``/dev/videoN``, as text or paths; lists of them as well.
         weights: Name of bundled weights, or path of a ``.safetensors`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` takes half precision wherever it is faster.
@@ -50,6 +57,7 @@ def run(
         start: Recorded files: begin at this second.
         end: Recorded files: end before this second; None is the end of the file.
         stride: Recorded files: take every ``stride``-th frame.
+        recursive: Of folders, take what lies in their folders, too.
         transport: How RTSP carries the video.
         reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
         outputs: Sinks that get the results too: outputs (:class:`streamseg.types.Output`), or functions
@@ -65,6 +73,7 @@ def run(
         "end": end,
         "stride": stride,
         "reconnect_attempts": reconnect_attempts,
+        "recursive": recursive,
     }
     model = {
         "weights": weights,
@@ -75,7 +84,7 @@ def run(
         "max_instances": max_instances,
     }
     content = {
-        "streams": [{"url": source, **stream} for source in sources],
+        "streams": [{"url": source, **stream} for source in _flat(sources)],
         "model": model,
         "tracking": {"enabled": track},
     }
@@ -94,6 +103,17 @@ def run(
     for error in pipeline.stats.errors:
         raise error
     pipeline.raise_first_error()
+
+
+def _flat(sources: Iterable[Place | Sequence[Place]]) -> Iterator[str]:
+    """Every place as text. Raises UsageError for what is none."""
+    for source in sources:
+        if isinstance(source, list | tuple):
+            yield from _flat(source)
+        elif isinstance(source, str | os.PathLike):
+            yield os.fsdecode(source)
+        else:
+            raise UsageError(f"a source is a text, a path or a list of them, not a {type(source).__name__}")
 
 
 def _run_to_end(pipeline: Pipeline, memory: MemoryOutput) -> None:

@@ -37,9 +37,6 @@ _MASKS = (
     ),
 )
 
-PROBLEMS_SHOWN = 20
-"""A :class:`DataError` names so many problems; more do not fit on a screen."""
-
 
 def mask_password(text: str) -> str:
     """Replace passwords and secret query values of all URLs in ``text`` by ``***``.
@@ -76,9 +73,7 @@ class DataError(UsageError):
 
     def __init__(self, summary: str, problems: Sequence[str] = ()) -> None:
         super().__init__(summary)
-        lines = [mask_password(" ".join(problem.split())) for problem in problems[:PROBLEMS_SHOWN]]
-        if len(problems) > PROBLEMS_SHOWN:
-            lines.append(f"and {len(problems) - PROBLEMS_SHOWN} more")
+        lines = [mask_password(" ".join(problem.split())) for problem in problems]
         self.args = ("\n".join([str(self), *(f"  {line}" for line in lines)]),)
 
 

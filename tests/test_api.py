@@ -85,6 +85,15 @@ def test_run_yields_every_frame_in_order(tmp_path: Path) -> None:
     assert [result.frame for result in run(str(clip), device="cpu")] == list(range(7))
 
 
+def test_run_takes_paths_and_lists(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{name}.mp4", frames=2, width=64, height=48) for name in "abc"]
+    results = list(run(clips[0], [str(clips[1]), clips[2]], device="cpu"))
+    assert sorted((r.stream, r.frame) for r in results) == [(name, k) for name in "abc" for k in range(2)]
+    assert {r.source for r in results} == {str(clip) for clip in clips}
+    with pytest.raises(UsageError, match="a source is a text, a path or a list of them, not a int"):
+        next(run(7))  # type: ignore[arg-type]
+
+
 def test_leaving_the_loop_ends_the_run() -> None:
     results = run(str(STREET), device="cpu")
     first = next(results)

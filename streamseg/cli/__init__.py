@@ -8,10 +8,31 @@ import click
 
 from streamseg import __version__
 from streamseg.cli import bench, convert, data, export, run, subscribe, view
-from streamseg.errors import StreamsegError, mask_password
+from streamseg.config import hint
+from streamseg.errors import StreamsegError, UsageError, mask_password
 
 
-@click.group()
+class _Commands(click.Group):
+    """Commands of which the nearest is named when one is not known."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. Raises UsageError."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            commands = ", ".join(self.list_commands(ctx))
+            likely = hint(name, self.list_commands(ctx)) or _of_a_source(name)
+            raise UsageError(f"no such command {name!r}{likely}; there are {commands}")
+        return super().resolve_command(ctx, args)
+
+
+def _of_a_source(name: str) -> str:
+    """What was meant by the name of a file or a URL where a command belongs."""
+    return f" (did you mean streamseg run {name}?)" if "/" in name or "." in name else ""
+
+
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="streamseg")
 def program() -> None:
     """Segment every object in cameras and recorded video with SOLO, and hand the masks on."""

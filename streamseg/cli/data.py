@@ -11,6 +11,7 @@ from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
     from streamseg.models.nets.detector import Detector
+    from streamseg.training.data.coco import BadAnnotations, Crowds
     from streamseg.training.evaluation import Segment
     from streamseg.training.loop import Outcome
 
@@ -79,20 +80,38 @@ def _segmenter_in_training(detector: "Detector", device: str, precision: str) ->
     metavar="FILE",
     help="Write the predictions here, in COCO results format.",
 )
+@click.option(
+    "--crowds",
+    type=click.Choice(["ignore", "teach"]),
+    default="ignore",
+    show_default=True,
+    help="Objects marked iscrowd: ignored, as COCO does, or scored as they are taught.",
+)
+@click.option(
+    "--bad-annotations",
+    type=click.Choice(["refuse", "skip"]),
+    default="refuse",
+    show_default=True,
+    help="Annotations that cannot be right.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def evaluate(*, weights: str, images: Path, annotations: Path, predictions: Path | None, device: str) -> None:
-    """Print the COCO mask AP of some weights."""
-    table = _score(weights, images=images, annotations=annotations, predictions=predictions, device=device)
-    sys.stdout.write(f"{table}\n")
-
-
-def _score(
-    weights: str, *, images: Path, annotations: Path, device: str, predictions: Path | None = None
-) -> str:
+def evaluate(
+    *,
+    weights: str,
+    images: Path,
+    annotations: Path,
+    predictions: Path | None,
+    crowds: "Crowds",
+    bad_annotations: "BadAnnotations",
+    device: str,
+) -> None:
+    """Print the COCO mask AP of some weights; the data is checked as for training."""
+    from streamseg.cli.logs import configure_logging
     from streamseg.inference import Segmenter
     from streamseg.training.evaluation import Stopwatch, format_table
     from streamseg.training.evaluation import evaluate as score_predictions
 
+    configure_logging("info", as_json=False)
     segmenter = Segmenter.load(weights, device=device, score=0.0)
     timed = Stopwatch(segmenter)
     scores = score_predictions(
@@ -101,10 +120,12 @@ def _score(
         images=images,
         annotations=annotations,
         predictions=predictions,
+        crowds=crowds,
+        bad_annotations=bad_annotations,
         progress=sys.stderr.isatty(),
     )
     precision = str(segmenter.dtype).removeprefix("torch.")
-    return f"{format_table(scores)}\n{timed.speed()} on {segmenter.device} in {precision}"
+    sys.stdout.write(f"{format_table(scores)}\n{timed.speed()} on {segmenter.device} in {precision}\n")
 
 
 @click.command("models", epilog=MODELS_EXAMPLE)

@@ -18,7 +18,7 @@ import click
 from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.watch import ConfigWatcher
-from streamseg.config import RunConfig, parse_config, read_config, set_key
+from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
     "  [default: masks,outlines,labels,ids]",
 )
 @click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
+@click.option("--recursive", is_flag=True, help="Of folders, take what lies in their folders, too.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
 @click.option("--stride", type=int, metavar="N", help="Recorded files: every Nth frame.")
@@ -93,7 +94,8 @@ def run(
 ) -> int:
     """Segment cameras and recorded video.
 
-    A SOURCE is a file, a folder or glob of files, an rtsp://, rtmp:// or http:// URL, or /dev/videoN.
+    A SOURCE is a video or picture, a folder or glob of them, an rtsp://, rtmp:// or http:// URL, or
+    /dev/videoN.
 
     Exit codes: 0 done, 1 the run failed, 2 wrong usage, config or weights, 130 and 143 interrupted.
     """
@@ -116,6 +118,7 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         content["streams"] = [{"url": source} for source in sources]
     of_streams = ("start", "end", "stride", "reconnect_attempts")
     _override_streams(content, {key: flags[key] for key in of_streams})
+    _override_streams(content, {"recursive": flags["recursive"] or None})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
     model["classes"] = None if classes is None else _names(classes)
@@ -140,7 +143,10 @@ def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
     if parts is not None:
         chosen = [] if parts.strip() == "none" else _names(parts)
         for bad in (part for part in chosen if part not in _PARTS):
-            raise UsageError(f"--overlay: {bad!r} cannot be painted; allowed: {', '.join(_PARTS)}, or none")
+            meant = hint(bad, _PARTS)
+            raise UsageError(
+                f"--overlay: {bad!r} cannot be painted{meant}; allowed: {', '.join(_PARTS)}, or none"
+            )
         values |= {part: part in chosen for part in _PARTS}
     return values
 

@@ -1,13 +1,18 @@
 """Configuration of a run: YAML, validated; unknown keys are errors; ``${NAME}`` is the environment."""
 
+from streamseg.config.advice import hint
 from streamseg.config.keys import (
-    STREAM_ID,
     BatchingConfig,
+    EventsConfig,
+    LineConfig,
     MetricsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
+    Point,
+    Polygon,
     RedisConfig,
     RunConfig,
     Score,
@@ -16,18 +21,24 @@ from streamseg.config.keys import (
     TrackingConfig,
     VideoConfig,
     ViewConfig,
+    WebhookConfig,
+    ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
-from streamseg.config.validation import describe, parse_config
+from streamseg.config.validation import describe, parse_config, parse_model
 
 __all__ = [
-    "STREAM_ID",
     "BatchingConfig",
+    "EventsConfig",
+    "LineConfig",
     "MetricsConfig",
     "ModelConfig",
+    "MqttConfig",
     "NdjsonConfig",
     "OutputConfig",
     "OverlayOptions",
+    "Point",
+    "Polygon",
     "RedisConfig",
     "RunConfig",
     "Score",
@@ -36,8 +47,12 @@ __all__ = [
     "TrackingConfig",
     "VideoConfig",
     "ViewConfig",
+    "WebhookConfig",
+    "ZoneConfig",
     "describe",
+    "hint",
     "parse_config",
+    "parse_model",
     "read_config",
     "set_key",
 ]

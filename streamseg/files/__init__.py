@@ -74,7 +74,14 @@ def check_writable(path: Path) -> None:
         if not existed:
             partial.unlink()
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UsageError(f"cannot write {path}: {_reason(path, error)}") from error
+
+
+def _reason(path: Path, error: OSError) -> str:
+    blocking = next((one for one in path.parents if os.path.lexists(one)), None)
+    if blocking is not None and not blocking.is_dir():
+        return f"{blocking} is not a folder"
+    return error.strerror or str(error)
 
 
 def _to_disk(path: Path) -> None:

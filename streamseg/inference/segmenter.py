@@ -7,18 +7,22 @@ finish(ticket, k)   masks of picture k at source resolution        host only, an
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from streamseg.config import hint, parse_model
 from streamseg.errors import ConfigError
 from streamseg.inference.collect import collector
 from streamseg.inference.devices import choose_device, choose_precision
 from streamseg.inference.finish import HostDetections, make_instances
+from streamseg.inference.pictures import PictureLike, to_rgb
 from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry
@@ -28,6 +32,9 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
+
+_BATCH = 8
+"""Pictures of a list that go to the device together, as :class:`BatchingConfig` has it for streams."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +64,9 @@ class BatchTicket:
 class Segmenter:
     """A detector on a device.
 
-    Call it with one picture. Or :meth:`submit` batches, :meth:`wait` for them in another thread and
-    :meth:`finish` their pictures in any: on CUDA the upload, the network and the post-processing of
-    successive batches then overlap on streams of their own.
+    Call it with one picture or a list of them. Or :meth:`submit` batches, :meth:`wait` for them in another
+    thread and :meth:`finish` their pictures in any: on CUDA the upload, the network and the post-processing
+    of successive batches then overlap on streams of their own.
     """
 
     def __init__(
@@ -108,9 +115,9 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        weights: str = "demo",
+        weights: str | os.PathLike[str] = "demo",
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
@@ -131,29 +138,72 @@ class Segmenter:
 
         Raises:
             WeightsError: There are no such weights, or they cannot be read.
-            ConfigError: The device, the precision or a class name is unknown.
+            ConfigError: Another argument has a value that the section ``model`` of a configuration may not
+                have either, or a class name is unknown.
         """
-        path = find_weights(weights)
+        wanted = parse_model(
+            {
+                "weights": os.fspath(weights) if isinstance(weights, os.PathLike) else weights,
+                "device": str(device) if isinstance(device, torch.device) else device,
+                "precision": precision,
+                "score": score,
+                "classes": classes,
+                "max_instances": max_instances,
+            }
+        )
+        path = find_weights(wanted.weights)
         return cls(
             load_detector(path),
             name=path.stem,
-            device=device,
-            precision=precision,
-            score=score,
-            classes=classes,
-            max_instances=max_instances,
+            device=wanted.device,
+            precision=wanted.precision,
+            score=wanted.score,
+            classes=wanted.classes,
+            max_instances=wanted.max_instances,
             meter=meter,
         )
 
-    def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Segment one picture, (H, W, 3) uint8 RGB.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a text is a path, though also a sequence of texts
+        self, image: PictureLike
+    ) -> Instances: ...
+    @overload
+    def __call__(self, image: Sequence[PictureLike]) -> list[Instances]: ...
+    def __call__(self, image: PictureLike | Sequence[PictureLike]) -> Instances | list[Instances]:
+        """Segment one picture, or a list of them.
 
-        Returns N :class:`~streamseg.types.Instances`, best score first: ``labels``, ``scores``, ``boxes``
-        in pixels of the picture, and ``masks()``, (N, H, W) bool.
+        Args:
+            image: (H, W, 3) uint8 RGB; or anything else that :mod:`streamseg.inference.pictures` knows:
+                gray and RGBA arrays, tensors, PIL pictures, paths.
+
+        Returns:
+            N :class:`~streamseg.types.Instances`, best score first: ``labels``, ``scores``, ``boxes`` in
+            pixels of the picture, and ``masks()``, (N, H, W) bool. Of a list, such instances for each.
+
+        Raises:
+            TypeError: It is no picture.
+            ValueError: It has the shape of none, or the file cannot be read.
         """
-        ticket = self.submit([image])
+        if isinstance(image, list | tuple):
+            return self._segment_all(image)
+        return self._segment([to_rgb(cast("PictureLike", image))])[0]
+
+    def _segment_all(self, pictures: Sequence[PictureLike]) -> list[Instances]:
+        """A batch at a time, of pictures of one canvas: then each has the result that it has alone."""
+        found: list[Instances] = []
+        batch: list[NDArray[np.uint8]] = []
+        for picture in map(to_rgb, pictures):
+            fits = not batch or self.canvas(*batch[0].shape[:2]) == self.canvas(*picture.shape[:2])
+            if not fits or len(batch) == _BATCH:
+                found += self._segment(batch)
+                batch = []
+            batch.append(picture)
+        return found + (self._segment(batch) if batch else [])
+
+    def _segment(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Instances]:
+        ticket = self.submit(pictures)
         self.wait(ticket)
-        return self.finish(ticket, 0)
+        return [self.finish(ticket, k) for k in range(len(pictures))]
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Input size of the network for a picture: pictures of one canvas make a batch."""
@@ -161,7 +211,7 @@ class Segmenter:
 
     def warm_up(self, height: int = 720, width: int = 1280) -> None:
         """Run once, so that the first real frame does not pay for memory and kernels."""
-        self(np.zeros((height, width, 3), dtype=np.uint8))
+        self._segment([np.zeros((height, width, 3), dtype=np.uint8)])
 
     @torch.inference_mode()
     def submit(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchTicket:
@@ -234,5 +284,5 @@ def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] 
         return None
     for name in wanted:
         if name not in known:
-            raise ConfigError(f"class {name!r}: this model knows {', '.join(known)}")
+            raise ConfigError(f"class {name!r}{hint(name, known)}: this model knows {', '.join(known)}")
     return [known.index(name) for name in wanted]

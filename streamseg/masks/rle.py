@@ -82,7 +82,7 @@ def decode_mask(rle: RunLengths) -> NDArray[np.bool_]:
         ValueError: The counts do not fill the size.
     """
     height, width = rle.size
-    counts = _decompress(rle.counts)
+    counts = decompress(rle.counts)
     if counts.sum() != height * width or (counts < 0).any():
         raise ValueError(f"run lengths do not fill a mask of {width}x{height} pixels")
     mask = np.zeros(height * width, dtype=np.bool_)
@@ -117,13 +117,22 @@ def _compress(edges: NDArray[np.int64], height: int, width: int) -> str:
 # and takes longer. A count is written in 5-bit groups, lowest first, each a character from "0" on;
 # bit 5 says that more follow, bit 4 of the last group is the sign. From the fourth on a count is the
 # difference to the one two before it.
-def _decompress(text: str) -> NDArray[np.int64]:
+def decompress(text: str) -> NDArray[np.int64]:
+    """(n,) run lengths, zeros first, from COCO's compressed counts. They may be below 0 or not fill a mask.
+
+    Raises:
+        ValueError: The text holds no counts.
+    """
     groups = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    if groups.size and (groups.min() < 0 or groups.max() > 63):
+        raise ValueError("run lengths hold a sign that is none of COCO's")
     ends = np.flatnonzero((groups & 32) == 0)
     if groups.size == 0 or ends.size == 0 or ends[-1] != groups.size - 1:
         raise ValueError("run lengths end in the middle of a count")
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
+    if lengths.max() > 7:
+        raise ValueError("run lengths hold a count beyond 32 bits")
     shifts = 5 * (np.arange(groups.size) - np.repeat(starts, lengths))
     counts = np.add.reduceat((groups & 31) << shifts, starts)
     counts -= np.where(groups[ends] & 16, np.int64(1) << (5 * lengths), 0)

@@ -1,6 +1,7 @@
 """Where a file output writes: its names, and what becomes of a file that is partial."""
 
 import errno
+import glob
 import logging
 import os
 from pathlib import Path
@@ -11,6 +12,8 @@ from streamseg.files import partial_path
 logger = logging.getLogger(__name__)
 
 _PLACE = "{stream}"
+_ANY = "\ue000"
+"""Stands for the id of any stream: a character that no id has."""
 _FOR_ALL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Errors of a disk that the files of all other streams would meet as well."""
 
@@ -46,6 +49,23 @@ def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Pa
             f"{template}: several streams need a folder (end it with /) or a name with {_PLACE} in it"
         )
     return Path(template)
+
+
+def written_paths(template: str, suffix: str, *, several: bool) -> list[Path]:
+    """Files of any streams that were written to a template, see :func:`output_path`; also partial ones.
+
+    Partial ones are listed by the name that they will get.
+    """
+    pattern = str(output_path(template, _ANY, suffix, several=several))
+    pattern = glob.escape(pattern).replace(_ANY, "*")
+    ending = partial_path(Path("x")).name.removeprefix("x")
+    found = [*glob.glob(pattern), *(name.removesuffix(ending) for name in glob.glob(pattern + ending))]
+    return sorted({Path(name) for name in found})
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Every name under which writing to ``path`` makes or replaces a file."""
+    return [path, partial_path(path), unfinished_mark(path)]
 
 
 def _inside(path: Path, folder: Path) -> bool:

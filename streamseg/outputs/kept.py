@@ -60,11 +60,11 @@ def find_kept(path: Path, stream: str) -> Kept:
     return kept
 
 
-def first_time(path: Path) -> float | None:
-    """UNIX seconds when the first frame of a file was decoded; None if that cannot be told."""
+def first_result(path: Path) -> FrameResult | None:
+    """The first result of a file; None if it has none that can be read."""
     try:
         with path.open("rb") as file:
-            return _DECODER.decode(file.readline()).time
+            return _DECODER.decode(file.readline())
     except (OSError, ValueError):
         return None
 

@@ -10,8 +10,8 @@ import msgspec
 
 from streamseg.errors import OutputError, OutputGoneError
 from streamseg.files import check_writable, mark_complete, partial_path
-from streamseg.outputs.files import leave_partial, output_path, unfinished_mark, write_failure
-from streamseg.outputs.kept import Kept, find_kept, first_time
+from streamseg.outputs.files import leave_partial, output_path, unfinished_mark, write_failure, written_paths
+from streamseg.outputs.kept import Kept, find_kept, first_result
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 STDOUT = "-"
@@ -56,13 +56,21 @@ class NdjsonOutput(Output):
         unfinished = partial_path(path).exists() or unfinished_mark(path).exists()
         return path.exists() and not unfinished
 
-    def began(self, stream: str) -> float | None:
-        """UNIX seconds of the first frame that an earlier run decoded of a stream, if there was one."""
+    def first_result(self, stream: str) -> FrameResult | None:
+        """The first result that an earlier run wrote of a stream, if there was one."""
         path = self.path(stream)
         if path is None:
             return None
         partial = partial_path(path)
-        return first_time(partial if partial.exists() else path)
+        return first_result(partial if partial.exists() else path)
+
+    def written(self) -> dict[str, str]:
+        """What earlier runs wrote to these files: the source of each stream, by its id."""
+        if not self.to_files:
+            return {}
+        paths = written_paths(self._template, ".ndjson", several=self._several)
+        firsts = [first_result(partial_path(path)) or first_result(path) for path in paths]
+        return {first.stream: first.source for first in firsts if first is not None and first.source}
 
     def take_over(self, stream: str) -> Kept | None:
         """Go on behind the results that an interrupted run left of a stream, None on standard output.

@@ -23,7 +23,7 @@ from streamseg.redis.reader import (
     ReadEntry,
     Start,
     check_start,
-    check_streams,
+    checked_streams,
     decode_result,
     known_streams,
     milliseconds,
@@ -58,7 +58,7 @@ class GroupReader:
         takeover_after: float = TAKEOVER_AFTER,
     ) -> None:
         """``start`` counts for streams that the group has not read before. Raises UsageError."""
-        check_streams(streams)
+        self._wanted = set(checked_streams(streams))
         check_start(start)
         for word, name in (("group", group), ("consumer", consumer)):
             if name is not None and not _NAME.fullmatch(name):
@@ -68,7 +68,6 @@ class GroupReader:
         self.positions: dict[str, str] = {}
         """Id of the last entry handed out, by stream."""
         self._discovers = streams is None
-        self._wanted = set(streams or ())
         self._joined: set[str] = set()
         self._start = start
         self._group = group

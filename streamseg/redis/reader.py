@@ -17,6 +17,7 @@ from streamseg.redis.dialogue import Steps, Wait
 from streamseg.redis.entries import parse_id
 from streamseg.redis.keys import STREAMS_KEY, results_key, stream_of
 from streamseg.types import RESULT_VERSION, FrameResult
+from streamseg.types.ids import parse_stream_id
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ _COUNT = 64
 """Entries of a stream read at once: a megabyte or two with many masks."""
 _BEGINNING = "0-0"
 _ID = re.compile(r"\d+(-\d+)?")
-_STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class ReadEntry(NamedTuple):
@@ -44,12 +44,11 @@ class PlainReader:
 
     def __init__(self, streams: Sequence[str] | None, start: Start) -> None:
         """``streams``: their ids, None for all there are. Raises UsageError."""
-        check_streams(streams)
+        self._wanted = set(checked_streams(streams))
         check_start(start)
         self.positions: dict[str, str] = {}
         """Id of the last entry handed out, by stream."""
         self._discovers = streams is None
-        self._wanted = set(streams or ())
         self._start = start
         self._ready: deque[ReadEntry] = deque()
 
@@ -95,12 +94,18 @@ class PlainReader:
         return stream in self.positions
 
 
-def check_streams(streams: Sequence[str] | None) -> None:
-    """Raise UsageError unless these are stream ids."""
+def checked_streams(streams: Sequence[str] | None) -> list[str]:
+    """Stream ids as they are published. Raises UsageError unless these are some."""
     if isinstance(streams, str):
         raise UsageError(f"streams must be a list of ids, not the text {streams!r}")
-    for bad in (s for s in streams or () if not _STREAM.fullmatch(s)):
-        raise UsageError(f"stream id {bad!r} must match [A-Za-z0-9_.-]{{1,64}}")
+    return [_checked_stream(stream) for stream in streams or ()]
+
+
+def _checked_stream(stream: str) -> str:
+    try:
+        return parse_stream_id(stream)
+    except ValueError as error:
+        raise UsageError(f"stream id {stream!r}: {error}") from error
 
 
 def check_start(start: Start) -> None:

@@ -1,12 +1,23 @@
 """From the instances of a frame to the result that is published, and back."""
 
+import msgspec
 import numpy as np
 
 from streamseg.masks.rle import RunLengths, encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
+from streamseg.types.zones import ZoneEvent
+from streamseg.zones import Watched
 
 
-def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
+def frame_result(
+    frame: Frame,
+    instances: Instances,
+    *,
+    model: str,
+    published_at: float,
+    source: str = "",
+    watched: Watched | None = None,
+) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
 
     Args:
@@ -14,7 +25,10 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         instances: At the size of the frame.
         model: Name of the model that found them.
         published_at: Seconds of the monotonic clock.
+        source: What the frame was read from, see :attr:`StreamInfo.source`.
+        watched: What zones and lines say of it, if the stream has any.
     """
+    zones = watched.zones if watched else (msgspec.UNSET,) * len(instances)
     return FrameResult(
         v=RESULT_VERSION,
         stream=frame.stream,
@@ -27,9 +41,17 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
         instances=tuple(
-            _instance_result(instances, i, rle) for i, rle in enumerate(run_lengths_of(instances))
+            _instance_result(instances, i, rle, zones[i]) for i, rle in enumerate(run_lengths_of(instances))
         ),
+        counts=watched.counts if watched else msgspec.UNSET,
+        events=_events(watched, source) or msgspec.UNSET,
+        source=source,
     )
+
+
+def _events(watched: Watched | None, source: str) -> tuple[ZoneEvent, ...]:
+    events = watched.events if watched else ()
+    return tuple(msgspec.structs.replace(event, source=source) for event in events)
 
 
 def published_pts(frame: Frame) -> float:
@@ -72,7 +94,9 @@ def run_lengths_of(instances: Instances) -> tuple[RunLengths, ...]:
     )
 
 
-def _instance_result(instances: Instances, i: int, rle: RunLengths) -> InstanceResult:
+def _instance_result(
+    instances: Instances, i: int, rle: RunLengths, zones: tuple[str, ...] | msgspec.UnsetType
+) -> InstanceResult:
     x1, y1, x2, y2 = instances.boxes[i].tolist()
     return InstanceResult(
         id=instances.ids[i] if instances.ids else None,
@@ -82,4 +106,5 @@ def _instance_result(instances: Instances, i: int, rle: RunLengths) -> InstanceR
         box=(float(x1), float(y1), float(x2), float(y2)),
         area=int(np.count_nonzero(instances.crops[i])),
         rle=rle,
+        zones=zones,
     )

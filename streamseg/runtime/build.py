@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamseg.config import (
+    EventsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
@@ -15,16 +19,23 @@ from streamseg.config import (
     RunConfig,
     StreamConfig,
     VideoConfig,
+    WebhookConfig,
+    hint,
 )
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
+from streamseg.outputs.files import files_beside
 from streamseg.outputs.function import SinkFunction
+from streamseg.outputs.mqtt import MqttOutput
+from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
-from streamseg.runtime.resume import Resumption, check_resumable, take_over
-from streamseg.sources import Source, SourceOptions, resolve_sources, source_for
+from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
+from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
+from streamseg.zones import StreamRules
 
 if TYPE_CHECKING:
     from streamseg.inference.segmenter import BatchTicket
@@ -55,9 +66,13 @@ def build_pipeline(
         UsageError: Something in ``config`` cannot work.
         RunError: The device has no room for the model.
     """
-    sources = build_sources(config)
+    refused: list[SourceError] = []
+    streams = build_streams(config, refuse=refused.append)
+    sources = [source for source, _ in streams]
     own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
     if resume:
+        streams = build_streams(config, known=former_ids(own), refuse=lambda _: None)
+        sources = [source for source, _ in streams]
         check_resumable(sources, own)
     check_files_differ(sources, own)
     everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
@@ -65,6 +80,7 @@ def build_pipeline(
         output.check([source.id for source in sources])
     model = load_model(config.model, meter=meter)
     check_blur(config, model.classes)
+    check_rules(config, model.classes)
     rest = take_over(sources, own, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
@@ -74,10 +90,12 @@ def build_pipeline(
         max_wait=config.batching.max_wait_ms / 1000,
         max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
+        rules={source.id: rules for source, rules in streams},
         observe=observe,
         known=rest.instances(),
         meter=meter,
     )
+    pipeline.stats.refused = refused
     pipeline.stats.finished_before = rest.finished
     for stream, kept in rest.kept.items():
         pipeline.stats.streams[stream].kept = kept.lines
@@ -98,37 +116,78 @@ def load_model(config: ModelConfig, *, meter: Meter | None = None) -> OomGuard[B
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
-    """Make sure that no output file is one of another output, or a source. Raises UsageError."""
-    read = {os.path.realpath(source.url) for source in sources}
-    written: set[str] = set()
+    """Make sure that no output file, nor its partial one, is another's, or a source. Raises UsageError."""
+    read = {name for source in sources for name in _names_of(source.url)}
+    written: set[str | tuple[int, int]] = set()
     for output in outputs:
-        if not isinstance(output, NdjsonOutput | VideoOutput):
+        if not isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
             continue
         for path in filter(None, [output.path(source.id) for source in sources]):
-            real = os.path.realpath(path)
-            if real in read:
-                raise UsageError(f"{path} is a source itself: outputs need other names")
-            if real in written:
-                raise UsageError(f"{path} is the file of two outputs: they need different names")
-            written.add(real)
+            files = files_beside(path)
+            names = [_names_of(file) for file in files]
+            for file, of_file in zip(files, names, strict=True):
+                if of_file & read:
+                    as_ = "" if file == path else f" while {path} is written"
+                    raise UsageError(f"{file} is a source itself{as_}: outputs need other names")
+                if of_file & written:
+                    raise UsageError(f"{file} is the file of two outputs: they need different names")
+            written.update(*names)
+
+
+def _names_of(path: str | Path) -> set[str | tuple[int, int]]:
+    """What tells a file from all others: its real path; and if it exists, what all hard links to it share."""
+    names: set[str | tuple[int, int]] = {os.path.realpath(path)}
+    with suppress(OSError, ValueError):
+        status = os.stat(path)
+        names.add((status.st_dev, status.st_ino))
+    return names
 
 
 def build_sources(config: RunConfig) -> list[Source]:
     """The sources of all streams, with ids that differ. Raises UsageError."""
+    return [source for source, _ in build_streams(config)]
+
+
+def build_streams(
+    config: RunConfig,
+    *,
+    known: Mapping[str, Sequence[str]] | None = None,
+    refuse: Callable[[SourceError], None] = raise_error,
+) -> list[tuple[Source, StreamRules]]:
+    """The sources of all streams, with ids that differ, and the rules of each.
+
+    Args:
+        config: The run.
+        known: Ids that sources had before and keep, by :func:`place_key`, if the configuration gives none.
+        refuse: Hears of each file that cannot be read by its name, if there are others.
+
+    Raises:
+        UsageError: There is no source, or one that cannot be read for sure.
+    """
     if not config.streams:
         raise UsageError("no source: name a file, folder, glob, URL or /dev/videoN, or a config with streams")
-    sources: list[Source] = []
+    streams: list[tuple[Source, StreamRules]] = []
+    refused: list[SourceError] = []
     taken = {stream.id for stream in config.streams if stream.id}
     if len(taken) < sum(1 for stream in config.streams if stream.id):
         raise UsageError("streams: two streams have the same id")
     for stream in config.streams:
-        found = _sources_of(stream, taken)
+        found = _sources_of(stream, taken, known or {}, refused.append)
         taken.update(source.id for source in found)
-        sources.extend(found)
-    return sources
+        streams.extend((source, StreamRules.of(stream)) for source in found)
+    if not streams:
+        raise UsageError(str(refused[0]))
+    for error in refused:
+        refuse(error)
+    return streams
 
 
-def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
+def _sources_of(
+    stream: StreamConfig,
+    taken: Collection[str],
+    known: Mapping[str, Sequence[str]],
+    refuse: Callable[[SourceError], None],
+) -> list[Source]:
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
     options: SourceOptions = {
         "transport": stream.transport,
@@ -139,7 +198,15 @@ def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
     }
     if stream.id:
         return [source_for(stream.url, stream_id=stream.id, stalled_after=stream.stalled_after, **options)]
-    return resolve_sources([stream.url], taken=taken, stalled_after=stream.stalled_after, **options)
+    return resolve_sources(
+        [stream.url],
+        taken=taken,
+        known=known,
+        recursive=stream.recursive,
+        refuse=refuse,
+        stalled_after=stream.stalled_after,
+        **options,
+    )
 
 
 def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
@@ -147,7 +214,32 @@ def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
     kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
     for name in config.overlay.blur:
         if name not in kept:
-            raise UsageError(f"overlay.blur: {name!r} is not looked for; allowed: {', '.join(kept)}")
+            raise UsageError(
+                f"overlay.blur: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
+            )
+
+
+def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
+    """Make sure that each stream's rules can be met; ``classes``: the model's. Raises UsageError."""
+    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
+    for number, stream in enumerate(config.streams):
+        where = f"streams.{number}"
+        wanted = {f"{where}.classes": stream.classes or ()}
+        wanted |= {f"{where}.zones.{name}.classes": zone.classes or () for name, zone in stream.zones.items()}
+        wanted |= {f"{where}.lines.{name}.classes": line.classes or () for name, line in stream.lines.items()}
+        for key, names in wanted.items():
+            for name in names:
+                if name not in kept:
+                    raise UsageError(
+                        f"{key}: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
+                    )
+        if stream.score is not None and stream.score < config.model.score:
+            raise UsageError(
+                f"{where}.score {stream.score}: below model.score {config.model.score}, under which nothing "
+                "is found"
+            )
+        if (stream.zones or stream.lines) and not config.tracking.enabled:
+            raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
 
 
 def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:
@@ -159,5 +251,11 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
+        case EventsConfig():
+            return EventsOutput(config.path, several=several)
+        case MqttConfig():
+            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
+        case WebhookConfig():
+            return WebhookOutput(config.url, cooldown=config.cooldown)
         case RedisConfig():
             return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)

@@ -16,7 +16,7 @@ from streamseg.errors import UsageError
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.outputs.kept import Kept, KeptInstances
 from streamseg.redis.publish import RedisOutput
-from streamseg.sources import Source
+from streamseg.sources import Source, place_key
 from streamseg.types import Output
 
 _HEAD_START = 10.0
@@ -38,6 +38,21 @@ class Resumption:
         return KeptInstances({stream: kept for stream, kept in self.kept.items() if kept.lines})
 
 
+def former_ids(outputs: Sequence[Output]) -> dict[str, list[str]]:
+    """The ids that sources had in the interrupted run, by :func:`place_key`; one source may have had several.
+
+    Files without a key ``source`` in their results are left out: they are gone on with by their id alone.
+    """
+    by_stream: dict[str, str] = {}
+    for output in outputs:
+        if isinstance(output, NdjsonOutput):
+            by_stream |= output.written()
+    ids: dict[str, list[str]] = {}
+    for stream in sorted(by_stream, key=lambda one: (len(one), one)):
+        ids.setdefault(place_key(by_stream[stream]), []).append(stream)
+    return ids
+
+
 def check_resumable(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
     """Make sure that there is something to go by. Raises UsageError."""
     if not any(isinstance(output, NdjsonOutput) and output.to_files for output in outputs):
@@ -45,6 +60,19 @@ def check_resumable(sources: Sequence[Source], outputs: Sequence[Output]) -> Non
     for source in sources:
         if source.live:
             raise UsageError(f"--resume is for recorded files: stream {source.id} is live")
+        for output in outputs:
+            if isinstance(output, NdjsonOutput):
+                _check_source(source, output)
+
+
+def _check_source(source: Source, output: NdjsonOutput) -> None:
+    """Make sure that a file that goes by the stream's id, or by no id, is of the same source."""
+    first = output.first_result(source.id)
+    if first is not None and first.source and place_key(first.source) != place_key(source.place):
+        raise UsageError(
+            f"--resume: {output.path(source.id)} is of the source {first.source}, not of {source.place}; "
+            "give other names, or begin anew without --resume"
+        )
 
 
 def take_over(sources: Sequence[Source], outputs: Sequence[Output], *, model: str) -> Resumption:
@@ -74,8 +102,8 @@ def take_over(sources: Sequence[Source], outputs: Sequence[Output], *, model: st
 def _began(sources: Sequence[Source], outputs: Sequence[Output]) -> float:
     """UNIX seconds when the first frame of the interrupted run was decoded, or a little before."""
     results = [output for output in outputs if isinstance(output, NdjsonOutput)]
-    times = [output.began(source.id) for output in results for source in sources]
-    return min((time for time in times if time is not None), default=math.inf) - _HEAD_START
+    firsts = [output.first_result(source.id) for output in results for source in sources]
+    return min((first.time for first in firsts if first is not None), default=math.inf) - _HEAD_START
 
 
 def _longest(stream: str, outputs: Sequence[Output]) -> Kept:

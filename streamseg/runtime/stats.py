@@ -141,6 +141,8 @@ class RunStats:
         self.streams: dict[str, StreamStats] = {stream: StreamStats() for stream in streams}
         """By id; an id that is used again goes on with its numbers."""
         self.seconds = 0.0
+        self.refused: list[SourceError] = []
+        """Files that cannot be read by their name, and so have no stream."""
         self.output_errors: list[StreamsegError] = []
         self.finished_before = 0
         """Files that an interrupted run had finished."""
@@ -168,7 +170,8 @@ class RunStats:
         """Everything that went wrong, sources first."""
         streams = list(self.streams.items())
         failed = [s.error for _, s in streams if s.error is not None]
-        return failed + [_damage(name, s) for name, s in streams if s.lost] + self.output_errors
+        damaged = [_damage(name, s) for name, s in streams if s.lost]
+        return [*self.refused, *failed, *damaged, *self.output_errors]
 
     @property
     def reading(self) -> bool:

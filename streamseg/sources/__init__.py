@@ -6,18 +6,21 @@ SourcePool -> DecoderHandle -> WorkerProcess =socket=> Worker -> VideoReader -> 
 """
 
 from streamseg.sources.connection import Backoff, Timing
+from streamseg.sources.places import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 from streamseg.sources.pool import SourcePool
 from streamseg.sources.source import (
-    VIDEO_EXTENSIONS,
     Source,
     SourceOptions,
     default_stream_id,
     is_live,
+    place_key,
+    raise_error,
     resolve_sources,
     source_for,
 )
 
 __all__ = [
+    "PICTURE_EXTENSIONS",
     "VIDEO_EXTENSIONS",
     "Backoff",
     "Source",
@@ -26,6 +29,8 @@ __all__ = [
     "Timing",
     "default_stream_id",
     "is_live",
+    "place_key",
+    "raise_error",
     "resolve_sources",
     "source_for",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +16,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.hosts import unresolved
 from streamseg.sources.integrity import (
     MICROSECONDS,
     PATIENCE,
@@ -49,7 +51,8 @@ def open_source(source: Source) -> tuple[InputContainer, VideoStream]:
         if live and time.monotonic() - began >= source.open_timeout:
             # FFmpeg calls it invalid data when a camera takes the connection and sends nothing.
             raise ReadError("no answer in time") from None
-        raise ReadError(explain(error, live=live), refusal(error) if live else None) from None
+        unknown = unresolved(source.url) if error.errno == errno.EIO and "://" in source.url else None
+        raise ReadError(unknown or explain(error, live=live), refusal(error) if live else None) from None
     try:
         return container, _video_stream(container, source)
     except ReadError:

@@ -85,6 +85,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
             start=0.0 if source.live or not source.start else self.origin + source.start,
             end=None if source.live or source.end is None else self.origin + source.end,
             has_audio=self.has_audio,
+            source=source.place,
         )
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import math
+import os
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
-from streamseg.errors import UsageError, mask_password
+from streamseg.errors import SourceError, UsageError, mask_password
+from streamseg.sources.places import files_of
 from streamseg.types import FramePolicy
-
-VIDEO_EXTENSIONS = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".h264", ".hevc", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov"}
-    | {".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
-)
-"""File name endings (any case) by which videos are picked out of a folder or a glob."""
+from streamseg.types.ids import make_stream_id, parse_stream_id
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "srt"})
 WEB_SCHEMES = frozenset({"http", "https"})
@@ -31,7 +27,6 @@ READ_TIMEOUT = 5.0
 PLAYLIST_READ_TIMEOUT = 30.0
 """The same for HLS, which delivers whole segments of up to 10 s."""
 
-_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DEVICE = re.compile(r"/dev/video\d+")
 
@@ -41,7 +36,7 @@ class Source:
     """One video stream to read. Raises UsageError when a value is out of range."""
 
     id: str
-    """``[A-Za-z0-9_.-]{1,64}``."""
+    """See :mod:`streamseg.types.ids`."""
     url: str
     """Path or URL, credentials included: show :attr:`shown` instead."""
     live: bool
@@ -63,8 +58,10 @@ class Source:
     """Live sources: new attempts in a row that may fail before it is given up; None for any number."""
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.id):
-            raise UsageError(f"stream id {self.id!r}: allowed are 1 to 64 of A-Z a-z 0-9 _ . -")
+        try:
+            object.__setattr__(self, "id", parse_stream_id(self.id))
+        except ValueError as error:
+            raise UsageError(f"stream id {self.id!r}: {error}") from error
         if self.transport not in {"tcp", "udp"}:
             raise UsageError(f"stream {self.id}: transport {self.transport!r}: allowed are tcp, udp")
         if not 0 <= self.start < math.inf:
@@ -82,6 +79,11 @@ class Source:
     def shown(self) -> str:
         """The URL for people: passwords and tokens are replaced by ``***``."""
         return mask_password(self.url) if _SCHEME.match(self.url) else self.url
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people and for results: absolute path, or URL as in :attr:`shown`."""
+        return self.shown if _SCHEME.match(self.url) else os.path.abspath(self.url)
 
     @property
     def policy(self) -> FramePolicy:
@@ -119,13 +121,7 @@ def is_live(url: str) -> bool:
 
 def default_stream_id(url: str, taken: Collection[str] = ()) -> str:
     """Make an id from a file's stem or a URL's host and path, with ``-2``, ``-3``, … if it is taken."""
-    words = Path(url).stem if _scheme(url) in {None, "file"} else _public_words(url)
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", words).strip("-.")[:64] or "stream"
-    stream_id, number = stem, 1
-    while stream_id in taken:
-        number += 1
-        stream_id = f"{stem[: 63 - len(str(number))]}-{number}"
-    return stream_id
+    return make_stream_id(Path(url).stem if _scheme(url) in {None, "file"} else _public_words(url), taken)
 
 
 def _public_words(url: str) -> str:
@@ -162,59 +158,90 @@ def source_for(
 
 def _check_text(url: str) -> None:
     """Refuse what neither FFmpeg nor our masking of passwords could cope with. Raises UsageError."""
-    if "\0" in url or url != url.encode(errors="replace").decode():
-        raise UsageError(f"{url!a}: the name is not valid UTF-8; give the file another one")
+    if not _is_text(url):
+        raise UsageError(_not_text(url))
     if _scheme(url) not in {None, "file"} and re.search(r"[\s\x00-\x1f]", url):
         raise UsageError("a URL has a space or line break in it: write %20 for a space")
+
+
+def _is_text(url: str) -> bool:
+    return "\0" not in url and url == url.encode(errors="replace").decode()
+
+
+def _not_text(url: str) -> str:
+    try:
+        name = os.fsencode(url).decode(errors="backslashreplace").replace("\0", "\\0")
+    except UnicodeEncodeError:  # half a character that no file system gave
+        name = ascii(url)
+    return f"{name}: the name is not valid UTF-8; give the file another one"
+
+
+def raise_error(error: SourceError) -> None:
+    """Raise what a caller does not want to hear of otherwise."""
+    raise error
 
 
 def resolve_sources(
     arguments: Sequence[str],
     *,
     taken: Collection[str] = (),
+    known: Mapping[str, Sequence[str]] | None = None,
+    recursive: bool = False,
+    refuse: Callable[[SourceError], None] = raise_error,
     stalled_after: float | None = None,
     **options: Unpack[SourceOptions],
 ) -> list[Source]:
     """Turn files, folders, globs, URLs and ``/dev/videoN`` into sources, in the order given.
 
-    Of a folder the files directly in it that end in one of :data:`VIDEO_EXTENSIONS` are taken, by
-    name; of a glob (``**`` reaches into folders) those it matches. ``taken`` are ids in use already.
+    Of a folder the files directly in it are taken that end in one of :data:`VIDEO_EXTENSIONS` or
+    :data:`PICTURE_EXTENSIONS`, by name; of a glob (``**`` reaches into folders) those it matches.
     A named file that does not exist is no usage error: its stream ends with a SourceError later.
 
-    Raises UsageError for a folder or glob without any video file and for an unsupported scheme.
+    Args:
+        arguments: What the user named.
+        taken: Ids in use already.
+        known: Ids that sources had before, by :func:`place_key`: they keep them, and no other gets them.
+        recursive: Take what lies in a folder's folders, too.
+        refuse: Hears of each file that cannot be read by its name; the others are taken.
+        stalled_after: As in :func:`source_for`.
+        options: Of each source.
+
+    Raises:
+        UsageError: A folder or glob has no file of these kinds; a scheme is not supported.
     """
+    known = known or {}
     sources: list[Source] = []
-    ids = set(taken)
-    for url in (url for argument in arguments for url in _expand(argument)):
-        source = source_for(url, taken=ids, stalled_after=stalled_after, **options)
-        ids.add(source.id)
-        sources.append(source)
+    ids, reserved = set(taken), {one for ids in known.values() for one in ids}
+    for url in _readable(arguments, recursive=recursive, refuse=refuse):
+        source = source_for(url, taken=ids | reserved, stalled_after=stalled_after, **options)
+        former = next((one for one in known.get(place_key(source.place), ()) if one not in ids), source.id)
+        sources.append(replace(source, id=former))
+        ids.add(former)
     return sources
 
 
-def _expand(argument: str) -> list[str]:
+def place_key(place: str) -> str:
+    """What tells the places of sources apart: a file is the same by whatever links it is reached."""
+    return place if _SCHEME.match(place) else os.path.realpath(place)
+
+
+def _readable(
+    arguments: Sequence[str], *, recursive: bool, refuse: Callable[[SourceError], None]
+) -> Iterator[str]:
+    """The paths and URLs that arguments stand for, but for those whose names are no text."""
+    for argument in arguments:
+        for url in _expand(argument, recursive=recursive):
+            if _is_text(url):
+                yield url
+            else:
+                refuse(SourceError(_not_text(url)))
+
+
+def _expand(argument: str, *, recursive: bool) -> list[str]:
     """The paths or URLs one argument stands for."""
     if _scheme(argument) not in {None, "file"} or _DEVICE.fullmatch(argument):
         return [argument]
-    path = Path(_local_path(argument))
-    if path.is_dir():
-        return _videos(path.iterdir(), f"folder {argument}")
-    if glob.has_magic(str(path)) and not path.exists():
-        return _videos(map(Path, glob.glob(str(path), recursive=True)), f"pattern {argument}")
-    return [str(path)]
-
-
-def _videos(paths: Iterable[Path], where: str) -> list[str]:
-    """The video files among ``paths``, sorted; hidden ones (as macOS strews them) do not count."""
-    found = sorted(
-        str(path)
-        for path in paths
-        if path.suffix.lower() in VIDEO_EXTENSIONS and not path.name.startswith(".") and path.is_file()
-    )
-    if not found:
-        endings = " ".join(sorted(VIDEO_EXTENSIONS))
-        raise UsageError(f"{where}: no video file there; file names may end in {endings}")
-    return found
+    return files_of(Path(_local_path(argument)), argument, recursive=recursive)
 
 
 def _local_path(url: str) -> str:

@@ -1,6 +1,6 @@
 """Configuration of a training run (YAML)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from streamseg.config import describe, read_config, set_key
 from streamseg.errors import ConfigError
+from streamseg.models.input_size import INPUT_MULTIPLE
 from streamseg.models.spec import ModelSpec, Positive
+from streamseg.training.data.coco import BadAnnotations, Crowds
 from streamseg.training.losses import MaskLossName
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -44,8 +46,11 @@ class DataConfig(_Config):
     ``shuffled``: every image once in an epoch, as the published models were trained."""
     without_objects: bool = True
     """Whether images without objects are drawn (``balanced``: half as often as others)."""
-    bad_annotations: Literal["refuse", "skip"] = "refuse"
+    bad_annotations: BadAnnotations = "refuse"
     """What to do with annotations that cannot be right, such as a box without area."""
+    crowds: Crowds = "ignore"
+    """Objects marked ``iscrowd``. ``ignore``: neither taught nor background, as COCO means them. ``teach``:
+    taught and scored as any other, for tools that mark so whatever was painted instead of outlined."""
     min_size: NotNegative = 12.0
     """Objects with a smaller sqrt(box area), in canvas pixels, are ignored: not taught, nor background."""
     ambiguous: dict[str, tuple[str, ...]] = {}
@@ -194,6 +199,7 @@ class TrainConfig(_Config):
                 "schedule.frozen_stages freezes a part of the backbone that has not learned anything: give "
                 "backbone_weights or initial_weights, or set it to 0"
             )
+        self._check_canvas()
         for key, names in self.data.ambiguous.items():
             unknown = [name for name in names if name not in self.model.classes]
             if unknown:
@@ -202,6 +208,15 @@ class TrainConfig(_Config):
                     f"({', '.join(self.model.classes)})"
                 )
         return self
+
+    def _check_canvas(self) -> None:
+        canvas = self.model.input.canvas
+        if canvas is not None and any(side % INPUT_MULTIPLE for side in canvas):
+            nearest = [max(1, round(side / INPUT_MULTIPLE)) * INPUT_MULTIPLE for side in canvas]
+            raise ValueError(
+                f"model.input.canvas {list(canvas)}: both sides have to be multiples of {INPUT_MULTIPLE}, "
+                f"the nearest is {nearest}"
+            )
 
     @property
     def part(self) -> int:
@@ -222,7 +237,7 @@ def read_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from error
+        raise ConfigError(f"{path}: {describe(error, TrainConfig)}") from error
 
 
 def _with_base(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -247,3 +262,11 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         inner = base.get(key)
         merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return merged
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return flat

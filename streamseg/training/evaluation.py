@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from streamseg.errors import UsageError
-from streamseg.masks.rle import encode_crop
-from streamseg.training.data.coco import CocoImage, Content, annotation_area, load_content, read_coco
-from streamseg.training.data.image_cache import read_image
+from streamseg.results.frame_result import run_lengths_of
+from streamseg.training.data.check import CocoFile, check_file
+from streamseg.training.data.coco import BadAnnotations, CocoImage, Content, Crowds, build_images, extent
+from streamseg.training.data.problems import data_error
 from streamseg.types import Instances
 
 Segment = Callable[[NDArray[np.uint8]], Instances]
@@ -69,37 +71,44 @@ def evaluate(
     images: Path,
     annotations: Path,
     predictions: Path | None = None,
+    crowds: Crowds = "ignore",
+    bad_annotations: BadAnnotations = "refuse",
     progress: bool = True,
 ) -> list[ClassScore]:
     """Segment every image of a COCO file and score the masks, class by class.
 
     ``segment`` takes (H, W, 3) uint8 RGB; give it a score threshold of 0. A class is scored on the
     images whose ``exhaustive_category_ids`` list it (all images without that key). ``predictions``
-    gets the COCO results with the file's category ids, matched by name. Raises UsageError.
+    gets the COCO results with the file's category ids, matched by name. ``crowds`` and
+    ``bad_annotations`` are those of a training's ``data``. Raises UsageError; DataError, before anything is
+    scored, with all problems of the file and its pictures.
     """
     if predictions is not None and not predictions.parent.is_dir():
         raise UsageError(f"{predictions}: there is no folder {predictions.parent}")
-    records = read_coco(annotations, images, tuple(classes))
-    truth = make_truth(load_content(annotations))
+    coco = CocoFile(annotations, images, classes, crowds, bad_annotations)
+    checked = check_file(coco, progress=progress)
+    if checked.problems:
+        hint = "--bad-annotations skip leaves out annotations that cannot be right"
+        raise data_error(checked.problems, hint=hint)
+    records = build_images(checked.content, images, classes, crowds=crowds)
+    truth = make_truth(checked.content, crowds=crowds)
     rows = predict(segment, records, truth, progress=progress)
     if predictions is not None:
         predictions.write_text(json.dumps(rows))
     return score(truth, rows, records, classes)
 
 
-def make_truth(content: Content) -> COCO:
+def make_truth(content: Content, *, crowds: Crowds) -> COCO:
     """A COCO file as pycocotools holds it, with the keys that its evaluation needs and the file lacks."""
     sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
     rows = []
     # pycocotools takes an annotation whose id is 0 for a missing one.
     for number, row in enumerate(content["annotations"], start=1):
-        if row["segmentation"]:
-            area = (
-                row["area"]
-                if "area" in row
-                else annotation_area(row["segmentation"], *sizes[row["image_id"]])
-            )
-            rows.append({"iscrowd": 0} | row | {"id": number, "area": area})
+        crowd = int(bool(row.get("iscrowd")) and crowds == "ignore")
+        area = row.get("area")
+        if not (isinstance(area, int | float) and 0 < area < math.inf):
+            area = extent(row["segmentation"], *sizes[row["image_id"]]).area
+        rows.append(row | {"id": number, "iscrowd": crowd, "area": area})
     truth = COCO()
     truth.dataset = content | {"annotations": rows}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -111,7 +120,7 @@ def predict(segment: Segment, records: Sequence[CocoImage], truth: COCO, *, prog
     """The predictions on some images, with the file's category ids. Raises UsageError."""
     category = _categories(truth)
     bar = tqdm(records, "evaluating", unit="image", disable=not progress, leave=False)
-    return [row for record in bar for row in _rows(segment(read_image(record.path)), record, category)]
+    return [row for record in bar for row in _rows(segment(record.read()), record, category)]
 
 
 def _categories(truth: COCO) -> dict[str, int]:
@@ -120,9 +129,8 @@ def _categories(truth: COCO) -> dict[str, int]:
 
 def _rows(found: Instances, image: CocoImage, category: dict[str, int]) -> list[Row]:
     rows = []
-    for label, value, box, crop in zip(found.labels, found.scores, found.boxes, found.crops, strict=True):
+    for label, value, rle in zip(found.labels, found.scores, run_lengths_of(found), strict=True):
         if label in category:
-            rle = encode_crop(crop, box, found.height, found.width)
             rows.append(
                 {
                     "image_id": image.id,

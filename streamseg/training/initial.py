@@ -12,17 +12,21 @@ from torch import Tensor
 
 from streamseg.errors import UsageError, WeightsError
 from streamseg.models.convert.checkpoint import read_checkpoint
-from streamseg.models.nets.backbones import MobileNetV2
+from streamseg.models.nets.backbones import MobileNetV2, freeze_backbone
+from streamseg.models.nets.depthwise import freeze_depthwise
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import BackboneName, ModelSpec
 from streamseg.models.weights.coco_start import start_from_coco
 from streamseg.models.weights.files import find_weights, load_detector
-from streamseg.training.config import TrainConfig
+from streamseg.training.config import ScheduleConfig, TrainConfig, flatten
 
 logger = logging.getLogger(__name__)
 
 _NAMED = 4
 """So many of the tensors and classes that are new are named."""
+_LEAST_PART = 0.5
+"""Of a model's tensors: another head on the same backbone keeps most of them, another backbone next to
+none."""
 _OF_CLASSES, _OF_DISTRACTORS = "head.class_output.", "head.class_distractors."
 """Tensors with one row per class, and those with one per class that is not reported."""
 
@@ -30,8 +34,38 @@ _OF_CLASSES, _OF_DISTRACTORS = "head.class_output.", "head.class_distractors."
 def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
     """Start from a trained model, a detector of COCO's boxes, a backbone of ImageNet's classes, or nothing.
 
-    Raises UsageError if what is wanted cannot be had or does not fit.
+    What the schedule freezes is frozen. Raises UsageError if what is wanted cannot be had or does not fit,
+    or if a part of the backbone would be frozen as chance made it.
     """
+    before = {key: tensor.detach().clone() for key, tensor in detector.backbone.named_parameters()}
+    _load(detector, config)
+    freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
+    if config.schedule.frozen_depthwise:
+        freeze_depthwise(detector)
+    _check_frozen(detector, before, config.schedule)
+
+
+def _check_frozen(detector: Detector, before: Mapping[str, Tensor], schedule: ScheduleConfig) -> None:
+    # Offsets of deformable convolutions begin with zeros, and norms with ones and zeros: not by chance.
+    random = [
+        key
+        for key, tensor in detector.backbone.named_parameters()
+        if not tensor.requires_grad
+        and key in before
+        and tensor.ndim > 1
+        and tensor.any()
+        and torch.equal(tensor, before[key])
+    ]
+    if random:
+        names = ", ".join(random[:_NAMED]) + (", ..." if len(random) > _NAMED else "")
+        raise UsageError(
+            f"schedule.frozen_stages {schedule.frozen_stages}, frozen_depthwise {schedule.frozen_depthwise}: "
+            f"{len(random)} tensors of the backbone would be frozen that took nothing over ({names}): give "
+            "weights that fit the backbone, or set the two to 0 and false"
+        )
+
+
+def _load(detector: Detector, config: TrainConfig) -> None:
     if config.initial_weights is not None:
         _load_fitting(detector, find_weights(config.initial_weights))
     elif config.backbone_weights == "coco":
@@ -57,14 +91,31 @@ def _load_fitting(detector: Detector, path: Path) -> None:
                 fitting[key] = torch.stack([rows.get(name, tensor[i]) for i, name in enumerate(of_rows)])
         elif key in trained and trained[key].shape == tensor.shape:
             fitting[key] = trained[key]
-    if not fitting:
-        raise UsageError(f"initial_weights {path}: no tensor fits the model")
+    # Norms of any ResNet fit those of any other by name and size, whatever the kernels beside them are.
+    alike = source.spec.backbone == detector.spec.backbone
+    if not alike or len(fitting) < _LEAST_PART * len(own):
+        raise UsageError(
+            f"initial_weights {path}: fit the model too little, {len(fitting)} of {len(own)} tensors "
+            f"(half of them and the same backbone are needed): its {_other_model(source.spec, detector.spec)}"
+        )
     new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
     names = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
     logger.info(
         "%d of %d tensors taken from %s%s", len(fitting), len(own), path, f"; new: {names}" * bool(new)
     )
     detector.load_state_dict(own | fitting)
+
+
+def _other_model(trained: ModelSpec, wanted: ModelSpec) -> str:
+    """In what a trained model is another one: ``architecture is solov2, not solo``."""
+    others = {"input", "test", "classes"}
+    there, here = (flatten(s.model_dump(mode="json", exclude=others)) for s in (trained, wanted))
+    differing = [
+        f"{key} is {there.get(key)}, not {here.get(key)}"
+        for key in {**here, **there}
+        if there.get(key) != here.get(key)
+    ]
+    return "; ".join(differing[:_NAMED]) + ("; ..." if len(differing) > _NAMED else "")
 
 
 def _rows_by_name(spec: ModelSpec, trained: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

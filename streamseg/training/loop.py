@@ -17,10 +17,9 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from streamseg.models.nets.backbones import freeze_backbone
-from streamseg.models.nets.depthwise import freeze_depthwise
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import save_weights
 from streamseg.training.checkpoint import CheckpointFile, TrainingState
@@ -29,9 +28,10 @@ from streamseg.training.data.batch import TrainingBatch
 from streamseg.training.data.dataset import TrainingStream
 from streamseg.training.data.image_cache import ImageCache, free_memory
 from streamseg.training.data.loader import make_loader, read_batches
-from streamseg.training.data.splits import Splits, check_data, read_splits
+from streamseg.training.data.splits import Splits, read_splits
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.optimisation import Plan, build_optimizer
+from streamseg.training.output import check_output, start_anew
 from streamseg.training.processes import (
     SignalForwarder,
     StopRequest,
@@ -81,9 +81,9 @@ def train(
     finite.
     """
     fabric = make_fabric(config)
-    check_data(config)
-    splits = read_splits(config)
-    config.output.mkdir(parents=True, exist_ok=True)
+    check_output(config, resume=resume)
+    # torchrun has started the others already; they stop with this one.
+    splits = read_splits(config, again=getattr(rank_zero_only, "rank", 0) != 0, progress=progress)
     waits = spawns(config)
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
@@ -125,7 +125,7 @@ def _run(
     """
     if options.log_level is not None:
         configure_spawned(options.log_level, first=fabric.is_global_zero)
-    return _Run(fabric, config, splits or read_splits(config), options).go()
+    return _Run(fabric, config, splits or read_splits(config, again=True), options).go()
 
 
 class _Run:
@@ -137,11 +137,10 @@ class _Run:
         self._state = first_state(fabric, config)
         self._step = Stepper(fabric, self._plan, self._state)
         self._checkpoint = CheckpointFile(config, self._state)
-        if options.resume:
-            self._checkpoint.load()
+        if options.resume and self._checkpoint.exists():
+            self._checkpoint.load(self._plan)
         elif fabric.is_global_zero:
-            self._checkpoint.put_aside()
-            (config.output / TABLE).unlink(missing_ok=True)
+            start_anew(config.output)
         self._validate = Validator(
             fabric, config, splits, self._plan, make_segment=options.make_segment, progress=options.progress
         )
@@ -210,9 +209,6 @@ def first_state(fabric: Fabric, config: TrainConfig) -> TrainingState:
     with fabric.rank_zero_first():  # one process downloads, the others find the file
         load_initial_weights(detector, config)
     detector = detector.to(memory_format=memory_format(fabric))
-    freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
-    if config.schedule.frozen_depthwise:
-        freeze_depthwise(detector)
     average = copy.deepcopy(detector).requires_grad_(False).eval().to(fabric.device)
     optimizer = build_optimizer(detector, config.schedule)
     return TrainingState(detector, average, optimizer, fabric.strategy.precision)

@@ -18,6 +18,8 @@ class Plan:
     """A schedule counted out in steps for a certain number of images."""
 
     schedule: ScheduleConfig
+    images: int
+    """How many there are in an epoch."""
     steps: int
     """Length of the run."""
     milestones: tuple[int, ...]
@@ -25,14 +27,14 @@ class Plan:
 
     @classmethod
     def of(cls, schedule: ScheduleConfig, *, images: int) -> "Plan":
-        """``images``: how many there are in an epoch."""
+        """The plan of a schedule."""
 
         def count(length: float) -> int:
             return epoch_steps(schedule, length, images) if schedule.steps is None else round(length)
 
         length = schedule.epochs if schedule.steps is None else schedule.steps
         assert length is not None
-        return cls(schedule, count(length), tuple(sorted(count(m) for m in schedule.milestones)))
+        return cls(schedule, images, count(length), tuple(sorted(count(m) for m in schedule.milestones)))
 
     def learning_rate(self, step: int) -> float:
         """Of step 0, 1, ..., before the factor of a group.

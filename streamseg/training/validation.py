@@ -40,7 +40,7 @@ class Validator:
         self._fabric, self._config, self._progress = fabric, config, progress
         self._make_segment = make_segment
         self._images = splits.val if make_segment is not None else []
-        self._truth = make_truth(splits.truth) if self._images else None
+        self._truth = make_truth(splits.truth, crowds=config.data.crowds) if self._images else None
         self._steps = plan.steps
         self._every = evaluation_interval(config.evaluation, config.schedule, images=len(splits.train))
 

@@ -25,7 +25,7 @@ class StreamInfo:
     """What is known of a stream once it is open; a live source opens again at every reconnect."""
 
     stream: str
-    """Id of the stream, ``[A-Za-z0-9_.-]{1,64}``."""
+    """Id of the stream, see :mod:`streamseg.types.ids`."""
     url: str
     """What was opened, credentials included: never show it unmasked."""
     policy: FramePolicy
@@ -44,6 +44,8 @@ class StreamInfo:
     end: float | None = None
     """Seconds on the stream's clock: where the selected part ends (exclusive); None is the end."""
     has_audio: bool = False
+    source: str = ""
+    """What was opened, as results name it: absolute path, or URL with passwords masked."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

@@ -65,6 +65,9 @@ class Instances:
         for name, values in (("ids", self.ids), ("run_lengths", self.run_lengths)):
             if len(values) not in {0, n}:
                 raise ValueError(f"{name} must be empty or {n}, got {len(values)}")
+        for rle in self.run_lengths:
+            if tuple(rle.size) != (self.height, self.width):
+                raise ValueError(f"run lengths must be of {self.height, self.width}, got {tuple(rle.size)}")
         for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops, strict=True):
             if crop.shape != (y2 - y1, x2 - x1):
                 raise ValueError(f"a crop must fill its box {x1, y1, x2, y2}, got {crop.shape}")

@@ -31,14 +31,38 @@ def outputs(folder: Path) -> list[str]:
     [
         ([], "no source"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
-        (["a.mp4", "--set", "model.scor=1"], "unknown key model.scor"),
+        (["a.mp4", "--set", "model.scor=1"], "unknown key model.scor (did you mean model.score?)"),
+        (["a.mp4", "--set", "score=1"], "unknown key score (did you mean model.score?)"),
+        (
+            ["a.mp4", "--set", "part_minutes=1"],
+            "part_minutes (did you mean outputs.N.part_minutes?)",
+        ),
+        (["a.mp4", "--set", "stream=1"], "unknown key stream (did you mean streams?)"),
+        (
+            ["a.mp4", "--set", "streams.0.strid=2"],
+            "unknown key streams.0.strid (did you mean streams.0.stride?)",
+        ),
+        (
+            ["a.mp4", "--set", "outputs=[{type: video, path: a.mp4, part_minute: 3}]"],
+            "unknown key outputs.0.video.part_minute (did you mean outputs.0.video.part_minutes?)",
+        ),
+        (["a.mp4", "--set", "nothing.like=it"], "unknown key nothing"),
         (["a.mp4", "--score", "7"], "model.score"),
         (["a.mp4", "--device", "tpu"], "model.device"),
         (["a.mp4", "--device", "cuda:99"], "cuda:99"),
         (["a.mp4", "--precision", "fp16", "--device", "cpu"], "fp16"),
         (["a.mp4", "--weights", "nowhere"], "weights 'nowhere'"),
+        (["a.mp4", "--weights", "dmo"], "weights 'dmo' (did you mean demo?)"),
+        (["a.mp4", "--weights", "solov2_r5"], "(did you mean solov2_r50"),
+        (["a.mp4", "--weights", "solov2_r50"], "streamseg convert CHECKPOINT.pth solov2_r50.safetensors"),
+        (["a.mp4", "--weights", "."], "is a folder"),
+        (["a.mp4", "--classes", "persn"], "class 'persn' (did you mean person?): this model knows person"),
+        (["a.mp4", "--blur", "Person"], "overlay.blur: 'Person' (did you mean person?) is not looked for"),
         (["a.mp4", "--classes", "unicorn"], "class 'unicorn': this model knows person"),
-        (["a.mp4", "--overlay", "masks,mask"], "'mask' cannot be painted; allowed: masks, outlines"),
+        (
+            ["a.mp4", "--overlay", "masks,mask"],
+            "'mask' cannot be painted (did you mean masks?); allowed: masks",
+        ),
         (["a.mp4", "--set", "overlay.label=true"], "unknown key overlay.label"),
         (["a.mp4", "--blur", "face"], "overlay.blur: 'face' is not looked for; allowed: person"),
         (["a.mp4", "--blur", "person", "--classes", "car"], "overlay.blur: 'person'"),
@@ -48,6 +72,7 @@ def outputs(folder: Path) -> list[str]:
         (["*.nothing"], "no video file"),
         (["a.mp4", "--log-level", "loud"], "--log-level"),
         (["a.mp4", "--no-such-flag"], "--no-such-flag"),
+        (["a.mp4", "--resuls", "x"], "--results"),
         (["a.mp4", "b.mp4", "-o", "one.mp4"], "one.mp4"),
         (["a.mp4", "--results", "/proc/nowhere/a.ndjson"], "/proc/nowhere"),
         (["a.mp4", "--results", "/dev/full"], "/dev/full: is not an ordinary file"),
@@ -69,6 +94,41 @@ def test_wrong_usage_is_refused_in_one_line(
     (line,) = errors_of(capsys.readouterr().err)
     assert expected in line
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rnu", "a.mp4"], "no such command 'rnu' (did you mean run?); there are bench, convert"),
+        (["clips/a.mp4"], "no such command 'clips/a.mp4' (did you mean streamseg run clips/a.mp4?)"),
+        (["rtsp://me:pa55@host/a"], "(did you mean streamseg run rtsp://me:***@host/a?)"),
+        (["zzz"], "no such command 'zzz'; there are"),
+    ],
+)
+def test_a_command_that_is_not_known_gets_advice(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    (line,) = errors_of(capsys.readouterr().err)
+    assert expected in line
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").touch()
+    for option in (["--results", f"{tmp_path}/notes.txt/a.ndjson"], ["-o", f"{tmp_path}/notes.txt/b/a.mp4"]):
+        assert run_here("run", str(STREET), *option) == 2
+        (line,) = errors_of(capsys.readouterr().err)
+        assert f"{tmp_path}/notes.txt is not a folder" in line
+
+
+def test_a_host_without_an_address_is_named(tmp_path: Path) -> None:
+    urls = ["http://no-such-host.invalid/a.mp4", "rtsp://viewer:pa55word@no-such-host.invalid/a"]
+    done = runs.run_program(*urls, "--results", f"{tmp_path}/", "--reconnect-attempts", "0")
+    assert done.returncode == 1
+    lines = errors_of(done.stderr)
+    assert len(lines) == 2
+    assert all("the name no-such-host.invalid cannot be resolved" in line for line in lines)
+    assert "pa55word" not in done.stderr
 
 
 def run_here(*arguments: str) -> int:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from streamseg.errors import UsageError
 from tests.support.media import write_clip
-from tests.support.program import read_video
+from tests.support.program import read_results, read_video
 from tests.support.runs import run_here, run_program, without_clock, write_clips
 
 
@@ -166,6 +171,113 @@ def test_cameras_cannot_be_resumed(results: Path) -> None:
         run_here("rtsp://127.0.0.1/x", results=results, resume=True)
 
 
+def test_results_say_their_source(clip: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clip.parent)
+    run_here("a.mp4", results=results)
+    assert {result["source"] for result in read_results(results)} == {str(clip)}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> dict[str, Path]:
+    """Files of one stem in two folders."""
+    for name, frames in (("p", 5), ("q", 7)):
+        (tmp_path / name).mkdir()
+        write_clip(tmp_path / name / "x.mp4", frames=frames, width=96, height=64)
+    return {name: tmp_path / name / "x.mp4" for name in "pq"}
+
+
+def cut_short(results: Path, lines: int) -> None:
+    kept = results.read_bytes().splitlines(keepends=True)[:lines]
+    results.unlink()
+    partial(results).write_bytes(b"".join(kept))
+
+
+@pytest.mark.parametrize("order", ["qp", "q", "p"])
+def test_files_are_gone_on_with_by_their_source(two: dict[str, Path], tmp_path: Path, order: str) -> None:
+    """Whatever the order, and whether others are still there."""
+    out = tmp_path / "out"
+    run_here(two["p"], two["q"], results=f"{out}/")
+    expected = {name: without_clock(out / f"{name}.ndjson") for name in ("x", "x-2")}
+    cut_short(out / "x-2.ndjson", 3)
+    done = run_here(*(two[name] for name in order), results=f"{out}/", resume=True).stats
+    if "q" in order:
+        assert done.streams["x-2"].kept == 3
+        assert without_clock(out / "x-2.ndjson") == expected["x-2"]
+    assert done.finished_before == ("p" in order)
+    assert without_clock(out / "x.ndjson") == expected["x"]
+
+
+def test_a_new_file_does_not_get_the_results_of_another(two: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_here(two["q"], results=f"{out}/")
+    before = (out / "x.ndjson").read_bytes()
+    done = run_here(two["p"], two["q"], results=f"{out}/", resume=True).stats
+    assert (done.finished_before, done.frames) == (1, 5)
+    assert (out / "x.ndjson").read_bytes() == before
+    assert {r["source"] for r in read_results(out / "x-2.ndjson")} == {str(two["p"])}
+
+
+def test_a_file_is_known_by_any_path_to_it(two: dict[str, Path], tmp_path: Path) -> None:
+    out, link = tmp_path / "out", tmp_path / "link"
+    run_here(two["p"], results=f"{out}/")
+    link.symlink_to(two["p"].parent)
+    assert run_here(link, results=f"{out}/", resume=True).stats.finished_before == 1
+
+
+@pytest.mark.parametrize("template", ["{out}/{{stream}}/r.ndjson", "{out}/[1]-{{stream}}.ndjson", "{out}/"])
+def test_any_template_is_gone_on_with(two: dict[str, Path], tmp_path: Path, template: str) -> None:
+    results = template.format(out=tmp_path / "out")
+    run_here(two["p"], two["q"], results=results)
+    assert run_here(two["q"], two["p"], results=results, resume=True).stats.finished_before == 2
+
+
+def test_results_without_a_source_are_gone_on_with_by_their_id(clip: Path, results: Path) -> None:
+    expected = interrupted(clip, results, after=7)
+    kept = [json.loads(line) for line in partial(results).read_text().splitlines()]
+    lines = [json.dumps({k: v for k, v in one.items() if k != "source"}) + "\n" for one in kept]
+    partial(results).write_text("".join(lines))
+    assert run_here(clip, results=results, resume=True).stats.streams["a"].kept == 7
+    assert [r["frame"] for r in without_clock(results)] == [r["frame"] for r in expected]
+
+
+def test_a_file_of_results_of_another_source_is_refused(two: dict[str, Path], results: Path) -> None:
+    run_here(two["p"], results=results)
+    before = results.read_bytes()
+    with pytest.raises(UsageError, match=r"a\.ndjson is of the source .*p/x\.mp4, not of .*q/x\.mp4"):
+        run_here(two["q"], results=results, resume=True)
+    assert results.read_bytes() == before
+
+
+def test_names_of_any_script_have_files_of_their_own(tmp_path: Path) -> None:
+    clips, out = tmp_path / "in", tmp_path / "out"
+    clips.mkdir()
+    names = ["видео", "公園", "हिन्दी", "café", "عربي"]
+    for frames, name in enumerate(names, 2):
+        write_clip(clips / f"{name}.mp4", frames=frames, width=96, height=64)
+    (clips / os.fsdecode(b"k\xe9.mp4")).touch()
+    done = run_program(clips, "--results", f"{out}/", "-o", f"{out}/")
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith("error")] == [
+        f"error: {clips}/k\\xe9.mp4: the name is not valid UTF-8; give the file another one"
+    ]
+    assert {p.name for p in out.iterdir()} == {f"{name}.{end}" for name in names for end in ("mp4", "ndjson")}
+    for frames, name in enumerate(names, 2):
+        found = read_results(out / f"{name}.ndjson")
+        assert [(r["stream"], r["source"]) for r in found] == [(name, f"{clips}/{name}.mp4")] * frames
+    (clips / "видео.mp4").unlink()
+    assert run_here(clips, results=f"{out}/", resume=True).stats.finished_before == 4
+
+
+def test_pictures_and_folders_of_folders(tmp_path: Path) -> None:
+    write_clip(tmp_path / "v.mp4", frames=3, width=96, height=64)
+    (tmp_path / "deep").mkdir()
+    for place in ("a.png", "b.jpg", "deep/a.webp"):
+        cv2.imwrite(str(tmp_path / place), np.full((64, 96, 3), 99, np.uint8))
+    run_here(tmp_path, results=f"{tmp_path}/out/", recursive=True)
+    found = {path.stem: len(read_results(path)) for path in (tmp_path / "out").iterdir()}
+    assert found == {"v": 3, "a": 1, "b": 1, "a-2": 1}
+
+
 def test_wrong_use_is_one_line(clip: Path) -> None:
     done = run_program(clip, "--resume")
     assert done.returncode == 2
@@ -183,3 +295,25 @@ def test_outputs_do_not_overwrite_a_source_or_each_other(clip: Path, tmp_path: P
     with pytest.raises(UsageError, match="is the file of two outputs"):
         run_here(clip, results=tmp_path / "x.mp4", video=tmp_path / "x.mp4")
     assert clip.read_bytes() == before
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link], ids=["itself", "symlink", "hard-link"])
+@pytest.mark.parametrize("ending", ["", ".partial", ".unfinished"])
+@pytest.mark.parametrize("kind", ["results", "video"])
+def test_names_that_outputs_need_are_no_sources(
+    kind: str, ending: str, link: Callable[[Path, Path], None] | None, clip: Path, tmp_path: Path
+) -> None:
+    """Also if the source is called by another name."""
+    source, before = tmp_path / f"cam.mp4{ending}", clip.read_bytes()
+    if link is None:
+        clip.rename(source)
+    else:
+        link(clip, source)
+    with pytest.raises(UsageError, match=r"cam\.mp4.* is a source itself"):
+        run_here(source if link is None else clip, **{kind: tmp_path / "cam.mp4"})  # type: ignore[arg-type]
+    assert source.read_bytes() == before
+
+
+def test_the_partial_file_of_an_output_is_no_other_output(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is the file of two outputs"):
+        run_here(clip, video=tmp_path / "x.mp4", results=tmp_path / "x.mp4.partial")

@@ -41,6 +41,32 @@ def damage(path: Path, *, at: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("ins_head.cate_pred.weight", "SOLOv2 of AdelaiDet"),
+        ("proposal_generator.fcos_head.cls_tower.0.weight", "FCOS of AdelaiDet"),
+        ("blender.weight", "BlendMask of AdelaiDet"),
+        ("roi_heads.mask_head.weight", "an R-CNN"),
+        ("backbone.bottom_up.stem.conv1.weight", "detectron2"),
+        ("module.rpn_head.rpn_cls.weight", "an R-CNN of mmdetection"),
+        ("layer1.0.conv1.weight", "a ResNet alone"),
+    ],
+)
+def test_checkpoints_of_other_models_are_called_by_their_name(key: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"model": {key: torch.ones(1)}, "iteration": 7}, path)
+    with pytest.raises(WeightsError, match=f"other.pth: .* it is a checkpoint of {kind}"):
+        convert_checkpoint(path)
+
+
+def test_a_tensor_that_is_no_number_is_named(solo: State) -> None:
+    key = next(key for key in solo if key.endswith("conv_cls.weight"))
+    spoilt = solo | {key: torch.full_like(solo[key], float("nan"))}
+    with pytest.raises(WeightsError, match=rf"tensor {re.escape(key)} .*NaN"):
+        build_detector(Checkpoint(spoilt, None))
+
+
+@pytest.mark.parametrize(
     ("write", "expected"),
     [
         (lambda path, state: path.write_text("a shopping list\n" * 50), "not a readable PyTorch checkpoint"),
@@ -60,8 +86,8 @@ def damage(path: Path, *, at: float) -> None:
         (lambda path, state: torch.save([1], path), "holds a list, not a state dict"),
         (lambda path, state: torch.save({"state_dict": None}, path), "holds a NoneType, not a state dict"),
         (
-            lambda path, state: torch.save({"model": state}, path),
-            "its entry 'model' is a OrderedDict, not a tensor",
+            lambda path, state: torch.save({"weights": state}, path),
+            "its entry 'weights' is a OrderedDict, not a tensor",
         ),
         (lambda path, state: torch.save({7: torch.ones(1)}, path), "its entry 7 is a Tensor"),
         (

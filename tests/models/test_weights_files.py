@@ -33,6 +33,42 @@ def test_a_detector_comes_back_as_it_was_saved(detector: Detector, tmp_path: Pat
     assert [one.name for one in tmp_path.iterdir()] == ["tiny.safetensors"]
 
 
+FOREIGN = {
+    "a.pth": (
+        lambda path: torch.save({"a": torch.ones(1)}, path),
+        "streamseg convert .*a.pth .*a.safetensors",
+    ),
+    "old.pt": (
+        lambda path: torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=False),
+        "but a PyTorch checkpoint",
+    ),
+    "renamed.safetensors": (lambda path: torch.save({"a": torch.ones(1)}, path), "but a PyTorch checkpoint"),
+    "a.onnx": (lambda path: path.write_bytes(b"\x08\x07\x12\x04"), "but an ONNX file"),
+    "a.yaml": (lambda path: path.write_text("model: {}"), "but a configuration"),
+    "a.safetensors": (lambda path: path.write_text("nothing"), r"not a readable safetensors file \("),
+    "hub.safetensors": (lambda path: save_file({"a": torch.ones(1)}, path), "it is not of streamseg"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_of_another_kind_get_advice(name: str, tmp_path: Path) -> None:
+    write, expected = FOREIGN[name]
+    write(tmp_path / name)
+    with pytest.raises(WeightsError, match=expected) as caught:
+        load_detector(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float, detector: Detector, tmp_path: Path) -> None:
+    broken = Detector(detector_spec())
+    with torch.no_grad():
+        broken.backbone.conv1.weight[0, 0, 0, 0] = value
+    save_weights(broken, tmp_path / "a.safetensors", half=True, notes={})
+    with pytest.raises(WeightsError, match=r"a\.safetensors: tensor backbone\.conv1\.weight holds values"):
+        load_detector(tmp_path / "a.safetensors")
+
+
 def without(name: str) -> Callable[[State], State]:
     return lambda state: {key: tensor for key, tensor in state.items() if key != name}
 

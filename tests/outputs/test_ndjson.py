@@ -78,7 +78,7 @@ def test_a_run_goes_on_behind_what_an_interrupted_one_left(tmp_path: Path) -> No
     kept = output.take_over("cam")
     assert kept is not None
     assert kept.lines == 3
-    assert output.began("cam") == results[0].time
+    assert output.first_result("cam") == results[0]
     writer = output.open(info())
     for result in results:
         writer.write(result, None, None)

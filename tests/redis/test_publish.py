@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import redis
 
+from streamseg.client import subscribe
 from streamseg.errors import OutputError, UsageError
 from streamseg.redis import entries as redis_entries
 from streamseg.redis.publish import RedisOutput
@@ -47,6 +49,18 @@ def test_results_overlays_and_known_streams(broker: RunningBroker) -> None:
     assert picture.shape == (48, 64, 3)
     assert picture[40, 5, 2] > 200, "the red bar is red: JPEG is encoded from BGR"
     writer.close(StreamEnd.ENDED)
+    output.shutdown()
+
+
+def test_ids_of_any_script(broker: RunningBroker) -> None:
+    output = RedisOutput(broker.url)
+    output.open(replace(info(), stream="видео")).write(result_of(frame(0)), None, None)
+    with broker.client() as client:
+        assert client.smembers("streamseg:streams") == {"видео".encode()}
+    with subscribe(broker.url, ["видео"], start="start") as results:
+        assert next(results).frame == 0
+    with pytest.raises(UsageError, match="stream id 'a b': allowed are 1 to 64 letters and digits"):
+        subscribe(broker.url, ["a b"])
     output.shutdown()
 
 

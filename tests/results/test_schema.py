@@ -34,7 +34,7 @@ def test_the_file_is_what_the_types_say() -> None:
 def test_every_key_of_an_instance_is_described_or_plain() -> None:
     keys = frame_result_schema()["$defs"]["InstanceResult"]["properties"]
     assert "x1, y1, x2, y2" in keys["box"]["description"]
-    assert keys.keys() == result()["instances"][0].keys()
+    assert keys.keys() == result()["instances"][0].keys() | {"zones"}  # where the stream has any
 
 
 def test_results_of_a_run_are_valid(tmp_path: Path) -> None:
@@ -45,6 +45,16 @@ def test_results_of_a_run_are_valid(tmp_path: Path) -> None:
     assert sum(len(r["instances"]) for r in results) > 5
     for one in results:
         VALIDATOR.validate(one)
+
+
+def test_streams_of_any_script_are_valid_and_a_source_may_be_missing() -> None:
+    for stream in ("видео", "公園", "हिन्दी", "a.b_c-1"):
+        VALIDATOR.validate(result() | {"stream": stream})
+    assert "source" not in result()
+    VALIDATOR.validate(result() | {"source": "/clips/a.mp4"})
+    for bad in ("", "a b", "a/b", "{a}", "x" * 65):
+        with pytest.raises(jsonschema.ValidationError):
+            VALIDATOR.validate(result() | {"stream": bad})
 
 
 def test_empty_and_untracked_results_are_valid() -> None:

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.errors import SourceError, UsageError
 from streamseg.sources import Source, default_stream_id, is_live, resolve_sources, source_for
 from streamseg.types import FramePolicy
 
@@ -42,8 +43,16 @@ def test_recorded_sources_take_every_frame(url: str) -> None:
         ("rtsp://10.0.0.5:554/user=admin_password=secret_channel=1.sdp", "10.0.0.5-user-admin_password"),
         ("rtsp://me:sec/ret@10.0.0.5/1", "10.0.0.5-1"),
         ("/dev/video0", "video0"),
-        ("Überwachung.mp4", "berwachung"),
-        ("日本.mp4", "stream"),
+        ("Überwachung.mp4", "Überwachung"),
+        ("日本.mp4", "日本"),
+        ("видео 1.mp4", "видео-1"),
+        ("हिन्दी.mp4", "हिन्दी"),
+        ("١٢٣.mp4", "١٢٣"),
+        ("cafe\u0301.mp4", "café"),
+        ("🎉.mp4", "stream"),
+        ("𠀀" * 60 + ".mp4", "𠀀" * 48),
+        ("公" * 80 + ".mp4", "公" * 64),
+        ("rtsp://host/камера", "host-камера"),
         ("x" * 200 + ".mp4", "x" * 64),
     ],
 )
@@ -75,6 +84,43 @@ def test_a_folder_gives_its_videos_by_name(folder: Path) -> None:
     assert [Path(source.url).name for source in resolve_sources([str(folder)])] == ["a.mkv", "b.MP4"]
 
 
+def test_a_folder_of_folders_gives_all_videos_if_asked_to(folder: Path) -> None:
+    (folder / ".trash").mkdir()
+    (folder / ".trash" / "d.mp4").touch()
+    (folder / "deep" / "loop").symlink_to(folder)
+    found = resolve_sources([str(folder)], recursive=True)
+    assert [Path(source.url).name for source in found] == ["a.mkv", "b.MP4", "c.mp4"]
+
+
+def test_pictures_come_behind_the_videos_and_leave_them_their_names(folder: Path) -> None:
+    for name in ("a.JPG", "b.png", "c.webp"):
+        (folder / name).touch()
+    assert [(source.id, Path(source.url).suffix) for source in resolve_sources([str(folder)])] == [
+        ("a", ".mkv"),
+        ("b", ".MP4"),
+        ("a-2", ".JPG"),
+        ("b-2", ".png"),
+        ("c", ".webp"),
+    ]
+
+
+def test_sources_keep_the_ids_they_had(folder: Path) -> None:
+    known = {str(folder / "b.MP4"): ["x"], str(folder / "gone.mp4"): ["a"]}
+    assert [source.id for source in resolve_sources([str(folder)], known=known)] == ["a-2", "x"]
+
+
+def test_a_name_that_is_no_text_refuses_its_file_alone(folder: Path) -> None:
+    (folder / "deep" / os.fsdecode(b"k\xe9.mp4")).touch()
+    refused: list[SourceError] = []
+    found = resolve_sources([f"{folder}/deep"], refuse=refused.append)
+    assert [source.id for source in found] == ["c"]
+    assert [str(error) for error in refused] == [
+        f"{folder}/deep/k\\xe9.mp4: the name is not valid UTF-8; give the file another one"
+    ]
+    with pytest.raises(SourceError, match="not valid UTF-8"):
+        resolve_sources([f"{folder}/deep"])
+
+
 def test_a_glob_gives_what_it_matches(folder: Path) -> None:
     assert [Path(source.url).name for source in resolve_sources([f"{folder}/*.[Mm]*"])] == ["a.mkv", "b.MP4"]
     assert [Path(source.url).name for source in resolve_sources([f"{folder}/**/*.mp4"])] == ["c.mp4"]
@@ -92,7 +138,9 @@ def test_a_missing_file_is_a_source_that_fails_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argument", ["{folder}/deep/..//*.txt", "{folder}/none*", "{folder}/empty"])
 def test_nothing_to_read_is_a_usage_error(folder: Path, argument: str) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"no video file there; file names may end in .*\.mp4"):
+    with pytest.raises(
+        UsageError, match=r"no video file there and no picture; file names may end in .*\.mp4"
+    ):
         resolve_sources([argument.format(folder=folder)])
 
 

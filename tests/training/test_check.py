@@ -6,15 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from PIL import Image
 
 from streamseg.cli import main
-from streamseg.errors import DataError, UsageError
+from streamseg.errors import DataError
 from streamseg.training.config import TrainConfig
-from streamseg.training.data.splits import check_data, read_splits
+from streamseg.training.data.splits import read_splits
 from streamseg.training.loop import train
 from tests.support.drawn import CANVAS, content_of_config, draw_data, write_config
 
@@ -45,6 +42,11 @@ def without(kind: str, place: int, key: str) -> Change:
     return lambda content: content[kind][place].pop(key)
 
 
+def run_lengths(*counts: object) -> Change:
+    return annotation(7, segmentation={"size": list(CANVAS), "counts": list(counts)})
+
+
+FILL = "annotation 8: its run lengths add up to {}, not 64 x 96 = 6144 pixels"
 PROBLEMS: dict[str, tuple[Change, str]] = {
     "missing picture": (image(2, file_name="gone.png"), "image 2: {folder}/gone.png is missing"),
     "other size": (image(1, width=97), "image 1: {folder}/1.png is 96 x 64, the file says 97 x 64"),
@@ -56,7 +58,6 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     "annotation twice": (annotation(3, id=1), "annotation id 1 is there 2 times"),
     "unknown image": (annotation(0, image_id=77), "annotation 1: its image 77 is not in the file"),
     "unknown category": (annotation(1, category_id=8), "annotation 2: its category 8 is not in the file"),
-    "no box": (without("annotations", 2, "bbox"), "annotation 3: object missing required field `bbox`"),
     "box of words": (
         annotation(2, bbox=["a", 1, 2, 3]),
         "annotation 3: expected `float`, got `str` in `bbox[0]`",
@@ -79,6 +80,12 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
         "image 1: expected `array | null`, got `int` in `exhaustive_category_ids`",
     ),
     "image without height": (image(1, height=0), "image 1: expected `int` >= 1 in `height`"),
+    "height of words": (image(1, height="64"), "image 1: expected `int`, got `str` in `height`"),
+    "height that is not whole": (image(1, height=63.5), "image 1: expected `int`, got `float` in `height`"),
+    "swapped size": (
+        image(1, width=64, height=96),
+        "image 1: {folder}/1.png is 96 x 64, the file says 64 x 96 (height and width are swapped)",
+    ),
     "crowd of words": (
         annotation(2, iscrowd="no"),
         "annotation 3: expected `bool | int`, got `str` in `iscrowd`",
@@ -111,11 +118,47 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
     ),
     "no such category": (
         lambda content: content["categories"][0].update(name="disk"),
-        "no category is called 'disc'; there are disk, box",
+        "no category is called 'disc' (is it 'disk'?); there are disk, box",
     ),
     "no annotations of a class": (
         lambda content: content.update(annotations=content["annotations"][::2]),
         "class 'box' has no annotations",
+    ),
+    "categories of one name": (
+        lambda content: content["categories"].append({"id": 1, "name": "box"}),
+        "2 categories are called 'box' (ids 9, 1); rename them, or make them one",
+    ),
+    "run lengths that are too short": (run_lengths(6000, 9), FILL.format(6009)),
+    "run lengths that are too long": (run_lengths(6000, 9, 6000), FILL.format(12009)),
+    "no run lengths": (run_lengths(), FILL.format(0)),
+    "run lengths below 0": (run_lengths(6150, -6), "annotation 8: its run lengths hold -6"),
+    "run lengths of null": (run_lengths(6000, None), "annotation 8: its run lengths hold None, not whole"),
+    "run lengths of fractions": (run_lengths(6143.5, 0.5), "annotation 8: its run lengths hold 6143.5, not"),
+    "run lengths of words": (run_lengths("6144"), "annotation 8: its run lengths hold '6144', not whole"),
+    "run lengths of truth": (run_lengths(6143, True), "annotation 8: its run lengths hold True, not whole"),
+    "run lengths of nothing": (
+        annotation(7, segmentation={"size": [64, 96], "counts": None}),
+        "annotation 8: its run lengths hold None, not whole numbers",
+    ),
+    "text that ends early": (
+        annotation(7, segmentation={"size": [64, 96], "counts": "oP"}),
+        "annotation 8: its run lengths cannot be read (run lengths end in the middle of a count)",
+    ),
+    "text of other letters": (
+        annotation(7, segmentation={"size": [64, 96], "counts": "Ünicode"}),
+        "annotation 8: its run lengths cannot be read ('ascii' codec can't encode",
+    ),
+    "text of other signs": (
+        annotation(7, segmentation={"size": [64, 96], "counts": "  !!  "}),
+        "annotation 8: its run lengths cannot be read (run lengths hold a sign that is none of COCO's)",
+    ),
+    "text that does not fill the image": (
+        annotation(7, segmentation={"size": [64, 96], "counts": "<"}),
+        "annotation 8: its run lengths add up to 12, not 64 x 96 = 6144 pixels",
+    ),
+    "only crowds of a class": (
+        lambda content: [row.update(iscrowd=1) for row in content["annotations"][::2]],
+        "class 'disc' has no object that is ever taught: 4 marked iscrowd",
     ),
     "no images": (lambda content: content.update(images=[]), "holds no images"),
 }
@@ -125,7 +168,7 @@ PROBLEMS: dict[str, tuple[Change, str]] = {
 def test_a_problem_is_named_with_file_and_id(name: str, tmp_path: Path) -> None:
     change, expected = PROBLEMS[name]
     with pytest.raises(DataError) as caught:
-        check_data(spoiled(tmp_path, change))
+        read_splits(spoiled(tmp_path, change))
     expected = expected.replace("{folder}", str(tmp_path))
     assert f"  {tmp_path}/annotations.json: {expected}" in str(caught.value)
 
@@ -152,10 +195,21 @@ def test_a_long_list_is_cut(tmp_path: Path) -> None:
             row["bbox"] = [0, 0, 0, 0]
 
     with pytest.raises(DataError) as caught:
-        check_data(spoiled(tmp_path, spoil))
+        read_splits(spoiled(tmp_path, spoil))
     lines = str(caught.value).splitlines()
-    assert len(lines) == 22
-    assert lines[-1] == "  and 68 more"  # 80 boxes and 8 ids
+    assert "the data has 90 problems" in lines[0]  # 80 boxes, 8 ids, and so no class has an object
+    assert [line.removeprefix(f"  {tmp_path}/annotations.json: ") for line in lines[1:]] == [
+        "annotation id 1 is there 10 times",
+        "annotation id 2 is there 10 times",
+        "annotation id 3 is there 10 times",
+        "and 5 more annotation ids that are there again",
+        "class 'disc' has no annotations",
+        "class 'box' has no annotations",
+        "annotation 1: its box [0, 0, 0, 0] has no area",
+        "annotation 2: its box [0, 0, 0, 0] has no area",
+        "annotation 3: its box [0, 0, 0, 0] has no area",
+        "and 77 more boxes without area",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +236,7 @@ def test_both_files_are_looked_at(tmp_path: Path) -> None:
     content["images"][0]["file_name"] = "gone.png"
     other.write_text(json.dumps(content))
     with pytest.raises(DataError) as caught:
-        check_data(config)
+        read_splits(config)
     text = str(caught.value)
     assert "annotations.json: annotation 1" in text
     assert "val.json: annotation 1" in text
@@ -203,27 +257,17 @@ def test_crowds_empty_images_and_other_categories_are_fine(
 
     config = spoiled(tmp_path, change)
     with caplog.at_level(logging.INFO):
-        check_data(config)
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert line.endswith("categories that are no class, left out: cloud (1 annotations)")
-    splits = read_splits(config)
+        splits = read_splits(config)
+    crowds, others = [record.getMessage() for record in caplog.records]
+    assert "1 of 5 objects are never taught: marked iscrowd (disc 1; data.crowds: teach takes them" in crowds
+    assert others.endswith("categories that are no class, left out: cloud (1 annotations)")
     assert [len(i.objects) for i in splits.train] == [1, 2, 2, 0]
-
-
-def test_a_picture_that_its_exif_data_turns_is_told_so(tmp_path: Path) -> None:
-    config = spoiled(tmp_path, image(0, file_name="turned.jpg"))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.zeros((*CANVAS, 3), dtype=np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
-    assert cv2.imread(str(tmp_path / "turned.jpg")).shape[:2] == CANVAS[::-1]
-    with pytest.raises(DataError, match="is 64 x 96 as its EXIF orientation turns it, the file says 96 x 64"):
-        check_data(config)
 
 
 def test_bad_annotations_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bad = [PROBLEMS[n][0] for n in ("unknown image", "unknown category", "box without area", "no mask")]
     config = spoiled(tmp_path, *bad, bad_annotations="skip", val=str(tmp_path / "annotations.json"))
-    check_data(config)
+    read_splits(config)
     splits = read_splits(config)
     assert sum(len(i.objects) for i in splits.train) == 4
     assert len(splits.truth["annotations"]) == 4
@@ -233,7 +277,7 @@ def test_bad_annotations_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptur
 def test_a_missing_picture_cannot_be_skipped(tmp_path: Path) -> None:
     config = spoiled(tmp_path, image(0, file_name="gone.png"), bad_annotations="skip")
     with pytest.raises(DataError, match="is missing"):
-        check_data(config)
+        read_splits(config)
 
 
 def test_a_part_of_one_file_is_held_back(tmp_path: Path) -> None:
@@ -252,5 +296,6 @@ def test_a_part_of_one_file_is_held_back(tmp_path: Path) -> None:
 
 def test_only_crowds_are_nothing_to_train_on(tmp_path: Path) -> None:
     config = spoiled(tmp_path, *(annotation(k, iscrowd=1) for k in range(8)))
-    with pytest.raises(UsageError, match="no image to train on has an object"):
+    with pytest.raises(DataError) as caught:
         train(config, progress=False)
+    assert "class 'box' has no object that is ever taught: 4 marked iscrowd" in str(caught.value)

@@ -134,6 +134,12 @@ def test_a_length_in_epochs_counts_images(tmp_path: Path) -> None:
             {"data.ambiguous": {"blurred": ["disc", "bus"]}},
             "data.ambiguous.blurred: bus is not among model.classes (disc, box)",
         ),
+        (
+            {"model.input.canvas": [350, 481]},
+            "model.input.canvas [350, 481]: both sides have to be multiples of 32, the nearest is [352, 480]",
+        ),
+        ({"model.input.canvas": [8, 96]}, "multiples of 32, the nearest is [32, 96]"),
+        ({"data.crowds": "train"}, "data.crowds: Input should be 'ignore' or 'teach'"),
         ({"model": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
         ({"base": "train.yaml"}, "is its own base"),
     ],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamseg.cli import main
 from streamseg.training.config import TrainConfig
-from streamseg.training.data.coco import read_coco
+from streamseg.training.data.splits import read_splits
 from streamseg.training.evaluation import ClassScore, Stopwatch, evaluate, format_table, means
 from streamseg.training.validation import pick
 from streamseg.types import Instances
@@ -109,8 +109,8 @@ def test_eval_tells_the_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(("most", "expected"), [(None, 10), (3, 3), (20, 10)])
 def test_scores_on_the_way_may_take_fewer_images(most: int | None, expected: int, tmp_path: Path) -> None:
-    path = draw_data(tmp_path, images=10)
+    draw_data(tmp_path, images=10)
     content = content_of_config(tmp_path) | {"evaluation": {"images": most}}
     config: TrainConfig = write_config(tmp_path, content)
-    picked = pick(read_coco(path, tmp_path, CLASSES), config)
+    picked = pick(read_splits(config).val, config)
     assert len({image.id for image in picked}) == len(picked) == expected

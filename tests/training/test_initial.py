@@ -1,13 +1,14 @@
 """Where the weights before the first step come from."""
 
 import logging
+import re
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from streamseg.errors import UsageError
 from streamseg.models.nets.detector import Detector
@@ -106,6 +107,64 @@ def test_a_trained_model_gives_all_that_fits(tmp_path: Path, caplog: pytest.LogC
     for key, tensor in trained.state_dict().items():
         same = own[key][[2, 0]] if "class_output" in key else own[key]  # found by name, wherever they stand
         assert torch.equal(same, tensor), key
+
+
+def another(folder: Path, trained: dict[str, object], **values: object) -> TrainConfig:
+    """A configuration that starts from the weights of a model that differs from the small one."""
+    content = content_of_config(folder)
+    path = folder / "trained.safetensors"
+    save_weights(
+        Detector(write_config(folder, content | {"model": content["model"] | trained}).model), path, notes={}
+    )
+    return write_config(folder, content | {"initial_weights": str(path)} | values)
+
+
+@pytest.mark.parametrize(
+    ("trained", "expected"),
+    [
+        ({"backbone": "mobilenet_v2"}, "its backbone is mobilenet_v2, not resnet18"),
+        ({"backbone_width": 8}, "its backbone_width is 8, not 16"),
+        ({"backbone": "resnet50"}, "its backbone is resnet50, not resnet18"),
+        (
+            {"backbone": "resnet34", "backbone_width": 8},
+            "its backbone is resnet34, not resnet18; backbone_width",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_refused_with_share_and_reason(
+    trained: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        loaded(another(tmp_path, trained))
+    assert re.search(r"fit the model too little, \d+ of \d+ tensors \(", str(caught.value))
+    assert expected in str(caught.value)
+
+
+def test_another_head_on_the_same_backbone_may_take_it_over(tmp_path: Path) -> None:
+    head = content_of_config(tmp_path)["model"]["head"] | {"channels": 16}
+    own = loaded(another(tmp_path, {"head": head})).state_dict()
+    trained = load_file(tmp_path / "trained.safetensors")
+    assert torch.equal(own["backbone.conv1.weight"], trained["backbone.conv1.weight"])
+
+
+def test_stages_that_took_nothing_over_are_not_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamseg.training.initial._LEAST_PART", 0)
+    schedule = content_of_config(tmp_path)["schedule"] | {"frozen_stages": 1}
+    config = another(tmp_path, {"backbone_width": 8}, schedule=schedule)
+    with pytest.raises(UsageError, match=r"frozen_stages 1, .* \d+ tensors of the backbone would be frozen"):
+        loaded(config)
+
+
+def test_depthwise_kernels_that_took_nothing_over_are_not_frozen(tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, frozen_depthwise=True)
+    content["model"]["backbone"] = "shufflenet_v2_x1_0"
+    with pytest.raises(
+        UsageError, match=r"frozen_depthwise True: \d+ tensors of the backbone would be frozen"
+    ):
+        loaded(write_config(tmp_path, content))
+    loaded(write_config(tmp_path, content | {"backbone_weights": "coco"}))
 
 
 def test_what_is_not_reported_is_found_by_name_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import re
 import shutil
 import signal
 import time
@@ -17,9 +18,10 @@ from torch import Tensor
 from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
 from streamseg.models.weights.files import load_detector, read_spec
-from streamseg.training.checkpoint import CHECKPOINT
+from streamseg.training.checkpoint import CHECKPOINT, Fingerprint
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import Outcome, train
+from streamseg.training.validation import BEST
 from tests.support.drawn import content_of_config, draw_data, make_config, make_segment, write_config
 from tests.training.programs import Program
 
@@ -129,11 +131,96 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return train(config, progress=False, make_segment=make_segment)
 
 
-def test_starting_anew_keeps_the_checkpoint_of_the_run_before(finished: TrainConfig) -> None:
-    before = (finished.output / CHECKPOINT).read_bytes()
-    train(finished, progress=False)
-    assert (finished.output / "checkpoint.previous.pt").read_bytes() == before
+def test_starting_anew_puts_the_folder_of_the_run_before_aside(
+    finished: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    (finished.output / BEST).write_text("of the run before")
+    before = {path.name: path.read_bytes() for path in finished.output.iterdir() if path.is_file()}
+    assert train(finished, progress=False).best is None
     assert len(losses_of(finished)) == 2
+    assert {name: (aside(finished, 1) / name).read_bytes() for name in before} == before
+    assert f"{finished.output} of the run before is now {aside(finished, 1)}" in caplog.text
+    train(finished, progress=False)
+    assert not (finished.output / BEST).exists()
+    assert (aside(finished, 2) / CHECKPOINT).exists()
+
+
+def aside(config: TrainConfig, number: int) -> Path:
+    return config.output.with_name(f"run.{number}")
+
+
+def test_a_used_folder_without_a_checkpoint_is_put_aside_by_resume_too(finished: TrainConfig) -> None:
+    (finished.output / CHECKPOINT).unlink()
+    assert train(finished, resume=True, progress=False).steps == 2
+    assert (aside(finished, 1) / "weights.safetensors").exists()
+
+
+def test_a_folder_that_no_run_has_used_stays(tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=1)
+    config.output.mkdir()
+    (config.output / "notes.txt").write_text("mine")
+    train(config, progress=False)
+    assert (config.output / "notes.txt").read_text() == "mine"
+    assert not aside(config, 1).exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["data.images", "data.train", "data.val", "initial_weights", "the working directory"]
+)
+def test_what_a_run_reads_is_not_put_aside(
+    key: str, finished: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of_config(tmp_path, steps=2)
+    inside = finished.output / "weights.safetensors"
+    section, _, name = key.rpartition(".")
+    if key == "the working directory":
+        monkeypatch.chdir(finished.output)
+    else:
+        (content[section] if section else content)[name] = str(inside)
+    with pytest.raises(UsageError, match=f"would be put aside together with {key} "):
+        train(write_config(tmp_path, content), progress=False)
+    assert inside.exists()
+
+
+def test_an_output_under_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = write_config(tmp_path, content_of_config(tmp_path) | {"output": str(tmp_path / "file" / "run")})
+    with pytest.raises(UsageError, match=r"output .*/file/run: cannot be a folder, .*/file is a file"):
+        train(config, progress=False)
+
+
+def test_a_finished_run_can_be_prolonged(finished: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    longer = make_config(finished.output.parent, steps=5, warmup_steps=0)
+    with pytest.raises(UsageError, match=r"schedule\.warmup_steps was 10 and is 0"):
+        train(longer, resume=True, progress=False)
+    longer = make_config(finished.output.parent, steps=5)
+    assert train(longer, resume=True, progress=False).steps == 5
+    assert [int(row["step"]) for row in losses_of(longer)] == [1, 2, 3, 4, 5]
+    said = (
+        r"the run is 5 steps long now, not 2: at step 2 the learning rate goes from \S+ to \S+, because the"
+    )
+    assert re.search(said, caplog.text)
+    with pytest.raises(UsageError, match="has taken 5 steps, more than the 3 of the schedule"):
+        train(make_config(finished.output.parent, steps=3), resume=True, progress=False)
+
+
+def test_milestones_keep_their_unit(tmp_path: Path) -> None:
+    steps = make_config(tmp_path, steps=2, decay="steps", milestones=[1])
+    content = content_of_config(tmp_path, epochs=2, decay="steps", milestones=[1])
+    del content["schedule"]["steps"]
+    epochs = Fingerprint.of(write_config(tmp_path, content))
+    assert epochs.differences(epochs.keys | {"schedule.epochs": 9}) == []
+    assert "schedule.steps was 2 and is null" in epochs.differences(Fingerprint.of(steps).keys)
+
+
+def test_a_key_that_an_older_checkpoint_lacks_had_its_default(tmp_path: Path) -> None:
+    content = content_of_config(tmp_path)
+    older = Fingerprint.of(write_config(tmp_path, content)).keys
+    del older["data.crowds"]
+    assert Fingerprint.of(write_config(tmp_path, content)).differences(older) == []
+    content["data"]["crowds"] = "teach"
+    found = Fingerprint.of(write_config(tmp_path, content)).differences(older)
+    assert found == ['data.crowds was null and is "teach"']
 
 
 @pytest.mark.usefixtures("finished")
@@ -167,6 +254,41 @@ def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
     config.output.mkdir()
     (config.output / CHECKPOINT).write_bytes(content)
     with pytest.raises(UsageError, match=r"checkpoint\.pt: not a readable checkpoint"):
+        train(config, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.98])
+def test_a_checkpoint_that_was_cut_off_is_named(part: float, finished: TrainConfig) -> None:
+    path = finished.output / CHECKPOINT
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: not a readable checkpoint, damaged or cut off"):
+        train(finished, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+def test_a_checkpoint_with_a_flipped_bit_is_named(part: float, finished: TrainConfig) -> None:
+    path = finished.output / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    content[int(part * len(content))] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: .*damaged"):
+        train(finished, resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([1, 2], "not a readable checkpoint .it holds a list"),
+        ({"state_dict": {}}, "a checkpoint of another version"),
+        ({"format": 2}, "a damaged checkpoint .KeyError"),
+    ],
+)
+def test_another_file_of_that_name_is_named(content: object, expected: str, tmp_path: Path) -> None:
+    config = make_config(tmp_path, steps=2)
+    config.output.mkdir()
+    torch.save(content, config.output / CHECKPOINT)
+    with pytest.raises(UsageError, match=expected):
         train(config, resume=True, progress=False)
 
 

@@ -30,6 +30,9 @@ _LEGACY_PICKLES = 4
 _IGNORED = ("data_preprocessor.", "ema_")
 """mmdetection: normalisation constants; the other half of averaged weights (the model's are the average)."""
 
+_STATES = ("state_dict", "model", "model_state_dict")
+"""Where a file has its tensors, if not on top: in mmdetection, in detectron2, in PyTorch's tutorials."""
+
 _ZIP = b"PK\x03\x04"
 _Opcode = tuple[pickletools.OpcodeInfo, Any, int | None]
 _USUAL = ("torch.", "collections.OrderedDict", "_codecs.encode", "numpy.")
@@ -60,7 +63,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read ``{"state_dict": ..., "meta": ...}`` or a bare state dict.
+    """Read ``{"state_dict": ..., "meta": ...}``, the same under another name, or a bare state dict.
 
     Raises WeightsError that names the file and the first thing that is wrong.
     """
@@ -128,7 +131,11 @@ def _legacy_opcodes(path: Path) -> Iterator[_Opcode]:
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    state = content["state_dict"] if isinstance(content, dict) and "state_dict" in content else content
+    state = content
+    for key in _STATES if isinstance(content, dict) else ():
+        if key in content and not isinstance(content[key], Tensor):
+            state = content[key]
+            break
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: holds a {type(state).__name__}, not a state dict")
     for key, value in state.items():

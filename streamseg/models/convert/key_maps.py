@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from streamseg.errors import WeightsError
+from streamseg.models.convert.foreign import whose
 
 _FEATURE_CONV = re.compile(r"convs_all_levels\.(\d+)\.conv(\d+)\.(.+)")
 _OUR_FEATURE_CONV = re.compile(r"head\.mask_feature\.branches\.(\d+)\.(\d+)\.(.+)")
@@ -127,8 +128,12 @@ def recognise(keys: Iterable[str]) -> Dialect:
     names = list(keys)
     dialect = max(DIALECTS, key=lambda one: sum(one.ours(key) is not None for key in names))
     stranger = next((key for key in names if dialect.ours(key) is None), None)
+    kind = whose(names)
+    told = f": it is a checkpoint of {kind}, which cannot be converted" if kind else ""
     if stranger is not None:
-        raise WeightsError(f"tensor {stranger} is none of a SOLO model of mmdetection or the SOLO authors")
+        raise WeightsError(
+            f"tensor {stranger} is none of a SOLO model of mmdetection or the SOLO authors{told}"
+        )
     if not any(key.startswith(dialect.head) for key in names):
-        raise WeightsError("it has no head: no tensor's name begins with mask_head. or bbox_head.")
+        raise WeightsError("it has no head: no tensor's name begins with mask_head. or bbox_head." + told)
     return dialect

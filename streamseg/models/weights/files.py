@@ -1,6 +1,7 @@
 """Self-describing weights files: tensors and a :class:`ModelSpec` in one safetensors file."""
 
 import json
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,14 +10,18 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from streamseg.config import describe
+from streamseg.config import describe, hint
 from streamseg.errors import OutputError, WeightsError
 from streamseg.files import complete_file
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import ModelSpec
 from streamseg.models.weights.tensors import TensorError, check_tensors
+from streamseg.models.weights.zoo import official_models
 
 FORMAT = "streamseg-1"
+_TORCH = (b"PK\x03\x04", b"\x80\x02")
+"""How files of PyTorch begin, new ones (a zip) and old ones (a pickle)."""
+_TORCH_ENDINGS = frozenset({".pth", ".pt", ".ckpt", ".pkl"})
 COCO_START = "nanodet_plus_m_coco"
 """A file beside the bundled weights that is no model, but what training starts from."""
 
@@ -37,11 +42,20 @@ def find_weights(name: str) -> Path:
     """A bundled name or a path to a ``.safetensors`` file. Raises WeightsError."""
     bundled = bundled_weights()
     path = bundled.get(name, Path(name))
-    if not path.is_file():
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise WeightsError(f"weights {name!r}: is a folder, not a .safetensors file")
+    if name in official_models():
         raise WeightsError(
-            f"weights {name!r}: no such file, and not one of the bundled weights ({', '.join(bundled)})"
+            f"weights {name!r}: do not come with the package; get the official checkpoint and make a file "
+            f"of it: streamseg convert CHECKPOINT.pth {name}.safetensors"
         )
-    return path
+    beside = [str(one) for one in path.parent.glob("*.safetensors")] if path.suffix else []
+    meant = hint(name, [*bundled, *official_models(), *beside])
+    raise WeightsError(
+        f"weights {name!r}{meant}: no such file, and not one of the bundled weights ({', '.join(bundled)})"
+    )
 
 
 def save_weights(detector: Detector, path: Path, *, half: bool = False, notes: dict[str, str]) -> None:
@@ -101,13 +115,35 @@ def _read(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, torch
             names = file.keys() if tensors else ()
             return metadata, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+        raise WeightsError(f"{path}: not a readable safetensors file{_advice(path, error)}") from error
+
+
+def _advice(path: Path, error: Exception) -> str:
+    """What to do with a file of another kind, told by its content or its name."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(_TORCH[0])).startswith(_TORCH) or path.suffix.lower() in _TORCH_ENDINGS:
+            return (
+                " but a PyTorch checkpoint; if it is of a SOLO model, make a weights file of it: "
+                f"streamseg convert {path} {path.with_suffix('.safetensors')}"
+            )
+    match path.suffix.lower():
+        case ".onnx":
+            return " but an ONNX file; give the weights that it was exported from"
+        case ".yaml" | ".yml":
+            return " but a configuration, which goes to -c/--config (a run) or to streamseg train"
+        case _:
+            return f" ({error})"
 
 
 def _parse_spec(path: Path, metadata: dict[str, str]) -> ModelSpec:
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path}: its metadata says format {metadata.get('format')!r}, not {FORMAT!r}")
+        raise WeightsError(
+            f"{path}: its metadata says format {metadata.get('format')!r}, not {FORMAT!r}: it is not of "
+            "streamseg"
+        )
     try:
         return ModelSpec.model_validate_json(metadata.get("spec", ""))
     except ValidationError as error:
-        raise WeightsError(f"{path}: its model description is not valid: {describe(error)}") from error
+        raise WeightsError(
+            f"{path}: its model description is not valid: {describe(error, ModelSpec)}"
+        ) from error

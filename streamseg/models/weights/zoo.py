@@ -29,7 +29,7 @@ def read_model(path: Path) -> ModelSpec:
     try:
         return ModelSpec.model_validate(read_config(path))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from error
+        raise ConfigError(f"{path}: {describe(error, ModelSpec)}") from error
 
 
 def count_parameters(spec: ModelSpec) -> int:

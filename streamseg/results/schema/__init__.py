@@ -16,16 +16,18 @@ import msgspec
 
 from streamseg.masks.rle import RunLengths
 from streamseg.types import RESULT_VERSION, FrameResult, InstanceResult
+from streamseg.types.ids import ID_PATTERN, ID_RULE
+from streamseg.types.zones import EVENT_VERSION, ZoneEvent
 
 FILE = "frame_result.json"
-_TYPES: tuple[type[msgspec.Struct], ...] = (FrameResult, InstanceResult, RunLengths)
+_TYPES: tuple[type[msgspec.Struct], ...] = (FrameResult, InstanceResult, RunLengths, ZoneEvent)
 
 _COUNT = {"minimum": 0}
 # What the Python types do not say: ranges and patterns, by type and key.
 _LIMITS: dict[str, dict[str, dict[str, Any]]] = {
     "FrameResult": {
         "v": {"const": RESULT_VERSION},
-        "stream": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+        "stream": {"pattern": ID_PATTERN, "description": ID_RULE},
         "epoch": _COUNT,
         "frame": _COUNT,
         "width": {"minimum": 1},
@@ -37,6 +39,7 @@ _LIMITS: dict[str, dict[str, dict[str, Any]]] = {
         "score": {"minimum": 0, "maximum": 1},
         "area": {"minimum": 1},
     },
+    "ZoneEvent": {"v": {"const": EVENT_VERSION}, "epoch": _COUNT, "frame": _COUNT, "id": _COUNT},
 }
 
 

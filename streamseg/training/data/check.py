@@ -1,70 +1,189 @@
-"""Finds everything that is wrong with images and annotations, before anything is trained on them."""
+"""Finds everything that is wrong with a COCO file and its pictures, before anything is trained or scored.
 
-import math
+Training and evaluation use the same check, so neither takes a file that the other would stumble over.
+"""
+
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from PIL import Image, UnidentifiedImageError
-
+from streamseg.errors import UsageError
 from streamseg.training.data.coco import (
-    AnnotationRow,
+    BadAnnotations,
     CategoryRow,
     Content,
+    Crowds,
     ImageRow,
-    Segmentation,
+    extent,
+    load_content,
 )
+from streamseg.training.data.names import missing_class, without_match
+from streamseg.training.data.pictures import PictureFolder, decode_all
+from streamseg.training.data.problems import Fault, Problem
+from streamseg.training.data.rows import annotation_fault, row_fault
+from streamseg.training.data.taught import CROWD, EMPTY, Sizes, Tally
 
-_FAR = 0.1
-"""A polygon may leave its image by this part of the longer side: people draw past the border."""
-_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
-"""EXIF tag, and its values that swap height and width."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong."""
+class CocoFile:
+    """A COCO file, the folder of its pictures, and what they are for."""
 
-    text: str
-    """Names the file and the id."""
-    annotation: int | None = None
-    """Place in the list of annotations, if leaving that one out would do."""
+    file: Path
+    folder: Path
+    classes: Sequence[str]
+    """The model's; categories are matched to them by name."""
+    crowds: Crowds = "ignore"
+    bad_annotations: BadAnnotations = "refuse"
+    teach_crowds: str = "--crowds teach"
+    """How the user sets ``crowds``."""
+    sizes: Sizes | None = None
+    """What is taught, if the file is there to train on: every class has to be there, with objects. None: it
+    is there to be scored on."""
 
 
-def check_content(
-    content: Content, file: Path, classes: Sequence[str], *, complete: bool
-) -> Iterator[Problem]:
-    """What is wrong in a COCO file as such.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check found."""
 
-    ``complete``: every class has to be there, with annotations. Crowds and images without objects
-    are fine, and so are categories that are no class.
+    content: Content
+    """Without annotations that are skipped."""
+    problems: list[Problem]
+
+
+def check_file(coco: CocoFile, *, again: bool = False, progress: bool) -> Checked:
+    """Look at the whole file and at every pixel of its pictures; log what is left out.
+
+    Crowds, images without objects and categories that are no class are fine. ``again``: another process
+    of the run has done so already; no picture is decoded and nothing logged.
     """
+    try:
+        content = load_content(coco.file, coco.folder)
+    except UsageError as error:
+        text = str(error).removeprefix(f"{coco.file}: ")
+        return Checked({}, [Problem(coco.file, Fault("unreadable files", text))])
+    bad = {problem.annotation: problem for problem in _annotation_problems(content, coco.file)}
+    kept = [row for place, row in enumerate(content["annotations"]) if place not in bad]
+    tally = _tally(kept, content, coco)
+    problems = [*_file_problems(content, coco, tally)]
+    if coco.bad_annotations == "refuse":
+        problems += bad.values()
+    elif bad and not again:
+        logger.warning("%d annotations left out, the first is %s", len(bad), next(iter(bad.values())))
+    if not again:
+        problems += _picture_problems(content, coco, progress=progress)
+    if not problems and not again:
+        _say_what_is_left_out(content, coco, tally)
+    return Checked(content | {"annotations": kept}, problems)
+
+
+def _say_what_is_left_out(content: Content, coco: CocoFile, tally: Tally) -> None:
+    verb = "scored" if coco.sizes is None else "taught"
+    for note in tally.notes(verb, teach_crowds=coco.teach_crowds):
+        logger.warning("%s: %s", coco.file, note)
+    names = [row["name"] for row in content["categories"]]
+    if coco.sizes is None:
+        for name in coco.classes:
+            if name not in names:
+                logger.warning("%s: class %r is not scored: %s", coco.file, name, missing_class(name, names))
+    others = {row["id"]: row["name"] for row in content["categories"] if row["name"] not in coco.classes}
+    used = Counter(row["category_id"] for row in content["annotations"])
+    if others:
+        text = "%s: categories that are no class, left out: %s (%d annotations)"
+        logger.info(text, coco.file, ", ".join(others.values()), sum(used[id_] for id_ in others))
+
+
+def _file_problems(content: Content, coco: CocoFile, tally: Tally) -> Iterator[Problem]:
+    """What is wrong with the file apart from single annotations."""
+    problem = partial(Problem, coco.file)
     if not content["images"]:
-        yield Problem(f"{file}: holds no images")
-    texts = [
-        *_row_faults(content["images"], "image", ImageRow),
-        *_row_faults(content["categories"], "category", CategoryRow),
-        *(
-            f"annotation number {k} has no id"
-            for k, row in enumerate(content["annotations"])
-            if _id(row) is None
-        ),
-        *_repeated_ids(content["annotations"], "annotation"),
-    ]
-    categories = {id_: row.get("name") for row in content["categories"] if (id_ := _id(row)) is not None}
-    if complete:
-        texts += _class_faults(content["annotations"], categories, classes)
-    yield from (Problem(f"{file}: {text}") for text in texts)
-    images = {id_: row for row in content["images"] if (id_ := _id(row)) is not None}
+        yield problem(Fault("files", "holds no images"))
+    if not coco.folder.is_dir():
+        yield problem(Fault("folders", f"there is no folder {coco.folder}"))
+    for rows, kind, type_ in (("images", "image", ImageRow), ("categories", "category", CategoryRow)):
+        for place, row in enumerate(content[rows]):
+            fault = row_fault(row, type_, rows)
+            if fault is not None:
+                yield problem(fault, f"{kind} {_name(row, place)}: ")
     for place, row in enumerate(content["annotations"]):
-        fault = _annotation_fault(row, images, categories)
+        if _id(row) is None:
+            yield problem(Fault("annotations without an id", f"annotation number {place} has no id"))
+    for rows, kind in (("images", "image"), ("categories", "category"), ("annotations", "annotation")):
+        ids = Counter(id_ for row in content[rows] if (id_ := _id(row)) is not None)
+        for id_, count in ids.items():
+            if count > 1:
+                text = f"{kind} id {id_} is there {count} times"
+                yield problem(Fault(f"{kind} ids that are there again", text))
+    yield from map(problem, _class_faults(content, coco, tally))
+
+
+def _class_faults(content: Content, coco: CocoFile, tally: Tally) -> Iterator[Fault]:
+    categories = [(row.get("id"), row.get("name")) for row in content["categories"] if isinstance(row, dict)]
+    names = [str(name) for _, name in categories]
+    for name, count in Counter(names).items():
+        if count > 1 and name in coco.classes:
+            ids = ", ".join(str(id_) for id_, other in categories if other == name)
+            text = f"{count} categories are called {name!r} (ids {ids}); rename them, or make them one"
+            yield Fault("names of several categories", text)
+    if coco.sizes is None:
+        yield from without_match(coco.classes, names)
+        return
+    for name in coco.classes:
+        if name not in names:
+            yield Fault("classes without a category", missing_class(name, names))
+        elif not tally.objects[name]:
+            yield Fault("classes without annotations", f"class {name!r} has no annotations")
+        elif not tally.left(name):
+            text = f"class {name!r} has no object that is ever taught: {tally.reasons(name)}"
+            yield Fault("classes of which nothing is taught", text)
+
+
+def _annotation_problems(content: Content, file: Path) -> Iterator[Problem]:
+    categories = {id_ for row in content["categories"] if (id_ := _id(row)) is not None}
+    sizes = {id_: _size(row) for row in content["images"] if (id_ := _id(row)) is not None}
+    for place, row in enumerate(content["annotations"]):
+        fault = annotation_fault(row, sizes, categories)
         if fault is not None:
-            yield Problem(f"{file}: annotation {_name(row, place)}: {fault}", place)
+            yield Problem(file, fault, f"annotation {_name(row, place)}: ", place)
+
+
+def _tally(annotations: Sequence[Any], content: Content, coco: CocoFile) -> Tally:
+    """Count the objects of the classes, ``annotations`` without those that cannot be right."""
+    sizes = {id_: _size(row) for row in content["images"] if (id_ := _id(row)) is not None}
+    names = {id_: row.get("name") for row in content["categories"] if (id_ := _id(row)) is not None}
+    tally = Tally()
+    for row in annotations:
+        name, size = names[row["category_id"]], sizes[row["image_id"]]
+        if name in coco.classes and size is not None:
+            tally.add(name, _why_never(row, size, coco))
+    return tally
+
+
+def _why_never(row: Mapping[str, Any], size: tuple[int, int], coco: CocoFile) -> str | None:
+    if row.get("iscrowd") and coco.crowds == "ignore":
+        return CROWD
+    found = extent(row["segmentation"], *size)
+    if not found.area:
+        return EMPTY
+    return None if coco.sizes is None else coco.sizes.why_never(found.side, *size)
+
+
+def _picture_problems(content: Content, coco: CocoFile, *, progress: bool) -> Iterator[Problem]:
+    rows = [row for row in content["images"] if row_fault(row, ImageRow, "images") is None]
+    files = PictureFolder(coco.folder, [row["file_name"] for row in rows])
+    pictures = [(files.find(row["file_name"]), (row["height"], row["width"])) for row in rows]
+    for place, fault in decode_all(pictures, progress=progress):
+        yield Problem(coco.file, fault, f"image {rows[place]['id']}: ")
+
+
+def _size(row: Any) -> tuple[int, int] | None:
+    """Height and width of an image, None if its row is reported itself."""
+    return None if row_fault(row, ImageRow, "images") is not None else (row["height"], row["width"])
 
 
 def _id(row: Any) -> int | None:
@@ -75,119 +194,3 @@ def _id(row: Any) -> int | None:
 def _name(row: Any, place: int) -> str:
     id_ = _id(row)
     return f"number {place}" if id_ is None else str(id_)
-
-
-def _row_faults(rows: Sequence[Any], kind: str, type_: type[ImageRow | CategoryRow]) -> Iterator[str]:
-    """Rows that are not of a type, and ids that are there twice."""
-    for place, row in enumerate(rows):
-        fault = _fault(row, type_)
-        if fault is not None:
-            yield f"{kind} {_name(row, place)}: {fault}"
-    yield from _repeated_ids(rows, kind)
-
-
-def _repeated_ids(rows: Sequence[Any], kind: str) -> Iterator[str]:
-    ids = Counter(id_ for row in rows if (id_ := _id(row)) is not None)
-    yield from (f"{kind} id {id_} is there {n} times" for id_, n in ids.items() if n > 1)
-
-
-def _fault(row: Any, type_: type[msgspec.Struct]) -> str | None:
-    """Why a row is not of a type, such as "expected `float`, got `str` in `bbox[0]`"."""
-    try:
-        msgspec.convert(row, type_)
-    except msgspec.ValidationError as error:
-        text = str(error).replace(" - at `$.", " in `")
-        return text[0].lower() + text[1:]
-    return None
-
-
-def _class_faults(
-    annotations: Sequence[Any], categories: Mapping[int, Any], classes: Sequence[str]
-) -> Iterator[str]:
-    used = {row["category_id"] for row in annotations if isinstance(_get(row, "category_id"), int)}
-    names = {categories[id_] for id_ in used if id_ in categories}
-    for name in classes:
-        if name not in categories.values():
-            yield f"no category is called {name!r}; there are {', '.join(map(str, categories.values()))}"
-        elif name not in names:
-            yield f"class {name!r} has no annotations"
-
-
-def _get(row: Any, key: str) -> Any:
-    return row.get(key) if isinstance(row, dict) else None
-
-
-def _annotation_fault(row: Any, images: Mapping[int, Any], categories: Mapping[int, Any]) -> str | None:
-    """What is wrong with an annotation, if anything. ``images``: rows by id; ``categories``: names by id."""
-    fault = _fault(row, AnnotationRow)
-    if fault is not None:
-        return fault
-    if row["image_id"] not in images:
-        return f"its image {row['image_id']} is not in the file"
-    for id_ in (row["category_id"], *row.get("possible_category_ids", ())):
-        if id_ not in categories:
-            return f"its category {id_} is not in the file"
-    image = images[row["image_id"]]
-    if _fault(image, ImageRow) is not None:
-        return None  # reported of the image
-    height, width = image["height"], image["width"]
-    return _box_fault(row["bbox"], height, width) or _mask_fault(row["segmentation"], height, width)
-
-
-def _box_fault(box: Sequence[float], height: int, width: int) -> str | None:
-    x, y, w, h = box
-    if not all(map(math.isfinite, box)):
-        return f"its box {box} is not finite"
-    if w <= 0 or h <= 0:
-        return f"its box {box} has no area"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        return f"its box {box} lies outside of its image ({width} x {height})"
-    return None
-
-
-def _mask_fault(segmentation: Segmentation, height: int, width: int) -> str | None:
-    if not segmentation:
-        return "its segmentation is empty"
-    if isinstance(segmentation, list):
-        return next(
-            (text for p in segmentation if (text := _polygon_fault(p, height, width)) is not None), None
-        )
-    if "counts" not in segmentation or segmentation.get("size") != [height, width]:
-        return f"its run lengths are of size {segmentation.get('size')}, not {[height, width]}"
-    return None
-
-
-def _polygon_fault(polygon: Sequence[float], height: int, width: int) -> str | None:
-    if len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
-        return "it has a polygon that is not x, y of at least three points"
-    beyond = max(-min(polygon), max(polygon[::2]) - width, max(polygon[1::2]) - height)
-    if beyond > max(2, _FAR * max(height, width)):
-        return f"its polygon leaves its image ({width} x {height}) by {beyond:.0f} pixels"
-    return None
-
-
-def check_image_files(content: Content, file: Path, folder: Path) -> list[Problem]:
-    """Image files that are missing, unreadable or of another size than the COCO file says (headers only)."""
-    rows = [row for row in content["images"] if _fault(row, ImageRow) is None]
-    with ThreadPoolExecutor(max_workers=16) as threads:  # waiting for a disk, or the network behind it
-        found = threads.map(lambda row: _file_fault(row, folder), rows, chunksize=64)
-        faults = zip(rows, found, strict=True)
-        return [Problem(f"{file}: image {row['id']}: {text}") for row, text in faults if text is not None]
-
-
-def _file_fault(row: Mapping[str, Any], folder: Path) -> str | None:
-    path = folder / str(row["file_name"])
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        return f"{path} is not a readable image ({type(error).__name__})"
-    if turned:
-        width, height = height, width
-    if (row["width"], row["height"]) != (width, height):
-        note = " as its EXIF orientation turns it" if turned else ""
-        return f"{path} is {width} x {height}{note}, the file says {row['width']} x {row['height']}"
-    return None

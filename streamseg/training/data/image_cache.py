@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from streamseg.errors import UsageError
 from streamseg.training.data.coco import CocoImage
 
 logger = logging.getLogger(__name__)
@@ -33,12 +31,12 @@ class ImageCache:
     def read(self, image: CocoImage) -> NDArray[np.uint8]:
         """(height, width, 3) RGB; not to be changed. Raises UsageError if it cannot be read."""
         kept = self._kept.get(image.path)
-        return read_image(image.path) if kept is None else kept
+        return image.read() if kept is None else kept
 
     def keep(self, images: Sequence[CocoImage], *, budget: int, progress: bool) -> None:
         """Read all images now if their pixels fit into ``budget`` bytes; otherwise none."""
-        paths = sorted({image.path for image in images})
-        needed = sum({i.path: 3 * i.height * i.width for i in images}.values())
+        files = {image.path: image for image in images}
+        needed = sum(3 * image.height * image.width for image in files.values())
         if needed > budget:
             logger.info(
                 "images are read from disk each time: they need %.1f GiB, data.cache_gib allows %.1f",
@@ -46,20 +44,10 @@ class ImageCache:
                 budget / 2**30,
             )
             return
-        with ThreadPoolExecutor() as threads:  # OpenCV decodes without holding the interpreter
-            decoded = tqdm(
-                threads.map(read_image, paths), "reading", len(paths), unit="image", disable=not progress
-            )
-            self._kept = dict(zip(paths, decoded, strict=True))
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """(height, width, 3) uint8 RGB, turned as its EXIF data says. Raises UsageError."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise UsageError(f"{path}: not a readable image")
-    rgb: NDArray[np.uint8] = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return rgb
+        with ThreadPoolExecutor() as threads:  # Pillow decodes without holding the interpreter
+            pixels = threads.map(CocoImage.read, files.values())
+            bar = tqdm(pixels, "reading", len(files), unit="image", disable=not progress)
+            self._kept = dict(zip(files, bar, strict=True))
 
 
 def free_memory() -> int:

@@ -5,13 +5,15 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-from streamseg.errors import DataError, UsageError
-from streamseg.training.config import DataConfig, TrainConfig
-from streamseg.training.data.check import Problem, check_content, check_image_files
-from streamseg.training.data.coco import CocoImage, Content, build_images, load_content
+from streamseg.errors import UsageError
+from streamseg.training.config import TrainConfig
+from streamseg.training.data.check import CocoFile, check_file
+from streamseg.training.data.coco import CocoImage, Content, build_images
 from streamseg.training.data.dataset import drawn_images
+from streamseg.training.data.problems import data_error
+from streamseg.training.data.taught import Sizes
 
 logger = logging.getLogger(__name__)
 
@@ -28,90 +30,61 @@ class Splits:
     """The COCO file that ``val`` is from."""
 
 
-@dataclass(frozen=True, slots=True)
-class _CocoFile:
-    """A COCO file and the folder of its images."""
+def read_splits(config: TrainConfig, *, again: bool = False, progress: bool = False) -> Splits:
+    """Check and read the images and annotations of a run; ``again``: another process has checked them.
 
-    file: Path
-    folder: Path
-    to_train: bool
-
-    def load(self) -> Content | Problem:
-        try:
-            return load_content(self.file)
-        except UsageError as error:
-            return Problem(str(error))
-
-
-def check_data(config: TrainConfig) -> None:
-    """Look for whatever is wrong with the images and annotations of a run.
-
-    Raises DataError with a line for each problem.
+    Raises DataError that tells all problems at once.
     """
-    problems: list[str] = []
-    for coco in _coco_files(config.data):
-        content = coco.load()
-        if isinstance(content, Problem):
-            problems.append(content.text)
-            continue
-        skip = config.data.bad_annotations == "skip"
-        found = check_content(content, coco.file, config.model.classes, complete=coco.to_train)
-        problems += [p.text for p in found if not (skip and p.annotation is not None)]
-        problems += [p.text for p in check_image_files(content, coco.file, coco.folder)]
-        if coco.to_train and not problems:
-            _log_other_categories(content, coco.file, config.model.classes)
+    data, classes = config.data, config.model.classes
+    files = _coco_files(config)
+    checked = [check_file(coco, again=again, progress=progress) for coco in files]
+    problems = [problem for found in checked for problem in found.problems]
     if problems:
-        raise DataError(
-            f"the data has {len(problems)} problem{'s' if len(problems) > 1 else ''}"
-            " (data.bad_annotations: skip leaves out annotations that cannot be right)",
-            problems,
-        )
-
-
-def read_splits(config: TrainConfig) -> Splits:
-    """Read the annotations of a run, which have been checked. Raises UsageError."""
-    data = config.data
-    contents = [_good_content(coco, config) for coco in _coco_files(data)]
+        hint = "data.bad_annotations: skip leaves out annotations that cannot be right"
+        raise data_error(problems, hint=hint)
     train, *rest = [
-        build_images(content, coco.folder, config.model.classes, data.ambiguous)
-        for content, coco in zip(contents, _coco_files(data), strict=True)
+        build_images(found.content, coco.folder, classes, ambiguous=data.ambiguous, crowds=data.crowds)
+        for found, coco in zip(checked, files, strict=True)
     ]
     val = rest[0] if rest else []
     if data.val is None and data.val_part:
         train, val = _split(train, data.val_part)
-    drawn = drawn_images(train, without_objects=data.without_objects)
-    if not any(not o.crowd for image in drawn for o in image.objects):
-        raise UsageError(f"{data.train}: no image to train on has an object of the model's classes")
-    return Splits(drawn, val, contents[-1])
+        _check_split(train, val, config, again=again)
+    return Splits(drawn_images(train, without_objects=data.without_objects), val, checked[-1].content)
 
 
-def _coco_files(data: DataConfig) -> list[_CocoFile]:
-    files = [_CocoFile(data.train, data.images, True)]
+def _coco_files(config: TrainConfig) -> list[CocoFile]:
+    data = config.data
+    scored = partial(
+        CocoFile,
+        classes=config.model.classes,
+        crowds=data.crowds,
+        bad_annotations=data.bad_annotations,
+        teach_crowds="data.crowds: teach",
+    )
+    files = [scored(data.train, data.images, sizes=Sizes(config))]
     if data.val is not None:
-        files.append(_CocoFile(data.val, data.val_images or data.images, False))
+        files.append(scored(data.val, data.val_images or data.images))
     return files
 
 
-def _good_content(coco: _CocoFile, config: TrainConfig) -> Content:
-    """The content of a COCO file, without annotations that cannot be right if those are to be skipped."""
-    content = load_content(coco.file)
-    if config.data.bad_annotations == "refuse":
-        return content
-    found = check_content(content, coco.file, config.model.classes, complete=False)
-    bad = {problem.annotation: problem.text for problem in found if problem.annotation is not None}
-    if bad:
-        logger.warning("%d annotations left out, the first is %s", len(bad), next(iter(bad.values())))
-    kept = [row for place, row in enumerate(content["annotations"]) if place not in bad]
-    return content | {"annotations": kept}
-
-
-def _log_other_categories(content: Content, file: Path, classes: Sequence[str]) -> None:
-    others = {c["id"]: c["name"] for c in content["categories"] if c.get("name") not in classes}
-    used = Counter(row.get("category_id") for row in content["annotations"])
-    if others:
-        count = sum(used[id_] for id_ in others)
-        names = ", ".join(map(str, others.values()))
-        logger.info("%s: categories that are no class, left out: %s (%d annotations)", file, names, count)
+def _check_split(
+    train: Sequence[CocoImage], val: Sequence[CocoImage], config: TrainConfig, *, again: bool
+) -> None:
+    """Say what the part that is held back takes away. Raises UsageError if that is all there is to teach."""
+    data = config.data
+    taught, held_back = (Counter(o.class_id for i in images for o in i.objects) for images in (train, val))
+    if not taught:
+        what = f"{len(val)} of {len(train) + len(val)} images"
+        raise UsageError(
+            f"data.val_part {data.val_part}: {what} of {data.train} are held back to score on, and no object "
+            "is left to train on: add images, give data.val, or set data.val_part to 0"
+        )
+    for class_id, name in enumerate(config.model.classes):
+        if held_back[class_id] and not taught[class_id] and not again:
+            logger.warning(
+                "data.val_part holds back every image with an object of class %r: it is not taught", name
+            )
 
 
 def _split(images: Sequence[CocoImage], part: float) -> tuple[list[CocoImage], list[CocoImage]]:

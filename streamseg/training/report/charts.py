@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from streamseg.files import complete_file
 from streamseg.overlay.paint import paint
 from streamseg.training.data.coco import CocoImage
-from streamseg.training.data.image_cache import read_image
 from streamseg.training.evaluation import Segment
 from streamseg.training.report.csv_log import read_csv_log
 
@@ -73,7 +72,7 @@ def contact_sheet(segment: Segment, images: Sequence[CocoImage], *, most: int) -
     ranked = [i for i in images if i.objects] + [i for i in images if not i.objects]
     places = np.linspace(0, max(0, sum(bool(i.objects) for i in images) - 1), most).astype(int)
     chosen = [ranked[k] for k in dict.fromkeys(places.tolist())]
-    tiles = [_tile(_painted(segment, read_image(image.path))) for image in chosen]
+    tiles = [_tile(_painted(segment, image.read())) for image in chosen]
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     sheet = np.full((rows * _TILE[0], columns * _TILE[1], 3), 32, dtype=np.uint8)
