@@ -2,19 +2,28 @@
 
     python benchmarks/throughput.py [--device auto] [--rounds 5]
 
-Measures by turns, on the demo clip: the bare network, the network with pre- and post-processing, and
-the whole program to an overlay video and NDJSON (imports and loading of weights excluded). Writes
-medians and their ratios to benchmarks/results/throughput.json.
+Measures by turns, on the demo clip: the bare network, the network with pre- and post-processing, and the
+whole program, to NDJSON and to an overlay video and NDJSON (imports and loading of weights excluded). Each by
+time and by CPU time of all processes. The network works in batches as the program has them, too: one picture
+at a time leaves cores idle. Writes medians, their ratios, and where the CPU time goes to
+benchmarks/results/throughput.json.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
+import os
+import re
+import resource
 import statistics
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import torch
@@ -24,9 +33,19 @@ from streamseg import Segmenter
 from streamseg.config import parse_config
 from streamseg.models.input_size import geometry
 from streamseg.runtime.build import build_pipeline
+from streamseg.runtime.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "street.mp4"
+BATCH = 8
+"""Pictures in a batch, the program's own choice."""
+
+
+class Rate(NamedTuple):
+    """Frames per second, and per second of CPU time."""
+
+    wall: float
+    cpu: float
 
 
 def main() -> None:
@@ -38,29 +57,50 @@ def main() -> None:
     segmenter = Segmenter.load("demo", device=chosen.device)
     frames = read_frames(40)
     stages = {
-        "bare network, one picture at a time": lambda: bare_network(segmenter, frames),
+        "bare network, one picture at a time": lambda: bare_network(segmenter, frames, batch=1),
+        f"bare network, batches of {BATCH}": lambda: bare_network(segmenter, frames, batch=BATCH),
         "with pre- and post-processing": lambda: pictures(segmenter, frames),
-        "whole program: clip to overlay video and NDJSON": lambda: whole_program(chosen.device),
+        "whole program: clip to NDJSON": lambda: whole_program(chosen.device, video=False),
+        "whole program: clip to overlay video and NDJSON": lambda: whole_program(chosen.device, video=True),
     }
     for stage in stages.values():
         stage()  # warm-up
-    rates: dict[str, list[float]] = {name: [] for name in stages}
+    rates: dict[str, list[Rate]] = {name: [] for name in stages}
     for _ in range(chosen.rounds):
         for name, stage in stages.items():
             rates[name].append(stage())
-    bare = rates["bare network, one picture at a time"]
     report = {
         "machine": describe_machine(),
         "precision": str(segmenter.dtype).removeprefix("torch."),
-        "frames_per_second": {name: round(statistics.median(r), 2) for name, r in rates.items()},
-        "ratio_to_bare": {
-            name: round(statistics.median(a / b for a, b in zip(r, bare, strict=True)), 3)
-            for name, r in rates.items()
+        "frames_per_second": {
+            name: round(statistics.median(x.wall for x in r), 2) for name, r in rates.items()
         },
+        "frames_per_cpu_second": {
+            name: round(statistics.median(x.cpu for x in r), 2) for name, r in rates.items()
+        },
+        "ratio": {
+            f"to {bare}, by {unit}": ratios(rates, bare, unit)
+            for bare in list(stages)[:2]
+            for unit in ("wall", "cpu")
+        },
+        "cpu_ms_per_frame_by_thread": profile(chosen.device),
         "rounds": chosen.rounds,
     }
     chosen.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
+
+
+def ratios(rates: dict[str, list[Rate]], bare: str, unit: str) -> dict[str, float]:
+    """Medians over the rounds, each against the same round's ``bare`` network."""
+    return {
+        name: round(
+            statistics.median(
+                getattr(a, unit) / getattr(b, unit) for a, b in zip(r, rates[bare], strict=True)
+            ),
+            3,
+        )
+        for name, r in rates.items()
+    }
 
 
 def read_frames(count: int) -> list:
@@ -69,49 +109,91 @@ def read_frames(count: int) -> list:
         return [frame.to_ndarray(format="rgb24") for frame in frames]
 
 
-def rate(work: Callable[[], object], frames: int) -> float:
-    start = time.perf_counter()
-    work()
-    return frames / (time.perf_counter() - start)
+def rate(work: Callable[[], int]) -> Rate:
+    """How fast ``work`` does the frames whose number it returns."""
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    frames = work()
+    return Rate(frames / (time.perf_counter() - wall), frames / (cpu_seconds() - cpu))
 
 
-def bare_network(segmenter: Segmenter, frames: list) -> float:
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def bare_network(segmenter: Segmenter, frames: list, *, batch: int) -> Rate:
     height, width = geometry(*frames[0].shape[:2], segmenter.spec.input).canvas
-    images = torch.randn(1, 3, height, width, dtype=segmenter.dtype, device=segmenter.device)
+    images = torch.randn(batch, 3, height, width, dtype=segmenter.dtype, device=segmenter.device)
     images = images.contiguous(memory_format=torch.channels_last)
     network = segmenter._detector
 
-    def work() -> None:
+    def work() -> int:
         with torch.inference_mode():
-            for _ in frames:
+            for _ in range(len(frames) // batch):
                 network(images)
             if segmenter.device.type == "cuda":
                 torch.cuda.synchronize()
+        return len(frames)
 
-    return rate(work, len(frames))
-
-
-def pictures(segmenter: Segmenter, frames: list) -> float:
-    return rate(lambda: [segmenter(frame) for frame in frames], len(frames))
+    return rate(work)
 
 
-def whole_program(device: str) -> float:
+def pictures(segmenter: Segmenter, frames: list) -> Rate:
+    return rate(lambda: len([segmenter(frame) for frame in frames]))
+
+
+def whole_program(device: str, *, video: bool) -> Rate:
     with tempfile.TemporaryDirectory() as folder:
-        config = parse_config(
-            {
-                "streams": [{"url": str(CLIP)}],
-                "model": {"device": device},
-                "outputs": [
-                    {"type": "video", "path": f"{folder}/a.mp4"},
-                    {"type": "ndjson", "path": f"{folder}/a.ndjson"},
-                ],
-            },
-            where="benchmark",
-        )
-        pipeline = build_pipeline(config)
+        pipeline = program(device, folder, video=video)
+
+        def work() -> int:
+            with pipeline:
+                pipeline.join()
+            return pipeline.stats.frames
+
+        return rate(work)
+
+
+def program(device: str, folder: str, *, video: bool) -> Pipeline:
+    outputs = [{"type": "ndjson", "path": f"{folder}/a.ndjson"}]
+    if video:
+        outputs.append({"type": "video", "path": f"{folder}/a.mp4"})
+    content = {"streams": [{"url": str(CLIP)}], "model": {"device": device}, "outputs": outputs}
+    return build_pipeline(parse_config(content, where="benchmark"))
+
+
+def profile(device: str) -> dict[str, float]:
+    """Where the whole program's CPU time goes; "others" are the threads of PyTorch, OpenCV and x264."""
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = program(device, folder, video=True)
+        before, workers = thread_seconds(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        latest: dict[int, tuple[str, float]] = {}
         with pipeline:
-            pipeline.join()
-        return pipeline.stats.frames / pipeline.stats.seconds
+            runner = threading.Thread(target=pipeline.join, name="main")
+            runner.start()
+            while runner.is_alive():  # a thread that has ended is not listed any more
+                runner.join(0.05)
+                latest.update(thread_seconds())
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent: Counter[str] = Counter()
+    for number, (name, seconds) in latest.items():
+        spent[re.sub(r"[-_]\d+$", "", name)] += seconds - before.get(number, ("", 0.0))[1]
+    spent["decode worker"] = ended.ru_utime + ended.ru_stime - workers.ru_utime - workers.ru_stime
+    return {name: round(1000 * s / pipeline.stats.frames, 2) for name, s in spent.most_common() if s > 0}
+
+
+def thread_seconds() -> dict[int, tuple[str, float]]:
+    """Name and CPU seconds of every thread of this process, by number."""
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found = {}
+    for place in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            number = int(place.name)
+            found[number] = (names.get(number, "others"), ticks / os.sysconf("SC_CLK_TCK"))
+    return found
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ class StreamConfig(_Config):
     recursive: bool = False
     """Folders only: take what lies in their folders, too."""
     transport: Literal["tcp", "udp"] = "tcp"
+    decode: Literal["auto", "cpu", "cuda", "qsv"] = "auto"
+    """Where it is decoded: on the processor, an NVIDIA or an Intel device; without that on the processor."""
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""
     end: Annotated[float, Field(gt=0)] | None = None
@@ -171,6 +173,8 @@ class VideoConfig(_Config):
     path: Annotated[Text, Field(min_length=1)]
     part_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Live sources: each file is so long, the next is ``NAME.part2.mp4``."""
+    encode: Literal["auto", "x264", "nvenc"] = "auto"
+    """Who encodes: the processor, or an NVIDIA device; without an encoder there the processor."""
 
 
 class NdjsonConfig(_Config):

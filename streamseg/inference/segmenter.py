@@ -1,6 +1,6 @@
 """The model at work: a batch goes to the device, comes back as small arrays, and is finished on the host.
 
-submit(pictures)    resize, upload, network                        returns at once on CUDA
+submit(pictures)    resize, upload, network                        returns at once
 wait(ticket)        candidates, masks, Matrix NMS, download        the device is free after it
 finish(ticket, k)   masks of picture k at source resolution        host only, any thread
 """
@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast, overload
 
 import numpy as np
@@ -23,13 +25,14 @@ from streamseg.inference.collect import collector
 from streamseg.inference.devices import choose_device, choose_precision
 from streamseg.inference.finish import HostDetections, make_instances
 from streamseg.inference.pictures import PictureLike, to_rgb
-from streamseg.inference.prepare import PictureNormaliser, stack
+from streamseg.inference.prepare import DevicePreparer, HostPreparer, Preparation, check_picture
 from streamseg.inference.streams import DeviceStreams
 from streamseg.masks.upsample import Geometry
-from streamseg.models.input_size import geometry, resize_picture
+from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.postprocess.candidates import Candidates
+from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
 
@@ -55,7 +58,7 @@ class BatchTicket:
 
     sizes: tuple[Geometry, ...]
     """Sizes of each picture, all on the canvas of the batch."""
-    computing: Computing | None
+    computing: Future[Computing] | None
     """The network's output, until it is waited for."""
     found: list[HostDetections | None]
     """What each picture holds: after it was waited for, until it is finished."""
@@ -106,7 +109,7 @@ class Segmenter:
         self._postprocessor = detector.postprocessor(test, self.device, class_ids)
         detector = detector.eval().to(self.device, self.dtype)
         self._detector = detector.to(memory_format=torch.channels_last)
-        self._normalise = PictureNormaliser(self.spec.input, device=self.device, dtype=self.dtype)
+        self._preparer = _preparer(self.spec.input, self.device, self.dtype)
         self._streams = DeviceStreams(self.device)
         if self.device.type == "cuda":
             # The weights got here on the default stream, which the others do not wait for.
@@ -213,27 +216,34 @@ class Segmenter:
         """Run once, so that the first real frame does not pay for memory and kernels."""
         self._segment([np.zeros((height, width, 3), dtype=np.uint8)])
 
-    @torch.inference_mode()
     def submit(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchTicket:
-        """Start a batch of pictures, each (H, W, 3) uint8 RGB; on CUDA this does not wait for it.
+        """Start a batch of pictures, each (H, W, 3) uint8 RGB; returns before it is done.
 
-        Smaller canvases are padded to the largest of the batch, as in the published code.
+        A CPU takes two batches at a time; a third waits until the first is through the network. The pictures
+        must stay as they are until the batch was waited for. Smaller canvases are padded to the largest of
+        the batch, as in the published code. Raises ValueError for what is no picture.
         """
-        started = time.monotonic()
+        for picture in pictures:
+            check_picture(picture)
         sizes = self._sizes(pictures)
-        resized = [resize_picture(picture, s.resized) for picture, s in zip(pictures, sizes, strict=True)]
-        uploaded = self._streams.upload(stack(resized, pinned=self.device.type == "cuda"))
-        prepared = time.monotonic()
-        with self._streams.computing(uploaded):
+        preparation = self._preparer.start(pictures, sizes)
+        computing = self._streams.launch(partial(self._compute, preparation))
+        return BatchTicket(sizes, computing, [None] * len(sizes))
+
+    @torch.inference_mode()
+    def _compute(self, preparation: Preparation) -> Computing:
+        self._tell("preprocess", preparation.wait())
+        started = time.monotonic()
+        with self._streams.uploading():
+            images = preparation.build()
+        with self._streams.computing(images):
             begun = self._streams.mark()
-            images = self._normalise(uploaded, [s.resized for s in sizes], sizes[0].canvas)
             output = self._detector(images)
             candidates = self._postprocessor.select(output)
             ready = self._streams.mark()
-        self._tell("preprocess", prepared - started)
         if ready is None:
-            self._tell("forward", time.monotonic() - prepared)
-        return BatchTicket(sizes, Computing(output, candidates, begun, ready), [None] * len(sizes))
+            self._tell("forward", time.monotonic() - started)
+        return Computing(output, candidates, begun, ready)
 
     @torch.inference_mode()
     def wait(self, ticket: BatchTicket) -> None:
@@ -241,8 +251,9 @@ class Segmenter:
 
         Lets go of the device's memory, also if it raises; a batch is waited for once.
         """
-        computing, ticket.computing = ticket.computing, None
-        assert computing is not None, "a batch is waited for once"
+        launched, ticket.computing = ticket.computing, None
+        assert launched is not None, "a batch is waited for once"
+        computing = launched.result()
         if computing.ready is not None:
             # The host needs the output for what follows: that wait is not the time of the post-processing.
             computing.ready.synchronize()
@@ -277,6 +288,12 @@ class Segmenter:
     def _tell(self, stage: str, seconds: float) -> None:
         if self._meter is not None:
             self._meter.stage(stage, seconds)
+
+
+def _preparer(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> HostPreparer | DevicePreparer:
+    if device.type == "cpu":
+        return HostPreparer(spec, dtype=dtype)
+    return DevicePreparer(spec, device=device, dtype=dtype)
 
 
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:

@@ -1,13 +1,23 @@
 """CUDA streams: upload, network and post-processing of successive batches side by side.
 
-On a CPU every method does nothing.
+On a CPU a thread stands for the network's stream, so that handing it a batch takes no time there either; what
+else there is does nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Semaphore
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Launched = TypeVar("Launched")
+
+_ON_CPU = 2
+"""Batches that a CPU may have at most: one that it computes, and one whose pictures are prepared meanwhile.
+More would only grow old, and would have to be waited for when the program is stopped."""
 
 
 class DeviceStreams:
@@ -24,13 +34,38 @@ class DeviceStreams:
             self._upload = torch.cuda.Stream(device)
             self._compute = torch.cuda.Stream(device)
             self._finish = torch.cuda.Stream(device)
+        else:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+            self._room = Semaphore(_ON_CPU)
 
-    def upload(self, pinned: Tensor) -> Tensor:
-        """Copy a pinned tensor to the device without waiting; on a CPU return it as it is."""
+    def launch(self, work: Callable[[], Launched]) -> Future[Launched]:
+        """Have the device do ``work`` behind that of the batches before.
+
+        On CUDA it is launched here and now, and what it raises is raised here: only this thread knows which
+        batches hold the device's memory. On a CPU it is done in a thread of its own; waits while that has
+        two batches.
+        """
         if not self._cuda:
-            return pinned
+            self._room.acquire()
+            return self._thread.submit(self._work, work)
+        launched: Future[Launched] = Future()
+        launched.set_result(work())
+        return launched
+
+    def _work(self, work: Callable[[], Launched]) -> Launched:
+        try:
+            return work()
+        finally:
+            self._room.release()
+
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """Run the body on the uploads' stream."""
+        if not self._cuda:
+            yield
+            return
         with torch.cuda.stream(self._upload):
-            return pinned.to(self._device, non_blocking=True)
+            yield
 
     @contextmanager
     def computing(self, uploaded: Tensor) -> Iterator[None]:

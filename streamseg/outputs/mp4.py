@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 
 from streamseg.errors import OutputError
 from streamseg.outputs.audio import AudioCopy
+from streamseg.outputs.encoder import Encoder, EncoderChoice
 from streamseg.outputs.files import write_failure
 
 logger = logging.getLogger(__name__)
 
-_CRF = 21
 _MAX_TIMESCALE = 2**31 - 1
 _BT709, _SMPTE170M, _LIMITED = 1, 6, 1  # ITU-T H.273 code points
-_ENCODER_OPTIONS = {
-    "preset": "veryfast",
-    "crf": str(_CRF),
-    # No B frames: decoding order is display order, so time stamps need no edit list to be exact, in
-    # every reader.
-    "bf": "0",
-}
 
 
 class Mp4File:
@@ -47,6 +40,7 @@ class Mp4File:
         time_base: Fraction,
         fps: float | None,
         audio: AudioCopy | None,
+        encoders: EncoderChoice,
     ) -> None:
         """``size`` is width and height. Raises OutputError."""
         self.path, self.size = path, size
@@ -57,8 +51,7 @@ class Mp4File:
         self._colours = _colours(*size)
         self._reformatter = VideoReformatter()
         try:
-            self._container = self._open_container(path)
-            self._video = self._add_video(*size)
+            self._container, self._video = encoders.start(self._open)
             self._audio = audio
             if audio is not None:
                 audio.attach(self._container)
@@ -77,7 +70,7 @@ class Mp4File:
         return max(1, round(self.timescale / self._rate))
 
     def write(self, pixels: NDArray[np.uint8], pts: int) -> None:
-        """Add a picture, (height, width, 3) uint8 RGB; ``pts`` in ticks. Raises OutputError.
+        """Add a picture, (height, width, 3) uint8 RGB, contiguous; ``pts`` in ticks. Raises OutputError.
 
         A time stamp that does not lie after the last one is moved to the next tick: mp4 has no two
         pictures at one time.
@@ -86,7 +79,7 @@ class Mp4File:
             if self._last_pts >= 0:
                 logger.debug("%s: time stamp %d is not after %d", self.path, pts, self._last_pts)
             pts = self._last_pts + 1
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = av.VideoFrame.from_numpy_buffer(pixels, format="rgb24")  # no copy: it is converted at once
         try:
             yuv = self._reformatter.reformat(
                 frame,
@@ -133,6 +126,17 @@ class Mp4File:
             packet.duration = packet.duration or self.tick_per_frame  # else the last one has none
             self._container.mux(packet)
 
+    def _open(self, encoder: Encoder) -> tuple[OutputContainer, VideoStream]:
+        """The file with its video, whose encoder is open."""
+        container = self._open_container(self.path)
+        try:
+            video = self._add_video(container, encoder)
+            video.codec_context.open()
+        except (av.FFmpegError, ValueError):
+            container.close()
+            raise
+        return container, video
+
     def _open_container(self, path: Path) -> OutputContainer:
         return av.open(
             str(path),
@@ -152,8 +156,10 @@ class Mp4File:
             },
         )
 
-    def _add_video(self, width: int, height: int) -> VideoStream:
-        stream = self._container.add_stream("libx264", rate=self._rate, options=dict(_ENCODER_OPTIONS))
+    def _add_video(self, container: OutputContainer, encoder: Encoder) -> VideoStream:
+        stream = container.add_stream(encoder.name, rate=self._rate, options=dict(encoder.options))
+        assert isinstance(stream, VideoStream)
+        width, height = self.size
         stream.width, stream.height = width, height
         # 4:2:0 shares colour between 2x2 pixels, and libx264 refuses it for odd sizes. Full colour
         # resolution keeps the size, at the price that some hardware decoders do not play it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from streamseg.config import OverlayOptions
 from streamseg.errors import OutputError, UsageError
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.audio import AudioCopy
+from streamseg.outputs.encoder import Encode, EncoderChoice
 from streamseg.outputs.files import leave_partial, output_path, write_failure
 from streamseg.outputs.mp4 import Mp4File
 from streamseg.overlay.paint import Painter
@@ -26,6 +27,7 @@ from streamseg.types import (
     StreamInfo,
     StreamWriter,
 )
+from streamseg.zones import StreamRules
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,9 @@ class VideoOutput(Output):
         several: bool = False,
         audio: bool = True,
         overlay: OverlayOptions | None = None,
+        rules: Mapping[str, StreamRules] | None = None,
         part_seconds: float = 3600.0,
+        encode: Encode = "auto",
     ) -> None:
         """Set up; nothing is written yet.
 
@@ -58,11 +62,17 @@ class VideoOutput(Output):
             several: Whether there is more than one stream.
             audio: Copy the sound of recorded files.
             overlay: What is painted.
+            rules: Those of streams by id, whose zones and lines are painted.
             part_seconds: A live stream goes on in another file after so long. An open mp4 needs 74 bytes of
                 memory for each frame (measured), 160 MB a day of one camera.
+            encode: Who encodes: ``auto``, ``x264`` or ``nvenc``, which falls back to x264.
+
+        Raises UsageError for an unknown encoder.
         """
         self._template, self._several = path_template, several
         self._audio, self._overlay, self._part_seconds = audio, overlay, part_seconds
+        self._rules = rules
+        self._encoders = EncoderChoice(encode)
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -94,7 +104,12 @@ class VideoOutput(Output):
         except OSError as error:
             raise write_failure(path, error) from error
         return VideoWriter(
-            path, info, painter=Painter(self._overlay), audio=self._audio, part_seconds=self._part_seconds
+            path,
+            info,
+            painter=Painter(self._overlay, self._rules),
+            audio=self._audio,
+            part_seconds=self._part_seconds,
+            encoders=self._encoders,
         )
 
 
@@ -102,11 +117,18 @@ class VideoWriter(StreamWriter):
     """The files of one stream: a new part when the picture's size changes, and every hour of a live one."""
 
     def __init__(
-        self, path: Path, info: StreamInfo, *, painter: Painter, audio: bool, part_seconds: float
+        self,
+        path: Path,
+        info: StreamInfo,
+        *,
+        painter: Painter,
+        audio: bool,
+        part_seconds: float,
+        encoders: EncoderChoice,
     ) -> None:
         """Set up; the first file begins with the first picture. For the rest see :class:`VideoOutput`."""
         self._path, self._info, self._painter = path, info, painter
-        self._audio, self._part_seconds = audio, part_seconds
+        self._audio, self._part_seconds, self._encoders = audio, part_seconds, encoders
         self._parts = 0
         self._file: Mp4File | None = None
         self._began = 0.0
@@ -132,7 +154,7 @@ class VideoWriter(StreamWriter):
         """Go on with the camera's new connection."""
         self._info = info
 
-    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
         """Paint and encode one picture. Raises OutputError."""
         assert frame is not None
         assert instances is not None
@@ -141,7 +163,7 @@ class VideoWriter(StreamWriter):
         if pts <= file.last_pts and not self._warned:
             self._warned = True
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
-        file.write(self._painter.paint(frame, instances), pts)
+        file.write(self._painter.paint(frame, instances, result.counts), pts)
         self._last = frame.decoded_at
 
     def close(self, end: StreamEnd) -> None:
@@ -179,6 +201,7 @@ class VideoWriter(StreamWriter):
                 time_base=frame.time_base,
                 fps=self._info.fps,
                 audio=AudioCopy(self._info) if with_audio else None,
+                encoders=self._encoders,
             )
         except OutputError:
             leave_partial(self._part_path, empty=True)

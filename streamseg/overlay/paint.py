@@ -38,15 +38,20 @@ class Painter:
         self._rules = {} if rules is None else rules
         self._trails = Trails()
         self._places: dict[int, int] = {}
+        self._canvas = np.empty((0, 0, 3), np.uint8)
 
     def paint(
         self, frame: Frame, instances: Instances, counts: Counts | msgspec.UnsetType | None = None
     ) -> NDArray[np.uint8]:
         """Draw ``instances`` over a copy of the frame: (height, width, 3) uint8 RGB.
 
-        ``counts`` are those of its result, for zones and lines.
+        ``counts`` are those of its result, for zones and lines. The next call paints over the same memory: a
+        copy in a new one takes several times as long, for the system has to clear it first.
         """
-        picture = frame.pixels.copy()
+        if self._canvas.shape != frame.pixels.shape:
+            self._canvas = np.empty(frame.pixels.shape, np.uint8)
+        picture = self._canvas
+        np.copyto(picture, frame.pixels)
         parts = _paint_masks(picture, instances, self._options)
         if self._options.trails:
             for id_, way in self._trails.update(frame, instances.ids, parts.tolist()).items():

@@ -69,11 +69,14 @@ def build_pipeline(
     refused: list[SourceError] = []
     streams = build_streams(config, refuse=refused.append)
     sources = [source for source, _ in streams]
-    own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
+    rules: dict[str, StreamRules] = {}
+    several = len(sources) > 1
+    own = [build_output(o, several=several, overlay=config.overlay, rules=rules) for o in config.outputs]
     if resume:
         streams = build_streams(config, known=former_ids(own), refuse=lambda _: None)
         sources = [source for source, _ in streams]
         check_resumable(sources, own)
+    rules.update((source.id, of_stream) for source, of_stream in streams)
     check_files_differ(sources, own)
     everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
     for output in everything:
@@ -90,7 +93,7 @@ def build_pipeline(
         max_wait=config.batching.max_wait_ms / 1000,
         max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
-        rules={source.id: rules for source, rules in streams},
+        rules=rules,
         observe=observe,
         known=rest.instances(),
         meter=meter,
@@ -191,6 +194,7 @@ def _sources_of(
     """One source; or one for each file of a folder or glob, with ids that are not taken."""
     options: SourceOptions = {
         "transport": stream.transport,
+        "decode": stream.decode,
         "start": stream.start,
         "end": stream.end,
         "stride": stream.stride,
@@ -242,12 +246,26 @@ def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
             raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
 
 
-def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:
-    """The output that a section of the configuration describes; ``several``: for more than one stream."""
+def build_output(
+    config: OutputConfig,
+    *,
+    several: bool,
+    overlay: OverlayOptions | None = None,
+    rules: Mapping[str, StreamRules] | None = None,
+) -> Output:
+    """The output that a section of the configuration describes.
+
+    ``several``: for more than one stream; ``rules``: those of streams by id, which may change meanwhile.
+    """
     match config:
         case VideoConfig():
             return VideoOutput(
-                config.path, several=several, overlay=overlay, part_seconds=60 * config.part_minutes
+                config.path,
+                several=several,
+                overlay=overlay,
+                rules=rules,
+                part_seconds=60 * config.part_minutes,
+                encode=config.encode,
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)

@@ -106,6 +106,8 @@ class StreamConnection:
         """Since the stream was live last."""
         self._failures = 0
         """Losses and failed attempts since the stream was healthy last: what the back-off goes by."""
+        self._fallback: str | None = None
+        """What was said last of a device that cannot be used."""
         self._refusals = 0
         """Of the user, since the stream was live last."""
         self._live_since = math.inf
@@ -167,6 +169,10 @@ class StreamConnection:
             logger.warning("%s: %s", self.source.id, "live again" if self.epoch else "connected")
         else:
             logger.info("%s: reading %s", self.source.id, self.source.shown)
+        if opened.fallback != self._fallback:
+            self._fallback = opened.fallback
+            if opened.fallback is not None:
+                logger.warning("%s: %s", self.source.id, opened.fallback)
         self._failed_attempts = self._refusals = 0
         self._live_since = self._clock()
         self._emit(self.info)

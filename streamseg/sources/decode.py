@@ -16,6 +16,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.hardware import Decoder, accelerator
 from streamseg.sources.hosts import unresolved
 from streamseg.sources.integrity import (
     MICROSECONDS,
@@ -66,14 +67,22 @@ def _open_container(source: Source) -> InputContainer:
         if source.live:
             return av.open(source.url, "r", format="v4l2")
         # Without the scheme FFmpeg takes "10:30.mp4" for a URL.
-        return av.open(f"file:{source.url}", "r", metadata_errors="replace")
+        hwaccel = accelerator(source.decode)
+        return av.open(f"file:{source.url}", "r", metadata_errors="replace", hwaccel=hwaccel)
     options = dict(LIVE_OPTIONS) if source.live else {}
     if source.url.lower().startswith("rtsp"):
         options["rtsp_transport"] = source.transport
     # A read time-out fires after twice the value set. The parent process judges how long a camera may be
     # silent, for it also sees a decoder that hangs; FFmpeg's time-out stands behind it.
     timeout = (source.open_timeout, source.read_timeout / (1 if source.live else 2))
-    return av.open(source.url, "r", options=options, timeout=timeout, metadata_errors="replace")
+    return av.open(
+        source.url,
+        "r",
+        options=options,
+        timeout=timeout,
+        metadata_errors="replace",
+        hwaccel=accelerator(source.decode),
+    )
 
 
 def _video_stream(container: InputContainer, source: Source) -> VideoStream:
@@ -113,6 +122,7 @@ class VideoReader:
 
     def _open(self) -> None:
         self._container, self._stream = open_source(self._source)
+        self._decoder = Decoder(self._stream, self._source.decode)
         self._reset(from_start=True)
 
     def _reset(self, *, from_start: bool) -> None:
@@ -145,6 +155,11 @@ class VideoReader:
         """Nominal frames per second, None when unknown."""
         rate = self._stream.average_rate
         return float(rate) if rate else None
+
+    @property
+    def fallback(self) -> str | None:
+        """Why the processor decodes although another device was wanted; known with the first frame."""
+        return self._decoder.fallback
 
     @property
     def has_audio(self) -> bool:
@@ -239,6 +254,7 @@ class VideoReader:
             self._container.seek(ticks, stream=self._stream)
         except (av.FFmpegError, OSError):
             return False  # the format cannot seek: reading from the beginning is slower, but right
+        self._decoder.flush()
         self._reset(from_start=False)
         return True
 
@@ -286,7 +302,7 @@ class VideoReader:
             self.damage.sent(packet)
         began = time.monotonic()
         try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+            return self._decoder.decode(packet)
         except (av.FFmpegError, OSError) as error:
             self.damage.failed()
             self._packet_error = explain(error)

@@ -69,6 +69,8 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     slots: int
     origin: float
     """Seconds on the stream's clock where the file begins: not 0 in a transport stream."""
+    fallback: str | None = None
+    """Why the processor decodes although another device was wanted."""
 
     def describe(self, source: Source, epoch: int) -> StreamInfo:
         """The same as the event that the pool hands on."""

@@ -43,6 +43,8 @@ class Source:
     """A camera or another stream without an end; otherwise a recording that is read in full."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How RTSP carries the video; other protocols ignore it."""
+    decode: Literal["auto", "cpu", "cuda", "qsv"] = "auto"
+    """Where it is decoded; the processor does it where there is no such device."""
     start: float = 0.0
     """Recordings: seconds from the beginning where the selected part starts."""
     end: float | None = None
@@ -64,6 +66,8 @@ class Source:
             raise UsageError(f"stream id {self.id!r}: {error}") from error
         if self.transport not in {"tcp", "udp"}:
             raise UsageError(f"stream {self.id}: transport {self.transport!r}: allowed are tcp, udp")
+        if self.decode not in {"auto", "cpu", "cuda", "qsv"}:
+            raise UsageError(f"stream {self.id}: decode {self.decode!r}: allowed are auto, cpu, cuda, qsv")
         if not 0 <= self.start < math.inf:
             raise UsageError(f"start {self.start}: must be 0 seconds or more")
         if self.end is not None and not self.start < self.end < math.inf:
@@ -98,6 +102,7 @@ class SourceOptions(TypedDict, total=False):
     """What a user may say of a source beside its place and time-out: fields of :class:`Source`."""
 
     transport: Literal["tcp", "udp"]
+    decode: Literal["auto", "cpu", "cuda", "qsv"]
     start: float
     end: float | None
     stride: int

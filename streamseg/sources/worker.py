@@ -163,6 +163,7 @@ class Worker:
             has_audio=reader.has_audio,
             slots=slots,
             origin=reader.origin,
+            fallback=reader.fallback,
         )
         self.send(opened, fd=ring.fd)
         return _Delivery(self, job, writer, ring)

@@ -54,7 +54,7 @@ def test_pictures_of_different_size_are_padded_to_the_largest(architecture: Arch
     ticket = segmenter.submit([wide, tall])
     assert [sizes.canvas for sizes in ticket.sizes] == [(128, 128)] * 2
     assert ticket.computing is not None
-    output = ticket.computing.output
+    output = ticket.computing.result().output
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (segmenter.spec.input.mean, segmenter.spec.input.std))
     images = torch.zeros(2, 3, 128, 128)
     for image, pixels in zip(images, (wide, tall), strict=True):

@@ -67,7 +67,7 @@ def load(variant: str, device: str = "cpu") -> Segmenter:
 def batch_of(segmenter: Segmenter) -> BatchTicket:
     ticket = segmenter.submit(PICTURES)
     assert ticket.computing is not None
-    ends = ticket.computing.candidates.ends
+    ends = ticket.computing.result().candidates.ends
     assert len(ends) == BATCH
     assert ends[:, -1].min() > 3
     return ticket
@@ -75,8 +75,9 @@ def batch_of(segmenter: Segmenter) -> BatchTicket:
 
 def count(segmenter: Segmenter, pictures: list[NDArray[np.uint8]]) -> Dispatches:
     """All that comes behind the network."""
-    computing = segmenter.submit(pictures).computing
-    assert computing is not None
+    launched = segmenter.submit(pictures).computing
+    assert launched is not None
+    computing = launched.result()
     postprocessor = segmenter._postprocessor
     with torch.no_grad(), Dispatches() as dispatches:
         candidates = postprocessor.select(computing.output)

@@ -1,16 +1,19 @@
 """Submit, wait, finish: what each of them does, and what a ticket still holds after it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event, current_thread
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
-from streamseg.inference import Segmenter, segmenter
+from streamseg.inference import Segmenter, prepare, segmenter
 from streamseg.inference.finish import SoftMasks
 from streamseg.models.spec import InputSpec
 from streamseg.types import Instances
 from tests.support.batches import segment_batch
+from tests.support.broker import wait_for
 from tests.support.lively import make_detector
 
 STAGES_OF_THE_DEVICE = ["preprocess", "forward", "postprocess"]
@@ -70,6 +73,86 @@ def test_waiting_does_no_work_of_the_host(
     model.finish(ticket, 1)
     assert finished == [(120, 160)]
     assert stages.told == [*STAGES_OF_THE_DEVICE, "finish"]
+
+
+def test_submitting_only_starts_what_others_do(
+    model: Segmenter, expected: list[Instances], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the network has a batch, the next one is submitted, and its pictures are prepared."""
+    let_go, resizing, networks = Event(), list[str](), list[str]()
+    network, resize = model._detector.forward, prepare.resize_picture
+
+    def slow_network(images: torch.Tensor) -> object:
+        assert let_go.wait(60)
+        networks.append(current_thread().name)
+        return network(images)
+
+    def watched_resize(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        resizing.append(current_thread().name)
+        return resize(picture, size)
+
+    monkeypatch.setattr(model._detector, "forward", slow_network)
+    monkeypatch.setattr(prepare, "resize_picture", watched_resize)
+    first, second = model.submit(PICTURES), model.submit(PICTURES)
+    wait_for(lambda: len(resizing) == 2 * len(PICTURES))
+    assert not networks
+    let_go.set()
+    for ticket in (first, second):
+        model.wait(ticket)
+        assert_equal(model.finish(ticket, 3), expected[3])
+    assert current_thread().name not in {*resizing, *networks}
+    assert len(set(networks)) == 1, "batch after batch, as on a device"
+
+
+def test_a_cpu_is_given_no_more_than_it_can_begin_with(
+    model: Segmenter, expected: list[Instances], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third batch waits outside, and none is lost."""
+    let_go, tickets = Event(), list[segmenter.BatchTicket]()
+    network = model._detector.forward
+
+    def slow_network(images: torch.Tensor) -> object:
+        assert let_go.wait(60)
+        return network(images)
+
+    monkeypatch.setattr(model._detector, "forward", slow_network)
+    with ThreadPoolExecutor(1) as user:
+        done = user.submit(lambda: [tickets.append(model.submit(PICTURES)) for _ in range(4)])
+        wait_for(lambda: len(tickets) == 2)
+        assert not done.done()
+        let_go.set()
+        done.result(60)
+    for ticket in tickets:
+        model.wait(ticket)
+        assert_equal(model.finish(ticket, 0), expected[0])
+
+
+def test_a_network_that_fails_makes_room_for_the_next_batch(
+    model: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(images: torch.Tensor) -> object:
+        raise RuntimeError("the network is broken")
+
+    monkeypatch.setattr(model._detector, "forward", broken)
+    for _ in range(5):
+        ticket = model.submit(PICTURES[:1])
+        with pytest.raises(RuntimeError, match="the network is broken"):
+            model.wait(ticket)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((120, 160), np.uint8),
+        np.zeros((120, 160, 4), np.uint8),
+        np.zeros((120, 160, 3), np.float32),
+        np.zeros((0, 160, 3), np.uint8),
+    ],
+    ids=lambda picture: f"{picture.shape} {picture.dtype}",
+)
+def test_what_is_no_picture_is_refused(model: Segmenter, picture: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match=r"a picture is \(height, width, 3\) uint8 RGB, got \("):
+        model.submit([PICTURES[0], picture])
 
 
 def test_pictures_are_finished_in_any_order(model: Segmenter, expected: list[Instances]) -> None:

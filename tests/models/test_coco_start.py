@@ -8,7 +8,6 @@ import yaml
 from safetensors.torch import load_file
 
 from streamseg.cli import main
-from streamseg.inference.prepare import PictureNormaliser
 from streamseg.models.classes import COCO_CLASSES
 from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.detector import Detector
@@ -16,6 +15,7 @@ from streamseg.models.spec import ModelSpec
 from streamseg.models.weights.coco_start import start_from_coco
 from streamseg.models.weights.files import COCO_START, weights_folder
 from tests.support.drawn import content_of_config
+from tests.support.prepared import network_input
 from tests.support.program import STREET, read_video
 
 LEVELS = [
@@ -67,10 +67,9 @@ def test_it_finds_the_people_and_cars_of_a_street_at_once() -> None:
     detector, unknown = knowing("person", "toothbrush", "car")
     assert not unknown
     sizes = geometry(*frame.shape[:2], detector.spec.input)
-    normalise = PictureNormaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
-    picture = torch.from_numpy(resize_picture(frame, sizes.resized))[None]
+    picture = resize_picture(frame, sizes.resized)
     with torch.no_grad():
-        output = detector(normalise(picture, [sizes.resized], sizes.canvas))
+        output = detector(network_input([picture], detector.spec.input, sizes.canvas))
     best = torch.cat([logits.sigmoid().flatten(2) for logits in output.class_logits], dim=2).amax(dim=2)[0]
     assert best[0] > 0.5
     assert best[1] < 0.1
@@ -85,10 +84,9 @@ def test_a_cell_that_shows_something_else_shows_nothing() -> None:
     assert not {"person", "car"} & set(careful.spec.distractors)
     row = careful.spec.distractors.index("dog")
     assert torch.equal(careful.head.class_distractors[1].weight[row], file_rows(5)[16])
-    picture = torch.from_numpy(resize_picture(frame, (352, 480)))[None]
-    normalise = PictureNormaliser(plain.spec.input, device=torch.device("cpu"), dtype=torch.float32)
+    picture = resize_picture(frame, (352, 480))
     with torch.no_grad():
-        images = normalise(picture, [(352, 480)], (352, 480))
+        images = network_input([picture], plain.spec.input, (352, 480))
         before, after = plain(images).class_logits[0], careful(images).class_logits[0]
         trained_on = careful.train()(images).class_logits[0]
     shown = (after == before).all(dim=1)

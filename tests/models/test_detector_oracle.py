@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from streamseg.inference import Segmenter
-from streamseg.inference.prepare import PictureNormaliser, stack
 from streamseg.masks.upsample import Geometry, enlarge
 from streamseg.models.input_size import geometry, padded, resize_picture
 from streamseg.models.nets.backbones import freeze_backbone
@@ -15,6 +14,7 @@ from streamseg.models.spec import InputSpec, ModelSpec
 from streamseg.training.losses import LossTerms, solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
 from tests.support.oracle import Oracle, detector_name, names_of
+from tests.support.prepared import network_input
 from tests.training.test_targets_oracle import pairs_per_cell
 
 Targets = list[list[LevelTargets]]
@@ -56,12 +56,8 @@ def test_oracle_network_input(oracle: Oracle, detector: Detector, image: int) ->
     assert sizes.resized == resized.shape[:2]
     if f"{prefix}/net_input" in oracle:
         expected = oracle.tensor(f"{prefix}/net_input")
-        images = normaliser(detector)(torch.from_numpy(resized)[None], [sizes.resized], sizes.canvas)
+        images = network_input([resized], detector.spec.input, sizes.canvas)
         torch.testing.assert_close(images, expected.reshape(images.shape), atol=1e-5, rtol=0)
-
-
-def normaliser(detector: Detector) -> PictureNormaliser:
-    return PictureNormaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("image", [0, 1])
@@ -85,7 +81,7 @@ def test_oracle_instances(oracle: Oracle, detector: Detector, image: int) -> Non
     prefix = f"infer{image}"
     resized = oracle.array(f"{prefix}/resized_bgr_u8")[..., ::-1].copy()
     sizes = geometry(*oracle.array(f"{prefix}/image_bgr_u8").shape[:2], detector.spec.input)
-    images = normaliser(detector)(torch.from_numpy(resized)[None], [sizes.resized], sizes.canvas)
+    images = network_input([resized], detector.spec.input, sizes.canvas)
     with torch.no_grad():
         (found,) = detector.detect(detector(images))
     assert found.class_ids.tolist() == oracle.array(f"{prefix}/labels").astype(int).tolist()
@@ -112,7 +108,7 @@ def trained(oracle: Oracle) -> tuple[Detector, LossTerms, Targets]:
     pictures = [oracle.array(f"train/image{i}_bgr_u8")[..., ::-1].copy() for i in range(2)]
     sizes = [p.shape[:2] for p in pictures]
     canvas = padded(sizes)
-    images = normaliser(detector)(stack(pictures, pinned=False), sizes, canvas)
+    images = network_input(pictures, detector.spec.input, canvas)
     if "train/net_input" in oracle:
         torch.testing.assert_close(images, oracle.tensor("train/net_input"), atol=1e-5, rtol=0)
     truths = [on_canvas(oracle.annotations(f"train/gt{i}"), canvas) for i in range(2)]

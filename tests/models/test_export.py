@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from streamseg.cli import main
 from streamseg.errors import UsageError
 from streamseg.inference import Segmenter
-from streamseg.inference.prepare import PictureNormaliser
 from streamseg.masks.upsample import enlarge
 from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.deformable import DeformableConv2d
@@ -29,6 +28,7 @@ from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec, TestSpec
 from streamseg.models.weights.files import save_weights
 from tests.support.lively import GRIDS, VARIANTS, make_detector, shake
+from tests.support.prepared import network_input
 from tests.support.program import ROOT, STREET, read_video
 
 # The tracer alone needs half a minute where other tests run beside it.
@@ -81,9 +81,9 @@ def test_network_of_fixed_size_equals_the_postprocessing(variant: str, kernel: s
     )
     detector = make_detector(**VARIANTS[variant], test=test)
     images, sizes = make_pictures(2, 192, 160)
-    normalise = PictureNormaliser(detector.spec.input, device=torch.device("cpu"), dtype=torch.float32)
+    pictures = [image[:height, :width].numpy() for image, (height, width) in zip(images, sizes, strict=True)]
     with torch.no_grad():
-        output = detector(normalise(images, [(int(h), int(w)) for h, w in sizes], (192, 160)))
+        output = detector(network_input(pictures, detector.spec.input, (192, 160)))
     class_ids, scores, masks = in_pytorch(detector, images, sizes)
     for image, expected in enumerate(detector.detect(output)):
         n = int((expected.scores > 0).sum())

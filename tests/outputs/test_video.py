@@ -11,6 +11,7 @@ import pytest
 
 from streamseg.errors import OutputError, UsageError
 from streamseg.outputs import OutputRunner, VideoOutput
+from streamseg.outputs.encoder import Encode
 from streamseg.overlay.palette import PALETTE
 from streamseg.types import Frame, StreamEnd, StreamWriter
 from tests.support.clips import (
@@ -279,3 +280,49 @@ def test_a_part_that_cannot_get_its_name_stays_where_it_is(tmp_path: Path) -> No
         write(writer, frame(25, at=1001))
     writer.close(StreamEnd.FAILED)
     assert len(read_video(tmp_path / "a.mp4.partial")[0]) == 25
+
+
+def test_without_nvenc_the_processor_encodes_and_one_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = VideoOutput(str(tmp_path / "{stream}.mp4"), several=True, encode="nvenc")
+    for stream in ("a", "b"):
+        writer = output.open(info(stream))
+        write(writer, *[frame(i) for i in range(10)])
+        writer.close(StreamEnd.ENDED)
+        times, pictures = read_video(tmp_path / f"{stream}.mp4")
+        assert len(times) == len(pictures) == 10
+    lines = [record.getMessage() for record in caplog.records if "encode" in record.getMessage()]
+    if not lines:
+        pytest.skip("this machine encodes with nvenc")
+    (line,) = lines
+    assert line.startswith("encode: nvenc cannot be used (")
+    assert line.endswith("), the CPU encodes")
+
+
+@pytest.mark.parametrize("encode", ["auto", "x264"])
+def test_the_processor_encodes_without_a_word(
+    tmp_path: Path, encode: Encode, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = VideoOutput(str(tmp_path / "a.mp4"), encode=encode).open(info())
+    write(writer, frame(0))
+    writer.close(StreamEnd.ENDED)
+    assert b"x264" in (tmp_path / "a.mp4").read_bytes()
+    assert not caplog.records
+
+
+def test_another_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="encode 'x265': allowed are auto, x264, nvenc"):
+        VideoOutput(str(tmp_path / "a.mp4"), encode="x265")  # type: ignore[arg-type]
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_encoder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What x264 cannot do either is an error of the output."""
+    (tmp_path / "a").mkdir()
+    writer = VideoOutput(str(tmp_path / "a" / "a.mp4"), encode="nvenc").open(info())
+    (tmp_path / "a" / "a.mp4.partial").unlink()
+    (tmp_path / "a").rmdir()
+    with pytest.raises(OutputError, match=r"a\.mp4"):
+        write(writer, frame(0))

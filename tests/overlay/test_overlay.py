@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamseg.config import OverlayOptions
+from streamseg.config import LineConfig, OverlayOptions, ZoneConfig
 from streamseg.masks.parts import main_boxes
 from streamseg.overlay import labels as labels_module
 from streamseg.overlay.paint import Painter, paint
 from streamseg.overlay.palette import PALETTE, colours_of
 from streamseg.overlay.trails import Point, Trails
 from streamseg.types import Frame, Instances
+from streamseg.types.zones import Counts
+from streamseg.zones import StreamRules
 from tests.support.clips import frame, instances
 
 NOTHING = OverlayOptions(masks=False, outlines=False, labels=False, ids=False)
@@ -204,6 +206,18 @@ def test_trails_begin_anew_with_an_epoch() -> None:
     assert len(update(trails, frame(0, epoch=1), moving(0))[4]) == 1
 
 
+def test_a_painter_follows_a_picture_that_changes_its_size() -> None:
+    painter = Painter(chosen(masks=True))
+    for size in (SIZE, (64, 48), SIZE):
+        pixels = grey(size)
+        painted = painter.paint(frame(0, size=size, pixels=pixels), instances(size, ((8, 8, 40, 40),)))
+        assert painted.shape == pixels.shape
+        assert (painted != pixels).any()
+        np.testing.assert_array_equal(pixels, grey(size))
+        painted = painter.paint(frame(1, size=size, pixels=pixels), instances(size, ()))
+        np.testing.assert_array_equal(painted, pixels, "nothing of the picture before")
+
+
 def test_a_painter_draws_the_trails_of_its_own_stream() -> None:
     options = chosen(trails=True)
     painter = Painter(options)
@@ -212,3 +226,23 @@ def test_a_painter_draws_the_trails_of_its_own_stream() -> None:
     assert (painted[195:206, 50:100] != 100).any()
     other = Painter(options).paint(frame(8, size=SIZE, pixels=grey()), moving(8))
     np.testing.assert_array_equal(other, grey())
+
+
+def test_zones_and_lines_are_drawn_with_their_counts() -> None:
+    rules = StreamRules(
+        zones={"queue": ZoneConfig(polygon=((0.5, 0.5), (0.9, 0.5), (0.9, 0.9)))},
+        lines={"gate": LineConfig(points=((64, 100), (576, 100)))},
+    )
+    counts: Counts = {"queue": 3, "gate": {"in": 1, "out": 2}}
+    picture = grey()
+
+    def drawn(options: OverlayOptions, counts: Counts) -> NDArray[np.uint8]:
+        return paint(picture, instances(SIZE, []), options=options, rules=rules, counts=counts)
+
+    shown = drawn(NOTHING, counts)
+    assert (shown[240, 480] > 200).all()  # the edge of the zone
+    assert (shown[100, 300] > 200).all()  # the line
+    assert (shown[110:125, 320] > 200).all()  # the arrow points the way that is in
+    assert (shown[75:90, 320] == 100).all()
+    assert (shown != drawn(NOTHING, {"queue": 4, "gate": {"in": 1, "out": 2}})).any()
+    assert (drawn(chosen(places=False), counts) == 100).all()
