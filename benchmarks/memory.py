@@ -87,9 +87,9 @@ def finish(segmenter: Segmenter, output: HeadOutput, sources: Sequence[tuple[int
     """All that comes after the network, for pictures of these sizes: masks at source resolution."""
     sizes = tuple(geometry(*source, segmenter.spec.input) for source in sources)
     now = segmenter._streams.mark()
-    computed: Future[Computing] = Future()
-    computed.set_result(Computing(output, now, now))
-    ticket = BatchTicket(sizes, computed, [None] * len(sizes))
+    computing: Future[Computing] = Future()
+    computing.set_result(Computing(output, segmenter._postprocessor.select(output), now, now))
+    ticket = BatchTicket(sizes, computing, [None] * len(sizes))
     segmenter.wait(ticket)
     return [segmenter.finish(ticket, k) for k in range(len(sizes))]
 

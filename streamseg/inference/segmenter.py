@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from streamseg.config import hint, parse_model
 from streamseg.errors import ConfigError
+from streamseg.inference.collect import collector
 from streamseg.inference.devices import choose_device
-from streamseg.inference.finish import HostDetections, enlarge_instances
+from streamseg.inference.finish import HostDetections, make_instances
 from streamseg.inference.pictures import PictureLike, to_rgb
 from streamseg.inference.prepare import DevicePreparer, HostPreparer, Preparation, check_picture
 from streamseg.inference.runtimes import choose_network
@@ -32,7 +33,7 @@ from streamseg.masks.upsample import Geometry
 from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
-from streamseg.models.postprocess.detections import Detections, detect
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
@@ -46,6 +47,7 @@ class Computing:
     """A batch in the network."""
 
     output: HeadOutput
+    candidates: Candidates
     begun: torch.cuda.Event | None
     """When the network began; None on a CPU."""
     ready: torch.cuda.Event | None
@@ -96,18 +98,19 @@ class Segmenter:
         self.device = choose_device(device)
         self._network = choose_network(detector, device=self.device, precision=precision, runtime=runtime)
         self.dtype = self._network.dtype
-        self._strides = [level.stride for level in self.spec.head.levels]
-        self._class_ids = _class_ids(classes, self.spec.classes)
+        class_ids = _class_ids(classes, self.spec.classes)
         test = self.spec.test
         # Maskness and decay only lower a score, and only better candidates lower it: one whose class
         # probability is below the wanted score can be passed over before its mask is built.
-        self._test = test.model_copy(
+        test = test.model_copy(
             update={
                 "max_instances": max_instances,
                 "score_threshold": max(test.score_threshold, score),
                 "filter_threshold": max(test.filter_threshold, score),
             }
         )
+        self._collect = collector(self.device, test.mask_threshold)
+        self._postprocessor = detector.postprocessor(test, self.device, class_ids)
         self._preparer = _preparer(self.spec.input, self.device, self.dtype)
         self._streams = DeviceStreams(self.device)
 
@@ -248,10 +251,11 @@ class Segmenter:
         with self._streams.computing(images):
             begun = self._streams.mark()
             output = self._network(images)
+            candidates = self._postprocessor.select(output)
             ready = self._streams.mark()
         if ready is None:
             self._tell("forward", time.monotonic() - started)
-        return Computing(output, begun, ready)
+        return Computing(output, candidates, begun, ready)
 
     @torch.inference_mode()
     def wait(self, ticket: BatchTicket) -> None:
@@ -268,8 +272,9 @@ class Segmenter:
         started = time.monotonic()
         output = computing.output
         with self._streams.finishing(computing.ready, [*output.class_logits, *output.mask_tensors()]):
-            detections = detect(output, strides=self._strides, test=self._test, class_ids=self._class_ids)
-            ticket.found = [_download(one) for one in detections]
+            ticket.found = []
+            for part, ranked in self._postprocessor.rank(output, computing.candidates):
+                ticket.found += self._collect(self._postprocessor, ranked, ticket.sizes[part])
         self._tell("postprocess", time.monotonic() - started)
         if computing.begun is not None and computing.ready is not None:
             self._tell("forward", computing.begun.elapsed_time(computing.ready) / 1000)
@@ -282,9 +287,7 @@ class Segmenter:
         started = time.monotonic()
         found, ticket.found[k] = ticket.found[k], None
         assert found is not None, "a picture is finished once, after its batch was waited for"
-        instances = enlarge_instances(
-            found, ticket.sizes[k], classes=self.classes, mask_threshold=self._test.mask_threshold
-        )
+        instances = make_instances(found, ticket.sizes[k], classes=self.classes)
         self._tell("finish", time.monotonic() - started)
         return instances
 
@@ -303,18 +306,6 @@ def _preparer(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Host
     if device.type == "cpu":
         return HostPreparer(spec, dtype=dtype)
     return DevicePreparer(spec, device=device, dtype=dtype)
-
-
-def _download(detections: Detections) -> HostDetections:
-    """Copy to the host; on CUDA the arrays are filled when the stream is done, not before.
-
-    A copy on a CPU, too: these are the first of ``max_instances`` masks, whose memory they would hold.
-    """
-    class_ids, scores, soft_masks = (
-        tensor.to("cpu", non_blocking=True, copy=True).numpy()
-        for tensor in (detections.class_ids, detections.scores, detections.soft_masks)
-    )
-    return HostDetections(class_ids, scores, soft_masks)
 
 
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:

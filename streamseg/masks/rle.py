@@ -41,8 +41,38 @@ def encode_crop(
         raise ValueError(
             f"box {x1, y1, x2, y2} must hold a crop of shape {crop.shape} in {width}x{height} pixels"
         )
-    edges = _run_edges(crop, x1, y1, height)
+    return encode_edges(_run_edges(crop, x1, y1, height), height, width)
+
+
+def encode_edges(edges: NDArray[np.int64], height: int, width: int) -> RunLengths:
+    """Encode a mask of a frame by where its runs begin and end.
+
+    ``edges`` (2n,) holds first and one-past-last positions by turns, ascending, in column-major order. A run
+    that goes on in the next column may come in two.
+    """
+    # Only a mask as high as the frame has runs that touch.
+    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    if touching.size:
+        edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
     return RunLengths(size=(height, width), counts=_compress(edges, height, width))
+
+
+def decode_edges(
+    edges: NDArray[np.int64], height: int
+) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
+    """The tight box x1, y1, x2, y2 of a mask that is not empty, and the crop inside it.
+
+    ``edges`` as for :func:`encode_edges`; no run may go on in the next column. ``height``: rows of the frame.
+    """
+    columns, first = np.divmod(edges[0::2], height)
+    last = edges[1::2] - columns * height
+    x1, x2, y1, y2 = int(columns[0]), int(columns[-1]) + 1, int(first.min()), int(last.max())
+    inside = np.empty_like(edges)
+    inside[0::2], inside[1::2] = first - y1, last - y1
+    inside += ((columns - x1) * (y2 - y1)).repeat(2)
+    lengths = np.diff(inside, prepend=0, append=(x2 - x1) * (y2 - y1))
+    columns_first = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(x2 - x1, y2 - y1)
+    return (x1, y1, x2, y2), columns_first.T
 
 
 def decode_mask(rle: RunLengths) -> NDArray[np.bool_]:
@@ -71,12 +101,7 @@ def _run_edges(crop: NDArray[np.bool_], x1: int, y1: int, height: int) -> NDArra
     padded[:-1].reshape(columns, rows + 1)[:, 1:] = crop.T
     edges = np.flatnonzero(padded[1:] != padded[:-1])
     column, row = np.divmod(edges, rows + 1)
-    edges = (x1 + column) * height + y1 + row
-    if rows < height:
-        return edges
-    # Only a crop as high as the frame has runs that go on at the top of the next column.
-    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
-    return np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
+    return (x1 + column) * height + y1 + row
 
 
 def _compress(edges: NDArray[np.int64], height: int, width: int) -> str:

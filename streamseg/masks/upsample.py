@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_TAPS = 3
+TAPS = 3
 """Network pixels that a source pixel can depend on: it lies between two of the canvas, they between three."""
 
 
@@ -34,7 +34,7 @@ class Resampling:
     taps: NDArray[np.int64]
     """(source length,) first of the network pixels that this source pixel depends on."""
     weights: NDArray[np.float32]
-    """(_TAPS, source length) of that pixel and of those that follow it."""
+    """(TAPS, source length) of that pixel and of those that follow it."""
     first: NDArray[np.int64]
     """(network length,) first source pixel that this network pixel or a later one contributes to."""
     last: NDArray[np.int64]
@@ -108,7 +108,7 @@ def resampling(network: int, canvas: int, resized: int, source: int) -> Resampli
     # Network pixels on the padding contribute to none: they take their neighbours' ends.
     first = np.where(used.any(axis=0), used.argmax(axis=0), source)
     last = np.where(used.any(axis=0), source - 1 - used[::-1].argmax(axis=0), -1)
-    count = min(_TAPS, network)
+    count = min(TAPS, network)
     taps = np.minimum(used.argmax(axis=1), network - count)
     weights = np.take_along_axis(matrix, taps[:, None] + np.arange(count), axis=1).T
     return Resampling(

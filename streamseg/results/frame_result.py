@@ -2,9 +2,8 @@
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from streamseg.masks.rle import encode_crop
+from streamseg.masks.rle import RunLengths, encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
 from streamseg.types.zones import ZoneEvent
 from streamseg.zones import Watched
@@ -41,7 +40,9 @@ def frame_result(
         height=frame.height,
         latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
-        instances=tuple(_instance_result(instances, i, zones[i]) for i in range(len(instances))),
+        instances=tuple(
+            _instance_result(instances, i, rle, zones[i]) for i, rle in enumerate(run_lengths_of(instances))
+        ),
         counts=watched.counts if watched else msgspec.UNSET,
         events=_events(watched, source) or msgspec.UNSET,
         source=source,
@@ -85,18 +86,25 @@ def instances_of(result: FrameResult) -> Instances:
     )
 
 
+def run_lengths_of(instances: Instances) -> tuple[RunLengths, ...]:
+    """The masks' run lengths, made now if nobody has made them yet."""
+    return instances.run_lengths or tuple(
+        encode_crop(crop, box, instances.height, instances.width)
+        for crop, box in zip(instances.crops, instances.boxes, strict=True)
+    )
+
+
 def _instance_result(
-    instances: Instances, i: int, zones: tuple[str, ...] | msgspec.UnsetType
+    instances: Instances, i: int, rle: RunLengths, zones: tuple[str, ...] | msgspec.UnsetType
 ) -> InstanceResult:
     x1, y1, x2, y2 = instances.boxes[i].tolist()
-    crop: NDArray[np.bool_] = instances.crops[i]
     return InstanceResult(
         id=instances.ids[i] if instances.ids else None,
         label=instances.labels[i],
         class_id=int(instances.class_ids[i]),
         score=published_score(instances.scores[i]),
         box=(float(x1), float(y1), float(x2), float(y2)),
-        area=int(np.count_nonzero(crop)),
-        rle=encode_crop(crop, (x1, y1, x2, y2), instances.height, instances.width),
+        area=int(np.count_nonzero(instances.crops[i])),
+        rle=rle,
         zones=zones,
     )

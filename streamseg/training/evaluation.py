@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from streamseg.errors import UsageError
-from streamseg.masks.rle import encode_crop
+from streamseg.results.frame_result import run_lengths_of
 from streamseg.training.data.check import CocoFile, check_file
 from streamseg.training.data.coco import BadAnnotations, CocoImage, Content, Crowds, build_images, extent
 from streamseg.training.data.problems import data_error
@@ -129,9 +129,8 @@ def _categories(truth: COCO) -> dict[str, int]:
 
 def _rows(found: Instances, image: CocoImage, category: dict[str, int]) -> list[Row]:
     rows = []
-    for label, value, box, crop in zip(found.labels, found.scores, found.boxes, found.crops, strict=True):
+    for label, value, rle in zip(found.labels, found.scores, run_lengths_of(found), strict=True):
         if label in category:
-            rle = encode_crop(crop, box, found.height, found.width)
             rows.append(
                 {
                     "image_id": image.id,

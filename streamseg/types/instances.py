@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamseg.masks.rle import RunLengths
+
 _LISTED = 5
 """Objects that a repr lists."""
 
@@ -48,6 +50,8 @@ class Instances:
     """N masks, each (y2 - y1, x2 - x1), the part of the full mask inside its box."""
     ids: tuple[int | None, ...] = ()
     """N track ids, unique in the frame; None each (or empty) without tracking."""
+    run_lengths: tuple[RunLengths, ...] = ()
+    """N masks as results publish them; empty if nobody has made them yet."""
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -58,8 +62,12 @@ class Instances:
             )
         if self.boxes.shape != (n, 4):
             raise ValueError(f"boxes must be (N, 4) with N = {n}, got {self.boxes.shape}")
-        if len(self.ids) not in {0, n}:
-            raise ValueError(f"ids must be empty or {n}, got {len(self.ids)}")
+        for name, values in (("ids", self.ids), ("run_lengths", self.run_lengths)):
+            if len(values) not in {0, n}:
+                raise ValueError(f"{name} must be empty or {n}, got {len(values)}")
+        for rle in self.run_lengths:
+            if tuple(rle.size) != (self.height, self.width):
+                raise ValueError(f"run lengths must be of {self.height, self.width}, got {tuple(rle.size)}")
         for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops, strict=True):
             if crop.shape != (y2 - y1, x2 - x1):
                 raise ValueError(f"a crop must fill its box {x1, y1, x2, y2}, got {crop.shape}")
@@ -83,6 +91,7 @@ class Instances:
             boxes=self.boxes[chosen],
             crops=tuple(self.crops[i] for i in places),
             ids=tuple(self.ids[i] for i in places) if self.ids else (),
+            run_lengths=tuple(self.run_lengths[i] for i in places) if self.run_lengths else (),
         )
 
     def __repr__(self) -> str:

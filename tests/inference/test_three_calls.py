@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamseg.inference import Segmenter, prepare, segmenter
+from streamseg.inference.finish import SoftMasks
 from streamseg.models.spec import InputSpec
 from streamseg.types import Instances
 from tests.support.batches import segment_batch
@@ -63,7 +64,7 @@ def test_waiting_does_no_work_of_the_host(
     model: Segmenter, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished: list[tuple[int, int]] = []
-    monkeypatch.setattr(segmenter, "enlarge_instances", lambda _, sizes, **__: finished.append(sizes.source))
+    monkeypatch.setattr(segmenter, "make_instances", lambda _, sizes, **__: finished.append(sizes.source))
     stages.told.clear()
     ticket = model.submit(PICTURES)
     model.wait(ticket)
@@ -199,18 +200,14 @@ def test_a_ticket_holds_only_what_the_next_call_needs(model: Segmenter) -> None:
     assert ticket.computing is not None
     model.wait(ticket)
     assert ticket.computing is None, "the network's output"
-    soft_masks = [found.soft_masks for found in ticket.found if found is not None]
+    soft_masks = [
+        found.masks.values for found in ticket.found if found and isinstance(found.masks, SoftMasks)
+    ]
     assert len(soft_masks) == 2
-    assert all(owned(masks) == masks.nbytes for masks in soft_masks), "of the instances found, not of more"
+    assert all(masks.base is None for masks in soft_masks), "of the instances found, not of more"
     model.finish(ticket, 1)
     assert ticket.found[0] is not None
     assert ticket.found[1] is None, "soft masks"
-
-
-def owned(array: NDArray[np.float32]) -> int:
-    """Bytes of the memory that an array keeps alive."""
-    base = array.base
-    return int(base.untyped_storage().nbytes()) if base is not None else array.nbytes
 
 
 def test_a_picture_is_finished_once(model: Segmenter) -> None:

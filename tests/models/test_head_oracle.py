@@ -1,6 +1,6 @@
 """Every head equals the reference: raw outputs, candidates, and instances in every setting."""
 
-import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,8 +13,14 @@ from streamseg.models.nets.detector import Head, build_head
 from streamseg.models.nets.head import HeadOutput, candidate_masks
 from streamseg.models.nets.solo import SoloOutput
 from streamseg.models.nets.solov2 import SoloV2Output
-from streamseg.models.postprocess.candidates import points_nms, select_candidates
-from streamseg.models.postprocess.detections import Detections, detect
+from streamseg.models.postprocess.candidates import (
+    flat_cells,
+    make_grids,
+    points_nms,
+    select_candidates,
+)
+from streamseg.models.postprocess.detections import Detections, Postprocessor
+from streamseg.models.spec import TestSpec
 from tests.support.oracle import Oracle, names_of, thinned
 from tests.support.tiny import SETTINGS, STRIDES
 
@@ -55,7 +61,7 @@ def raw_maps(output: HeadOutput, *, trained: bool) -> dict[str, list[Tensor]]:
             "maskfeat": [output.mask_feature],
         }
     size = None if trained else output.mask_size
-    classes = output.class_logits if trained else [points_nms(x.sigmoid()) for x in output.class_logits]
+    classes = output.class_logits if trained else [peaks(x.sigmoid()) for x in output.class_logits]
     if isinstance(output, DecoupledOutput):
         masks = {"mask_x": output.mask_x, "mask_y": output.mask_y}
         if size is not None:
@@ -66,6 +72,19 @@ def raw_maps(output: HeadOutput, *, trained: bool) -> dict[str, list[Tensor]]:
         return masks | {"cls": classes}
     assert isinstance(output, SoloOutput)
     return {"mask": _all_masks(output, size), "cls": classes}
+
+
+def peaks(scores: Tensor) -> Tensor:
+    """Points NMS of one level, (B, C, S, S)."""
+    size = scores.shape[-1]
+    kept = points_nms(flat_cells([scores]), make_grids([size]).neighbours)
+    return kept.mT.unflatten(2, (size, size))
+
+
+def detect(output: HeadOutput, *, test: TestSpec, class_ids: Sequence[int] | None = None) -> list[Detections]:
+    grids = [logits.shape[-1] for logits in output.class_logits]
+    cpu = torch.device("cpu")
+    return Postprocessor(grids=grids, strides=STRIDES, test=test, device=cpu, class_ids=class_ids)(output)
 
 
 def _all_masks(output: SoloOutput, size: tuple[int, int] | None) -> list[Tensor]:
@@ -102,15 +121,17 @@ def test_oracle_candidates(oracle: Oracle, output: HeadOutput) -> None:
     for prefix in prefixes:
         setting, image = prefix.split("/")
         test, index = SETTINGS[setting], int(image.removeprefix("img"))
+        grids = make_grids([logits.shape[-1] for logits in output.class_logits])
         candidates = select_candidates(
-            output.class_logits, threshold=test.score_threshold, limit=test.max_candidates
-        )[index]
-        soft = candidate_masks(output, index, candidates)
+            output.class_logits, grids, threshold=test.score_threshold, limit=test.max_candidates
+        ).used()
+        soft = candidate_masks(output, candidates)[index]
         inside = soft > test.mask_threshold
         area = inside.sum(dim=(1, 2))
-        kept = area > torch.tensor(STRIDES)[candidates.levels]
-        scores = candidates.scores * (soft * inside).sum(dim=(1, 2)) / area.clamp(min=1)
-        assert candidates.class_ids[kept].tolist() == oracle.array(f"{prefix}/nms_in/labels").tolist()
+        strides = torch.tensor(STRIDES)[grids.levels[candidates.cells[index]]]
+        kept = (area > strides) & (candidates.scores[index] > 0)
+        scores = candidates.scores[index] * (soft * inside).sum(dim=(1, 2)) / area.clamp(min=1)
+        assert candidates.class_ids[index][kept].tolist() == oracle.array(f"{prefix}/nms_in/labels").tolist()
         torch.testing.assert_close(scores[kept], oracle.tensor(f"{prefix}/nms_in/scores"), atol=2e-4, rtol=0)
         torch.testing.assert_close(
             area[kept].float(), oracle.tensor(f"{prefix}/nms_in/area").float(), atol=3, rtol=0
@@ -120,7 +141,7 @@ def test_oracle_candidates(oracle: Oracle, output: HeadOutput) -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_oracle_instances(oracle: Oracle, output: HeadOutput, setting: str) -> None:
     images = sorted({key.split("/")[1] for key in oracle.keys(f"{setting}/")})  # not in every file
-    found = detect(output, strides=STRIDES, test=SETTINGS[setting])
+    found = detect(output, test=SETTINGS[setting])
     for image in images:
         prefix, mine = f"{setting}/{image}", found[int(image.removeprefix("img"))]
         assert mine.class_ids.tolist() == oracle.array(f"{prefix}/labels").astype(int).tolist()
@@ -154,13 +175,13 @@ def test_batched_equals_single(oracle: Oracle) -> None:
     features = [torch.cat((x, x.flip(-1))) for x in oracle.tensors("feats")]
     with torch.no_grad():
         together = head(features)
-        found_together = detect(together, strides=STRIDES, test=SETTINGS["predA"])
+        found_together = detect(together, test=SETTINGS["predA"])
         for image, expected in enumerate(found_together):
             alone = head([x[image : image + 1] for x in features])
             for mine, all_images in zip(_maps(alone), _maps(together), strict=True):
                 torch.testing.assert_close(mine[0], all_images[image], atol=1e-4, rtol=0)
             # The same post-processing of the same numbers: what follows thresholds would jump otherwise.
-            (found,) = detect(_image(together, image), strides=STRIDES, test=SETTINGS["predA"])
+            (found,) = detect(together.pictures(slice(image, image + 1)), test=SETTINGS["predA"])
             assert torch.equal(found.class_ids, expected.class_ids)
             torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=0)
             torch.testing.assert_close(found.soft_masks, expected.soft_masks, atol=1e-4, rtol=0)
@@ -173,27 +194,14 @@ def _maps(output: HeadOutput) -> list[Tensor]:
     return [t for t in (*output.class_logits, *masks) if len(t) == batch]
 
 
-def _image(output: HeadOutput, image: int) -> HeadOutput:
-    """One image of a batch."""
-
-    def pick(value: object) -> object:
-        if isinstance(value, list):
-            return [pick(v) for v in value]
-        assert isinstance(value, Tensor)
-        return value if isinstance(value, torch.nn.Parameter) else value[image : image + 1]
-
-    fields = {field.name: pick(getattr(output, field.name)) for field in dataclasses.fields(output)}
-    return type(output)(**fields)
-
-
 def test_only_wanted_classes_are_found(oracle: Oracle, output: HeadOutput) -> None:
-    found = detect(output, strides=STRIDES, test=SETTINGS["predA"], class_ids=[1])[0]
+    found = detect(output, test=SETTINGS["predA"], class_ids=[1])[0]
     assert len(found.scores) > 0
     assert set(found.class_ids.tolist()) == {1}
 
 
 def test_the_best_candidates_survive_the_limit(oracle: Oracle, output: HeadOutput) -> None:
     few = SETTINGS["predA"].model_copy(update={"max_candidates": 5})
-    everything = detect(output, strides=STRIDES, test=SETTINGS["predA"])[0]
-    limited = detect(output, strides=STRIDES, test=few)[0]
+    everything = detect(output, test=SETTINGS["predA"])[0]
+    limited = detect(output, test=few)[0]
     assert 0 < len(limited.scores) <= 5 < len(everything.scores)

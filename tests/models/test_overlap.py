@@ -5,14 +5,15 @@ from typing import Literal
 import pytest
 import torch
 
-from streamseg.models.postprocess.matrix_nms import intersections, matrix_nms
+from streamseg.models.postprocess.maskness import measure
+from streamseg.models.postprocess.matrix_nms import matrix_nms
 
 
 def decayed(overlap: Literal["class", "any"]) -> list[float]:
     """A bus, the same pixels as a truck, and a person elsewhere."""
     masks = torch.zeros(3, 8, 8)
     masks[:2, :4], masks[2, 6:] = 1, 1
-    shared = intersections(masks, torch.arange(3), 0.5)
+    shared = measure(masks[None], 0.5)[0][0]
     scores = torch.tensor([0.9, 0.8, 0.7])
     found = matrix_nms(
         shared,
@@ -42,7 +43,7 @@ def test_a_batch_is_decayed_as_its_pictures_alone(
 ) -> None:
     generator = torch.Generator().manual_seed(2)
     masks = torch.rand(3, 9, 8, 8, generator=generator)
-    shared = torch.stack([intersections(m, torch.arange(9), 0.4) for m in masks])
+    shared, _ = measure(masks, 0.4)
     class_ids = torch.randint(2, (3, 9), generator=generator)
     scores = torch.rand(3, 9, generator=generator).sort(descending=True).values
     batch = matrix_nms(shared, class_ids, scores, kernel=kernel, sigma=2.0, overlap=overlap)

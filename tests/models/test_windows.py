@@ -7,7 +7,7 @@ from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import candidate_masks
 from streamseg.models.nets.windowed import WindowedOutput
 from streamseg.models.nets.windows import box_distances, cell_boxes, make_windows
-from streamseg.models.postprocess.candidates import select_candidates
+from streamseg.models.postprocess.candidates import make_grids, select_candidates
 from streamseg.models.spec import LevelSpec
 from streamseg.training.losses import solo_loss
 from streamseg.training.targets import Annotations, build_targets
@@ -42,13 +42,16 @@ def test_three_ways_to_the_same_masks() -> None:
     detector = windowed()
     with torch.no_grad():
         output = run(detector, torch.randn(2, 3, 96, 128))
-        (_, found) = select_candidates(output.class_logits, threshold=0.3, limit=30)
-        assert all(found.counts)
-        written = candidate_masks(output, 1, found)
-        torch.testing.assert_close(output.cell_masks(1, found.cells_by_level()), written)
-        torch.testing.assert_close(output.images()[1].cell_masks(0, found.cells_by_level()), written)
-        rows, columns = found.cells_by_level()[1].unbind(dim=1)
-        torch.testing.assert_close(output.soft_masks(1, 1, rows, columns), written[found.counts[0] :])
+        grids = make_grids([logits.shape[-1] for logits in output.class_logits])
+        found = select_candidates(output.class_logits, grids, threshold=0.3, limit=30).used()
+        counts = found.ends[1].diff(prepend=torch.zeros(1, dtype=torch.long))
+        assert counts.all()
+        written = candidate_masks(output, found)[1, : counts.sum()]
+        cells = grids.places[found.cells[1, : counts.sum()], :2].split(counts.tolist())
+        torch.testing.assert_close(output.cell_masks(1, cells), written)
+        torch.testing.assert_close(output.images()[1].cell_masks(0, cells), written)
+        rows, columns = cells[1].unbind(dim=1)
+        torch.testing.assert_close(output.soft_masks(1, 1, rows, columns), written[counts[0] :])
 
 
 def test_distances_are_the_mean_of_the_bins() -> None:

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
 
-from streamseg.results.frame_result import instances_of
+from streamseg.results.frame_result import instances_of, run_lengths_of
 from streamseg.types import FrameResult, Instances
 from tests.support.clips import frame, instances, result_of
 
@@ -48,6 +50,15 @@ def test_no_tracking_no_ids() -> None:
         48, 64, np.zeros(1, np.int64), ("cat",), np.ones(1, np.float32), np.array([[0, 0, 2, 2]]), crops
     )
     assert result_of(frame(0), found).instances[0].id is None
+
+
+def test_run_lengths_that_are_there_are_not_made_again() -> None:
+    found = instances(boxes=[(10, 5, 30, 40), (0, 0, 64, 48)])
+    made = run_lengths_of(found)
+    kept = replace(found, run_lengths=made)
+    assert run_lengths_of(kept) is made
+    assert run_lengths_of(kept[[1]]) == (made[1],)
+    assert result_of(frame(7), kept).instances == result_of(frame(7), found).instances
 
 
 def test_instances_come_back_from_a_result() -> None:

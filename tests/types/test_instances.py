@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamseg.masks.rle import RunLengths
 from streamseg.types import Instances
 from tests.support.clips import frame, instances, result_of
 
@@ -93,6 +94,8 @@ def test_what_selects_nothing_that_is_there_is_refused(key: Any) -> None:
         ({"boxes": np.zeros((2, 5), np.int64)}, r"boxes must be \(N, 4\) with N = 2, got \(2, 5\)"),
         ({"boxes": np.zeros(8, np.int64)}, r"boxes must be \(N, 4\)"),
         ({"ids": (1,)}, "ids must be empty or 2, got 1"),
+        ({"run_lengths": (RunLengths((48, 64), ""),)}, "run_lengths must be empty or 2, got 1"),
+        ({"run_lengths": (RunLengths((64, 48), ""),) * 2}, r"run lengths must be of \(48, 64\), got"),
         (
             {"boxes": np.array([[0, 0, 4, 4], [5, 5, 9, 10]])},
             r"a crop must fill its box \(5, 5, 9, 10\), got \(4, 4\)",

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.models.nets.fpn import remap_levels
-from streamseg.models.nets.head import CHUNK, copy_flat
 from streamseg.models.nets.layers import (
     align_to_grid,
     coordinates,
@@ -22,6 +21,7 @@ from streamseg.models.nets.layers import (
     resize,
     tower,
 )
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DeformableSpec, HeadSpec
 
 
@@ -52,34 +52,36 @@ class DecoupledOutput:
             soft_x, soft_y = resize(soft_x[None], size)[0], resize(soft_y[None], size)[0]
         return soft_x * soft_y
 
-    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`."""
-        done = 0
-        for level, wanted in enumerate(cells):
-            if not len(wanted):
-                continue
-            x, columns = _lines(self.mask_x[level][image], wanted[:, 1], out.shape[-2:])
-            y, rows = _lines(self.mask_y[level][image], wanted[:, 0], out.shape[-2:])
-            for column, row in zip(columns.split(CHUNK), rows.split(CHUNK), strict=True):
-                torch.mul(x[column], y[row], out=out[done : done + len(row)])
-                done += len(row)
+        image = torch.arange(len(candidates.cells), device=out.device)[:, None]
+        size = out.shape[1:]
+        for level, wanted in enumerate(candidates.of_levels()):
+            for columns, rows, places in wanted.chunks(wanted.columns, wanted.rows, size=4 * out[0].numel()):
+                soft = _lines(self.mask_x[level], image, columns, size)
+                soft *= _lines(self.mask_y[level], image, rows, size)
+                out.index_copy_(0, places, soft.flatten(0, 1))
+
+    def pictures(self, which: slice) -> "DecoupledOutput":
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
+        class_logits, mask_x, mask_y = (
+            [x[which] for x in maps] for maps in (self.class_logits, self.mask_x, self.mask_y)
+        )
+        return DecoupledOutput(class_logits, mask_x, mask_y)
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""
         return [*self.mask_x, *self.mask_y]
 
 
-def _lines(logits: Tensor, wanted: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Soft masks of the wanted of S lines (S, h, w), and where each of ``wanted`` is among them.
+def _lines(logits: Tensor, image: Tensor, wanted: Tensor, size: Sequence[int]) -> Tensor:
+    """Soft masks (B, n, *size) of the ``wanted`` (B, n) of S lines (B, S, h, w); ``image`` (B, 1) numbers B.
 
-    Of all lines, if as many are wanted: some are then wanted twice.
+    If more are wanted than there are, some twice, all are resized first.
     """
-    if len(wanted) < len(logits):
-        logits = logits.index_select(0, wanted)
-        wanted = torch.arange(len(wanted), device=wanted.device)
-    soft = torch.empty((len(logits), *size), device=logits.device)
-    copy_flat(soft, resize(logits[None].float().sigmoid(), size)[0])
-    return soft, wanted
+    if wanted.shape[1] < logits.shape[1]:
+        return resize(logits[image, wanted].float().sigmoid(), size)
+    return resize(logits.float().sigmoid(), size)[image, wanted]
 
 
 class DecoupledHead(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from streamseg.models.nets.backbones import build_backbone
@@ -12,7 +13,7 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.nets.solo import SoloHead
 from streamseg.models.nets.solov2 import SoloV2Head
 from streamseg.models.nets.windowed import WindowedHead
-from streamseg.models.postprocess.detections import Detections, detect
+from streamseg.models.postprocess.detections import Detections, Postprocessor
 from streamseg.models.spec import Architecture, DeformableSpec, HeadSpec, ModelSpec, TestSpec
 
 Head = SoloHead | DecoupledHead | SoloV2Head | WindowedHead
@@ -78,10 +79,18 @@ class Detector(nn.Module):
     def detect(
         self, output: HeadOutput, *, test: TestSpec | None = None, class_ids: Sequence[int] | None = None
     ) -> list[Detections]:
-        """Post-process the logits of B images; ``class_ids`` restricts the classes looked for."""
-        return detect(
-            output,
-            strides=[level.stride for level in self.spec.head.levels],
-            test=test or self.spec.test,
+        """The instances of B images; ``class_ids`` restricts the classes looked for."""
+        return self.postprocessor(test or self.spec.test, output.class_logits[0].device, class_ids)(output)
+
+    def postprocessor(
+        self, test: TestSpec, device: torch.device, class_ids: Sequence[int] | None = None
+    ) -> Postprocessor:
+        """What makes instances of the logits, on their device."""
+        levels = self.spec.head.levels
+        return Postprocessor(
+            grids=[level.grid for level in levels],
+            strides=[level.stride for level in levels],
+            test=test,
+            device=device,
             class_ids=class_ids,
         )

@@ -6,15 +6,12 @@ the masks of chosen cells alone; nothing here ever holds the masks of a whole gr
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
-from streamseg.models.postprocess.candidates import Candidates
-
-CHUNK = 32
-"""Masks computed at once: 32 masks of 200 x 336 are 9 MB in fp32, and each step holds up to three copies."""
+from streamseg.models.postprocess.candidates import Candidates, flat_cells
 
 
 class HeadOutput(Protocol):
@@ -36,22 +33,38 @@ class HeadOutput(Protocol):
         (n, h, w) at the level's own resolution, or brought to ``size`` as the published code does.
         """
 
-    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
-        """Fill ``out`` (N, h, w), of ``mask_size``, with the soft masks of N cells of one image.
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
+        """Fill ``out`` (B * N + 1, h, w), of ``mask_size``, with the soft masks of B images' candidates.
 
-        ``cells`` holds (n, 2) rows and columns per level. As ``soft_masks``, but without gradients.
+        As ``soft_masks``, but without gradients. The last one is room for what belongs nowhere, and an empty
+        slot may hold anything.
         """
+
+    def pictures(self, which: slice) -> Self:
+        """The output of some of the images."""
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""
 
 
-def candidate_masks(output: HeadOutput, image: int, candidates: Candidates) -> Tensor:
-    """Soft masks of the candidates of one image, in their order: (N, h, w) float32 in [0, 1]."""
-    masks = torch.empty((len(candidates), *output.mask_size), device=output.class_logits[0].device)
-    if len(candidates):
-        output.write_masks(masks, image, candidates.cells_by_level())
-    return masks
+def candidate_masks(output: HeadOutput, candidates: Candidates) -> Tensor:
+    """Soft masks of B images' candidates: (B, N, h, w) float32 in [0, 1], anything in an empty slot."""
+    batch, slots = candidates.cells.shape
+    masks = torch.empty((batch * slots + 1, *output.mask_size), device=candidates.cells.device)
+    output.write_masks(masks, candidates)
+    return masks[:-1].view(batch, slots, *output.mask_size)
+
+
+def pick(x: Tensor, index: Tensor) -> Tensor:
+    """(B, M, ...) and (B, N) -> (B, N, ...): chosen entries of each image."""
+    image = torch.arange(len(x), device=x.device)[:, None]
+    chosen: Tensor = x[image, index]
+    return chosen
+
+
+def pick_cells(maps: Sequence[Tensor], cells: Tensor) -> Tensor:
+    """What ``cells`` (B, N), numbered over the levels, hold in ``maps``, (B, C, S, S) each: (B, N, C)."""
+    return pick(flat_cells(maps), cells)
 
 
 def of_cells(maps: Sequence[Tensor], image: int, cells: Sequence[Tensor]) -> Tensor:
@@ -60,8 +73,3 @@ def of_cells(maps: Sequence[Tensor], image: int, cells: Sequence[Tensor]) -> Ten
     ``cells`` holds (n, 2) rows and columns per level.
     """
     return torch.cat([x[image, :, c[:, 0], c[:, 1]].T for x, c in zip(maps, cells, strict=True)])
-
-
-def copy_flat(out: Tensor, masks: Tensor) -> None:
-    """Copy (n, h, w) masks, which may be in channels-last order: fast as a transposition of a matrix."""
-    out.flatten(1).copy_(masks.flatten(1))

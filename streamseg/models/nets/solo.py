@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from streamseg.models.nets.fpn import remap_levels
-from streamseg.models.nets.head import CHUNK, copy_flat
 from streamseg.models.nets.layers import (
     align_to_grid,
     coordinates,
@@ -19,6 +18,7 @@ from streamseg.models.nets.layers import (
     resize,
     tower,
 )
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DeformableSpec, HeadSpec
 
 
@@ -57,16 +57,20 @@ class SoloOutput:
         soft = double(logits.float()).sigmoid_()
         return (soft if size is None else resize(soft, size))[0]
 
-    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`."""
-        done = 0
-        for level, wanted in enumerate(cells):
-            for chunk in wanted.split(CHUNK) if len(wanted) else ():
-                target = out[done : done + len(chunk)]
-                copy_flat(
-                    target, self.soft_masks(level, image, chunk[:, 0], chunk[:, 1], size=out.shape[-2:])
-                )
-                done += len(chunk)
+        for level, wanted in enumerate(candidates.of_levels()):
+            feature = self.features[level]
+            for cells, places in wanted.chunks(wanted.numbers, size=4 * out[0].numel()):
+                kernels, biases = self.weights[level].flatten(1)[cells], self.biases[level][cells]
+                logits = torch.baddbmm(biases[..., None], kernels, feature.flatten(2))
+                soft = double(logits.unflatten(2, feature.shape[2:]).float()).sigmoid_()
+                out.index_copy_(0, places, resize(soft, out.shape[1:]).flatten(0, 1))
+
+    def pictures(self, which: slice) -> "SoloOutput":
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
+        class_logits, features = ([x[which] for x in maps] for maps in (self.class_logits, self.features))
+        return SoloOutput(class_logits, features, self.weights, self.biases)
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""

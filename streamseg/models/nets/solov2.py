@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from streamseg.models.nets.fpn import remap_levels
-from streamseg.models.nets.head import of_cells
+from streamseg.models.nets.head import pick_cells
 from streamseg.models.nets.layers import (
     ConvNormReLU,
     align_to_grid,
@@ -17,10 +17,9 @@ from streamseg.models.nets.layers import (
     resize,
     tower,
 )
+from streamseg.models.postprocess.blocks import at_once
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DeformableSpec, HeadSpec
-
-_PIXELS = 8192
-"""Pixels of all masks that are computed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +50,22 @@ class SoloV2Output:
         soft = logits.float().sigmoid_()
         return soft if size is None else resize(soft[None], size)[0]
 
-    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.
 
         All kernels with some pixels of the feature after others, which are then read once.
         """
-        kernels = of_cells(self.kernels, image, cells)
-        features = self.mask_feature[image].flatten(1).split(_PIXELS, dim=1)
-        for feature, target in zip(features, out.flatten(1).split(_PIXELS, dim=1), strict=True):
-            torch.sigmoid((kernels @ feature).float(), out=target)
+        kernels = pick_cells(self.kernels, candidates.cells)
+        masks = out[:-1].unflatten(0, candidates.cells.shape).flatten(2)
+        pixels = at_once(out.device, 4 * candidates.cells.numel())
+        features = self.mask_feature.flatten(2).split(pixels, dim=2)
+        for feature, target in zip(features, masks.split(pixels, dim=2), strict=True):
+            torch.sigmoid(torch.bmm(kernels, feature).float(), out=target)
+
+    def pictures(self, which: slice) -> "SoloV2Output":
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
+        class_logits, kernels = ([x[which] for x in maps] for maps in (self.class_logits, self.kernels))
+        return SoloV2Output(class_logits, kernels, self.mask_feature[which])
 
     def mask_tensors(self) -> list[Tensor]:
         """Every tensor that masks are made of."""

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from streamseg.models.nets.depthwise import SeparableLeakyReLU
 from streamseg.models.nets.detail import ConvLeakyReLU, DetailMaskFeature
 from streamseg.models.nets.fpn import remap_levels
-from streamseg.models.nets.head import of_cells
+from streamseg.models.nets.head import of_cells, pick_cells
 from streamseg.models.nets.layers import align_to_grid, coordinates, output_conv, resize
 from streamseg.models.nets.windows import Windows, box_distances, cell_boxes, make_windows
+from streamseg.models.postprocess.blocks import at_once
+from streamseg.models.postprocess.candidates import Candidates
 from streamseg.models.spec import DETAIL_STRIDE, BoxBranchSpec, HeadSpec
 
 _HIDDEN = -10.0
 """Logit of a class in a cell that shows a distractor."""
-_PIXELS = 8192
-"""Pixels of all masks that are computed at once, in whole rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +65,35 @@ class WindowedOutput:
         return soft if size is None else resize(soft[None], size)[0]
 
     def cell_masks(self, image: int, cells: Sequence[Tensor]) -> Tensor:
-        """Soft masks of N cells of one image, (N, h, w) float32; ``cells`` as in ``write_masks``."""
+        """Soft masks of N cells of one image, (N, h, w) float32; ``cells`` (n, 2) per level."""
         kernels, window = of_cells(self.kernels, image, cells), self._windows(image, cells)
         feature = self.mask_feature.squeeze(0) if len(self.mask_feature) == 1 else self.mask_feature[image]
         logits = (kernels @ feature.flatten(1)).unflatten(1, self.mask_size)
         soft: Tensor = (logits.float() + window.x[:, None, :] + window.y[:, :, None]).sigmoid()
         return soft
 
-    def write_masks(self, out: Tensor, image: int, cells: Sequence[Tensor]) -> None:
+    def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.
 
         All kernels with some rows of the feature after others, which are then read once.
         """
-        kernels, window = of_cells(self.kernels, image, cells), self._windows(image, cells)
-        rows = max(1, _PIXELS // out.shape[-1])
-        parts = (self.mask_feature[image].split(rows, dim=1), window.y.split(rows, dim=1))
-        for feature, y, target in zip(*parts, out.split(rows, dim=1), strict=True):
-            logits = (kernels @ feature.flatten(1)).float().unflatten(1, target.shape[1:])
-            logits += window.x[:, None, :]
-            logits += y[:, :, None]
+        kernels = pick_cells(self.kernels, candidates.cells)
+        windows = pick_cells(self.windows, candidates.cells).flatten(0, 1)
+        x, y = make_windows(windows, self.mask_size, stride=DETAIL_STRIDE)
+        rows = at_once(out.device, 4 * out[0].shape[1] * len(windows))
+        parts = (self.mask_feature.split(rows, dim=2), y.split(rows, dim=1), out[:-1].split(rows, dim=1))
+        for feature, beside, target in zip(*parts, strict=True):
+            logits = torch.bmm(kernels, feature.flatten(2)).float().view(target.shape)
+            logits += x[:, None, :]
+            logits += beside[:, :, None]
             torch.sigmoid(logits, out=target)
+
+    def pictures(self, which: slice) -> "WindowedOutput":
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
+        class_logits, kernels, windows = (
+            [x[which] for x in maps] for maps in (self.class_logits, self.kernels, self.windows)
+        )
+        return WindowedOutput(class_logits, kernels, windows, self.mask_feature[which])
 
     def boxes(self, image: int, cells: Sequence[Tensor]) -> Tensor:
         """Boxes of N cells of one image, (N, 4) float32 x1, y1, x2, y2 in canvas pixels."""

@@ -74,20 +74,14 @@ def make_windows(cells: Tensor, size: tuple[int, int], *, stride: int) -> Window
 
     ``cells`` (N, 4 + 2K) float32 holds boxes in canvas pixels and profiles of K values along x and y.
     """
-    boxes, profiles = cells[:, :4], cells[:, 4:].unflatten(1, (2, -1))
-    x1, y1, x2, y2 = boxes.unbind(dim=1)
-    return Windows(
-        _window(x1, x2, profiles[:, 0], size[1], stride), _window(y1, y2, profiles[:, 1], size[0], stride)
-    )
-
-
-def _window(low: Tensor, high: Tensor, profile: Tensor, length: int, stride: int) -> Tensor:
-    """(N,) edges and (N, K) values -> (N, length)."""
-    pixels = (torch.arange(length, device=low.device, dtype=torch.float32) + 0.5) * stride
-    extent = (high - low).clamp(min=2.0 * stride)
-    place = (pixels - 0.5 * (low + high)[:, None]) / extent[:, None]
-    knots = torch.linspace(-SPAN, SPAN, profile.shape[1], device=low.device)
-    step = 2 * SPAN / (profile.shape[1] - 1)
+    low, high = cells[:, :2, None], cells[:, 2:4, None]
+    profiles = cells[:, 4:].unflatten(1, (2, -1))
+    # Along x and y at once, as far as the longer side reaches.
+    pixels = (torch.arange(max(size), device=cells.device, dtype=torch.float32) + 0.5) * stride
+    place = (pixels - 0.5 * (low + high)) / (high - low).clamp(min=2.0 * stride)
+    knots = torch.linspace(-SPAN, SPAN, profiles.shape[2], device=cells.device)
+    step = 2 * SPAN / (profiles.shape[2] - 1)
     hats = (1 - (place.clamp(-SPAN, SPAN)[..., None] - knots).abs() / step).clamp(min=0)
-    inner = (hats @ profile[..., None])[..., 0]
-    return inner + 0.5 * _START - _FALL * (place.abs() - _MARGIN).clamp(min=0)
+    inner = (hats @ profiles[..., None])[..., 0]
+    window = inner + 0.5 * _START - _FALL * (place.abs() - _MARGIN).clamp(min=0)
+    return Windows(window[:, 0, : size[1]], window[:, 1, : size[0]])

@@ -18,7 +18,7 @@ from streamseg.models.nets.solo import SoloOutput
 from streamseg.models.nets.solov2 import SoloV2Output
 from streamseg.models.nets.windowed import WindowedOutput
 from streamseg.models.nets.windows import make_windows
-from streamseg.models.postprocess.candidates import cell_table, points_nms
+from streamseg.models.postprocess.candidates import flat_cells, make_grids, points_nms
 from streamseg.models.postprocess.maskness import score_masks
 from streamseg.models.postprocess.matrix_nms import matrix_nms
 from streamseg.models.spec import DETAIL_STRIDE, TestSpec
@@ -30,17 +30,24 @@ class OnnxNetwork(nn.Module):
     mean: Tensor
     inverse_std: Tensor
     cells: Tensor
+    neighbours: Tensor
 
     def __init__(self, detector: Detector, *, candidates: int) -> None:
         """``candidates``, 1 or more: pairs of cell and class, most probable first, that get a mask."""
         super().__init__()
         spec = detector.spec
         self.detector, self.test = detector, spec.test
-        cells = _numbered_cells([(level.grid, level.stride) for level in spec.head.levels])
-        self.candidates = min(candidates, len(spec.classes) * cells.shape[1])
+        levels = spec.head.levels
+        grids = make_grids([level.grid for level in levels])
+        before = torch.tensor([0, *(level.grid for level in levels)]).cumsum(dim=0)
+        rows, columns = (grids.places[:, :2] + before[grids.levels][:, None]).unbind(dim=1)
+        strides = torch.tensor([level.stride for level in levels])[grids.levels]
+        self.candidates = min(candidates, len(spec.classes) * len(rows))
         self.register_buffer("mean", torch.tensor(spec.input.mean))
         self.register_buffer("inverse_std", 1 / torch.tensor(spec.input.std))
-        self.register_buffer("cells", cells)
+        # (4, cells): level, stride, row and column; these two are counted on from level to level.
+        self.register_buffer("cells", torch.stack((grids.levels, strides, rows, columns)))
+        self.register_buffer("neighbours", grids.neighbours)
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, H, W, 3) uint8 RGB and (B, 2) int64 -> class ids, scores and soft masks.
@@ -80,21 +87,9 @@ class OnnxNetwork(nn.Module):
 
     def _candidates(self, class_logits: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The N most probable pairs: probability, cell (counted over the levels) and class, (B, N) each."""
-        of_levels = [points_nms(logits.sigmoid()).flatten(2) for logits in class_logits]
-        scores = torch.cat(of_levels, dim=2).transpose(1, 2)  # (B, cells, C)
+        scores = points_nms(flat_cells(class_logits).sigmoid(), self.neighbours)  # (B, cells, C)
         probabilities, pairs = scores.flatten(1).topk(self.candidates)
         return probabilities, pairs // scores.shape[2], pairs % scores.shape[2]
-
-
-def _numbered_cells(levels: Sequence[tuple[int, int]]) -> Tensor:
-    """(4, cells) int64 for levels of (grid, stride): level, stride, row and column of each cell.
-
-    Rows and columns are counted on from level to level.
-    """
-    grids, strides = torch.tensor(levels).unbind(dim=1)
-    level, cells = cell_table(grids.tolist())
-    rows, columns = (cells + (grids.cumsum(dim=0) - grids)[level][:, None]).unbind(dim=1)
-    return torch.stack((level, strides[level], rows, columns))
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:
@@ -106,7 +101,7 @@ def _pick(x: Tensor, index: Tensor) -> Tensor:
 
 def _of_cells(maps: Sequence[Tensor], cells: Tensor) -> Tensor:
     """What ``cells`` (B, N) hold in ``maps``, one (B, C, S, S) per level: (B, N, C)."""
-    return _pick(torch.cat([x.flatten(2) for x in maps], dim=2).transpose(1, 2), cells)
+    return _pick(flat_cells(maps), cells)
 
 
 def _decoupled_masks(output: DecoupledOutput, rows: Tensor, columns: Tensor) -> Tensor:

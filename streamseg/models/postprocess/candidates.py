@@ -1,119 +1,175 @@
 """Candidates: the (cell, class) pairs worth building a mask for, chosen before any mask exists."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+
+from streamseg.models.postprocess.blocks import at_once, start_download, to_device
+
+_STEPS = 4
+"""Blocks that make a chunk of whole masks: each is made in a few steps, and lines are enlarged once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grids:
+    """The cells of all levels, numbered level by level in row-major order: constants on a device."""
+
+    sizes: tuple[int, ...]
+    """S of each level."""
+    levels: Tensor
+    """(cells,) int64."""
+    places: Tensor
+    """(cells, 3) int64: row, column, and number in the level."""
+    neighbours: Tensor
+    """(3, cells) int64: the cell above, to the left, and above that one; at an edge a cell itself."""
+    ends: Tensor
+    """(L,) int64: the cells before the end of each level."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelCells:
+    """Candidates on one level, n slots for each of B images."""
+
+    rows: Tensor
+    """(B, n) int64."""
+    columns: Tensor
+    """(B, n) int64."""
+    numbers: Tensor
+    """(B, n) int64: row * S + column."""
+    places: Tensor
+    """(B, n) int64: where their masks belong among B * N; B * N in a slot that is empty."""
+
+    def chunks(self, *cells: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
+        """``cells`` (B, n) each and ``places``, flat, a few at a time; a mask takes ``size`` bytes."""
+        batch, slots = self.places.shape
+        if not slots:
+            return
+        some = at_once(self.places.device, batch * size // _STEPS)
+        for *chunk, places in zip(*(x.split(some, dim=1) for x in (*cells, self.places)), strict=True):
+            yield *chunk, places.flatten()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """N (cell, class) pairs of one image, ordered by level, row, column, class."""
+    """The pairs of B images in N slots each, ordered by level, row, column, class; empty slots come last."""
 
-    levels: Tensor
-    """(N,) int64."""
     cells: Tensor
-    """(N, 2) int64: row, column."""
+    """(B, N) int64 as in :class:`Grids`; 0 in an empty slot."""
     class_ids: Tensor
-    """(N,) int64."""
+    """(B, N) int64."""
     scores: Tensor
-    """(N,) float32 class probability."""
-    counts: tuple[int, ...]
-    """Candidates on each level, known on the host."""
+    """(B, N) float32 class probability; 0 in an empty slot."""
+    ends: Tensor
+    """(B, L) int64 on the host: the candidates before the end of each level, once the device got there."""
+    grids: Grids
 
-    def __len__(self) -> int:
-        return len(self.scores)
+    def used(self) -> "Candidates":
+        """As many slots as the fullest image needs, at least 1. ``ends`` must have arrived."""
+        return self._part(slice(None), max(1, int(self.ends[:, -1].max())))
 
-    def cells_by_level(self) -> tuple[Tensor, ...]:
-        """``cells``, one tensor per level."""
-        per_level: tuple[Tensor, ...] = self.cells.split(self.counts)
-        return per_level
+    def pictures(self, which: slice) -> "Candidates":
+        """Those of some of the images."""
+        return self._part(which, self.cells.shape[1])
+
+    def of_levels(self) -> list[LevelCells]:
+        """One entry for each level, with as many slots as the image with the most candidates there needs."""
+        batch, slots = self.cells.shape
+        ends = self.ends.numpy()
+        starts = np.hstack([np.zeros((batch, 1), np.int64), ends[:, :-1]])
+        layout = [
+            _level_slots(start, end - start, slots) for start, end in zip(starts.T, ends.T, strict=True)
+        ]
+        index = to_device(np.concatenate(layout, axis=1), self.cells.device)
+        counts = [of_level.shape[1] for of_level in layout]
+        chosen = self.grids.places[self.cells.flatten()[index[0]]].T.contiguous()
+        split = zip(chosen.split(counts, dim=1), index[1].split(counts), strict=True)
+        found = []
+        for cells, places in split:
+            rows, columns, numbers = cells.view(3, batch, -1).unbind()
+            found.append(LevelCells(rows, columns, numbers, places.view(batch, -1)))
+        return found
+
+    def _part(self, which: slice, slots: int) -> "Candidates":
+        mine = (which, slice(slots))
+        return Candidates(
+            self.cells[mine], self.class_ids[mine], self.scores[mine], self.ends[which], self.grids
+        )
 
 
-def points_nms(scores: Tensor) -> Tensor:
+def make_grids(sizes: Sequence[int], device: torch.device | None = None) -> Grids:
+    """The cells of grids of S x S."""
+    ends = torch.tensor([s * s for s in sizes], device=device).cumsum(dim=0)
+    levels = torch.cat([torch.full((s * s,), level, device=device) for level, s in enumerate(sizes)])
+    numbers = torch.cat([torch.arange(s * s, device=device) for s in sizes])
+    size = torch.tensor(list(sizes), device=device)[levels]
+    rows, columns = numbers // size, numbers % size
+    up = torch.where(rows > 0, size, 0)
+    left = (columns > 0).long()
+    own = torch.arange(len(numbers), device=device)
+    neighbours = torch.stack((own - up, own - left, own - up - left))
+    return Grids(tuple(sizes), levels, torch.stack((rows, columns, numbers), dim=1), neighbours, ends)
+
+
+def _level_slots(starts: NDArray[np.int64], counts: NDArray[np.int64], slots: int) -> NDArray[np.int64]:
+    """(2, B * n): for n slots on a level of each of B images, whose cell they show and where it belongs.
+
+    ``starts`` and ``counts`` (B,) say which of an image's N = ``slots`` candidates lie on the level. An empty
+    slot shows the cell of one that is not.
+    """
+    within = np.arange(counts.max())
+    own = starts[:, None] + slots * np.arange(len(starts))[:, None] + within
+    used = within < counts[:, None]
+    shown = np.where(used, own, own[counts.argmax(), :1] if len(within) else 0)
+    return np.stack([shown.ravel(), np.where(used, own, len(starts) * slots).ravel()])
+
+
+def flat_cells(maps: Sequence[Tensor]) -> Tensor:
+    """(B, C, S, S) per level -> (B, cells, C)."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(1, 2) for x in maps], dim=1)
+
+
+def points_nms(scores: Tensor, neighbours: Tensor) -> Tensor:
     """Zero the cells that are not the maximum of themselves and their upper and left neighbours.
 
-    ``scores`` is (N, C, S, S) after the sigmoid. Cells of equal score are both kept, as in the
-    published code.
+    ``scores`` is (B, cells, C) after the sigmoid, ``neighbours`` that of :class:`Grids`. Cells of equal
+    score are both kept, as in the published code.
     """
-    peak = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[:, :, :-1, :-1]
-    return scores.masked_fill(peak != scores, 0.0)
+    up, left, corner = (scores.index_select(1, cells) for cells in neighbours)
+    return scores.masked_fill(scores < up.maximum(left).maximum(corner), 0.0)
 
 
 def select_candidates(
-    class_logits: Sequence[Tensor], *, threshold: float, limit: int, class_ids: Sequence[int] | None = None
-) -> list[Candidates]:
+    class_logits: Sequence[Tensor],
+    grids: Grids,
+    *,
+    threshold: float,
+    limit: int,
+    class_ids: Tensor | None = None,
+) -> Candidates:
     """Pick the pairs of each of B images with a probability strictly above ``threshold``.
 
-    ``class_logits`` holds (B, C, S, S) per level. Points NMS comes first; at most ``limit`` pairs of
-    an image are kept, the most probable ones. ``class_ids`` restricts the choice to those classes.
-    The host waits for the device twice for a whole batch, for the number of pairs and for their spread over
-    images and levels, and once more for each image that has more than ``limit``.
+    ``class_logits`` holds (B, C, S, S) per level. Points NMS comes first; there are ``limit`` slots for each
+    image, or one for each pair if those are fewer, for the most probable pairs. ``class_ids`` (n,) restricts
+    the choice to those classes. The host does not wait for the device.
     """
-    # Of every level only a bit per pair is kept: with 1,203 classes copies of the probabilities took more
-    # memory than the masks.
-    eligible = torch.cat([_eligible(logits, threshold) for logits in class_logits], dim=1)
-    batch, _, classes = eligible.shape
+    logits = flat_cells(class_logits)
     if class_ids is not None:
-        unwanted = torch.ones(classes, dtype=torch.bool, device=eligible.device)
-        unwanted[list(class_ids)] = False
-        eligible.masked_fill_(unwanted, False)
-    image, cell, class_id = eligible.nonzero(as_tuple=True)
-    all_levels, all_cells = cell_table([logits.shape[-1] for logits in class_logits], eligible.device)
-    levels, cells = all_levels[cell], all_cells[cell]
-    scores = _scores(class_logits, levels, image, class_id, cells)
-    found = Candidates(levels, cells, class_id, scores, ())
-    return _split(found, image, batch=batch, levels=len(class_logits), limit=limit)
-
-
-def _eligible(logits: Tensor, threshold: float) -> Tensor:
-    """(B, C, S, S) logits -> (B, S*S, C) bool: a probability above the threshold that survives points NMS."""
-    kept = points_nms(logits.float().sigmoid()) > threshold
-    return kept.flatten(2).transpose(1, 2)
-
-
-def _scores(
-    class_logits: Sequence[Tensor], levels: Tensor, image: Tensor, class_id: Tensor, cells: Tensor
-) -> Tensor:
-    """Probabilities (N,) of N pairs; which of them lie on a level need not be known on the host."""
-    chosen = torch.zeros(len(levels), device=levels.device)
-    for level, logits in enumerate(class_logits):
-        rows, columns = cells.clamp(max=logits.shape[-1] - 1).unbind(dim=1)
-        chosen = torch.where(levels == level, logits[image, class_id, rows, columns].float(), chosen)
-    return chosen.sigmoid()
-
-
-def _split(found: Candidates, image: Tensor, *, batch: int, levels: int, limit: int) -> list[Candidates]:
-    """One :class:`Candidates` per image, of at most ``limit`` pairs."""
-    counts = torch.bincount(image * levels + found.levels, minlength=batch * levels).view(batch, levels)
-    split, start = [], 0
-    for per_level in counts.tolist():
-        end = start + sum(per_level)
-        mine = slice(start, end)
-        candidates = Candidates(
-            found.levels[mine], found.cells[mine], found.class_ids[mine], found.scores[mine], tuple(per_level)
-        )
-        split.append(candidates if len(candidates) <= limit else _best(candidates, limit))
-        start = end
-    return split
-
-
-def _best(candidates: Candidates, limit: int) -> Candidates:
-    kept = candidates.scores.topk(limit).indices.sort().values
-    levels = candidates.levels[kept]
-    counts = torch.bincount(levels, minlength=len(candidates.counts)).tolist()
+        logits = logits.index_select(2, class_ids)
+    classes = logits.shape[2]
+    scores = points_nms(logits.float().sigmoid(), grids.neighbours).flatten(1)
+    best, pairs = scores.topk(min(limit, scores.shape[1]), sorted=False)
+    nothing = scores.shape[1]
+    pairs = torch.where(best > threshold, pairs, nothing).sort(dim=1).values
+    ends = torch.searchsorted(pairs, (grids.ends * classes).repeat(len(pairs), 1))
+    empty = pairs == nothing
+    pairs = pairs.masked_fill(empty, 0)
+    chosen = scores.gather(1, pairs).masked_fill(empty, 0.0)
+    cells = pairs // classes
+    ids = pairs - cells * classes
     return Candidates(
-        levels, candidates.cells[kept], candidates.class_ids[kept], candidates.scores[kept], tuple(counts)
+        cells, ids if class_ids is None else class_ids[ids], chosen, start_download(ends), grids
     )
-
-
-def cell_table(grids: Sequence[int], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Level (cells,) and row and column (cells, 2) of every cell, level by level in row-major order."""
-    sizes = torch.tensor([s * s for s in grids], device=device)
-    levels = torch.arange(len(grids), device=device).repeat_interleave(
-        sizes, output_size=sum(s * s for s in grids)
-    )
-    cells = torch.cat([torch.cartesian_prod(*[torch.arange(s, device=device)] * 2) for s in grids])
-    return levels, cells
