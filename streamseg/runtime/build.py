@@ -135,6 +135,7 @@ def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
         "start": stream.start,
         "end": stream.end,
         "stride": stream.stride,
+        "deinterlace": stream.deinterlace,
         "reconnect_attempts": stream.reconnect_attempts,
     }
     if stream.id:

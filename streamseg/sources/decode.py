@@ -11,10 +11,13 @@ from typing import Any
 import av
 from av import Packet
 from av.container import InputContainer
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.clock import FrameClock, Stamps
+from streamseg.packets import PacketClock
+from streamseg.sources.deinterlace import deinterlaced
 from streamseg.sources.integrity import (
     MICROSECONDS,
     PATIENCE,
@@ -26,6 +29,7 @@ from streamseg.sources.integrity import (
     refusal,
 )
 from streamseg.sources.source import Source
+from streamseg.sources.tracks import can_be_reread, decoder_for, has_decoder, picture_track, unreadable_tracks
 
 MAX_PIXELS = 1 << 26
 """In a picture: twice what 8K has. A damaged header can ask for any amount of memory."""
@@ -36,6 +40,10 @@ LIVE_OPTIONS = {"analyzeduration": "500000"}
 analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
+SOUND_AHEAD = 1.0
+"""Seconds of sound before the first picture that are left out: broadcasts are cut anywhere."""
+MAX_ASPECT = 10
+"""Of a pixel's sides: what goes beyond is an error."""
 UNTIMED_AT_OPENING = 5
 """Frames of a live source left out until the first timestamp is known (RTSP: one, before RTCP)."""
 
@@ -74,12 +82,8 @@ def _open_container(source: Source) -> InputContainer:
 
 
 def _video_stream(container: InputContainer, source: Source) -> VideoStream:
-    stream = container.streams.best("video")
-    if (
-        not isinstance(stream, VideoStream)
-        or stream.disposition & Disposition.attached_pic
-        or stream.codec_context.name in TEXT_ART
-    ):
+    stream = picture_track(container)
+    if stream is None or stream.codec_context.name in TEXT_ART:
         raise ReadError("there is no video in it")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PIXELS:
@@ -99,23 +103,33 @@ class VideoReader:
     """An open source; a context manager. Raises ReadError when the source cannot be opened or read on."""
 
     def __init__(
-        self, source: Source, *, alive: Callable[[], None] = lambda: None, patience: float = PATIENCE
+        self,
+        source: Source,
+        *,
+        alive: Callable[[], None] = lambda: None,
+        note: Callable[[str], None] = lambda _: None,
+        patience: float = PATIENCE,
     ) -> None:
-        """Open. ``alive`` is called at every decoded frame, whether it is selected or not; frames of a
-        camera that sends faster than it is read for ``patience`` seconds are dropped."""
-        self._source, self._alive, self._patience = source, alive, patience
+        """Open. ``alive`` is called at every decoded frame, whether it is selected or not, ``note`` with what
+        the user should know; frames of a camera that sends faster than it is read for ``patience`` seconds
+        are dropped."""
+        self._source, self._alive, self._note, self._patience = source, alive, note, patience
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
         self._open()
 
     def _open(self) -> None:
         self._container, self._stream = open_source(self._source)
+        self._decoder = decoder_for(self._stream)
+        if not self._source.live and (count := unreadable_tracks(self._container)):
+            self._note(f"left out {count} of its tracks, for which there is no decoder")
         self._reset(from_start=True)
 
     def _reset(self, *, from_start: bool) -> None:
         """Begin to count: at opening and after every seek."""
         self._truncation = TruncationCheck(self._container, self._stream, from_start=from_start)
-        self._timer = _Timer(self._origin, self._nominal_step())
+        self._clock = PacketClock(self._container, self._stream, live=self._source.live)
+        self._frame_clock = FrameClock(origin=self._origin, step=self._nominal_step())
         self._decoded = self._dropped = 0
         self._seconds = 0.0
         self.damage = DamageCounter()
@@ -137,6 +151,27 @@ class VideoReader:
         """Presentation time, in seconds, at which the video of a recording begins."""
         return float(self._origin * self.time_base)
 
+    def begins(self, ticks: int) -> float:
+        """Seconds on the stream's clock that are second 0 for the viewer, if the first picture is at ``ticks``.
+
+        That picture, unless sound that comes well before it is meant to be heard.
+        """
+        first, start = float(ticks * self.time_base), self._container.start_time
+        earliest = first if start is None else min(first, start / MICROSECONDS)
+        return first if first - earliest < SOUND_AHEAD else earliest
+
+    def pixel_aspect(self, *, turned: bool) -> tuple[int, int]:
+        """Width and height of a pixel as it is shown; ``turned``: rows became columns."""
+        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        if not aspect or not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+            return 1, 1
+        return (1 / aspect if turned else aspect).as_integer_ratio()
+
+    @property
+    def reread(self) -> bool:
+        """Whether the source can be opened a second time."""
+        return can_be_reread(self._source, self._container)
+
     @property
     def fps(self) -> float | None:
         """Nominal frames per second, None when unknown."""
@@ -146,7 +181,7 @@ class VideoReader:
     @property
     def has_audio(self) -> bool:
         """Whether there is sound as well."""
-        return bool(self._container.streams.audio)
+        return any(has_decoder(track) for track in self._container.streams.audio)
 
     @property
     def frame_count(self) -> int | None:
@@ -214,7 +249,7 @@ class VideoReader:
     def _frames_from(self, first: int) -> Iterator[tuple[VideoFrame, int]]:
         """All frames from a key frame before ``first`` on."""
         sought = False
-        for margin in SEEK_MARGINS:
+        for margin in SEEK_MARGINS if self.reread else ():
             target = first - math.ceil(Fraction(margin) / self.time_base)
             if target <= self._origin or not self._seek(target):
                 break
@@ -241,51 +276,75 @@ class VideoReader:
 
     def _frames(self) -> Iterator[tuple[VideoFrame, int]]:
         """Every frame from here on with its time, the ones the decoder holds back included."""
-        for packet in self._packets():
-            for frame in self._decode(packet):
+        for frame, ticks in self._deinterlaced(self._timed_frames()):
+            self._alive()
+            yield frame, ticks
+
+    def _deinterlaced(
+        self, frames: Iterator[tuple[VideoFrame, int]]
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        return deinterlaced(frames) if self._source.deinterlace == "auto" else frames
+
+    def _timed_frames(self) -> Iterator[tuple[VideoFrame, int]]:
+        for packet, stamps in self._packets():
+            for frame in self._decode(packet, stamps):
                 self._decoded += 1
                 self.damage.came(frame)
                 self.last_frame = frame
-                self._alive()
-                untimed = frame.pts is None and not self._timer.started
+                untimed = frame.pts is None and not self._frame_clock.started
                 if self._source.live and untimed and self._decoded <= UNTIMED_AT_OPENING:
                     continue
-                yield frame, self._timer.ticks(frame)
+                yield frame, self._frame_clock.ticks(frame.pts, frame.duration or 0)
 
-    def _packets(self) -> Iterator[Packet[Any]]:
+    def _packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
+        """The packets to be decoded, and their times."""
         try:
             yield from self._live_packets() if self._source.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
             raise ReadError(explain(error, live=self._source.live)) from None
 
-    def _recorded_packets(self) -> Iterator[Packet[Stream]]:
+    def _recorded_packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
         # All streams are looked at: a long audio track explains a long duration.
         for packet in self._container.demux(*self._container.streams):
             self._truncation.watch(packet)
-            if packet.stream.index == self._stream.index and not self._truncation.is_partial(packet):
-                yield packet
+            ours = packet.stream.index == self._stream.index
+            if ours or packet.stream.type == "audio":
+                stamps = self._move(packet)
+                if ours and not self._truncation.is_partial(packet):
+                    yield packet, stamps
 
-    def _live_packets(self) -> Iterator[Packet[VideoStream]]:
+    def _live_packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
         # HLS comes in segments, each of which may be read in one go.
         segments = self._container.format.name == "hls"
         catch_up = CatchUp(patience=math.inf if segments else self._patience)
         began = time.monotonic()
         for packet in self._container.demux(self._stream):
+            stamps = self._move(packet)
             if catch_up.wants(waited=time.monotonic() - began, is_keyframe=packet.is_keyframe):
-                yield packet
+                yield packet, stamps
             else:
                 self._dropped += 1
                 self._alive()
             began = time.monotonic()
 
-    def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
+    def _move(self, packet: Packet[Any]) -> Stamps:
+        """Put a packet on the clock that goes on."""
+        jumps = self._clock.jumps
+        stamps = self._clock.move(packet)
+        if self._clock.jumps > jumps:
+            self._note("its time stamps jump; they are moved so that time goes on")
+        return stamps
+
+    def _decode(self, packet: Packet[Any], stamps: Stamps) -> list[VideoFrame]:
         if not self._source.live:
             self.damage.sent(packet)
+        self._frame_clock.sent(stamps)
         began = time.monotonic()
         try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+            return [frame for frame in self._decoder.decode(packet) if isinstance(frame, VideoFrame)]
         except (av.FFmpegError, OSError) as error:
             self.damage.failed()
+            self._frame_clock.failed(stamps)
             self._packet_error = explain(error)
             return []
         finally:
@@ -305,18 +364,3 @@ class VideoReader:
         missing = self._truncation.missing() if whole else None
         if missing:
             raise ReadError(missing)
-
-
-class _Timer:
-    """Gives every frame a presentation time: its own, or one step after the last."""
-
-    def __init__(self, origin: int, step: int) -> None:
-        self._next = origin
-        self._step = step
-        self.started = False
-
-    def ticks(self, frame: VideoFrame) -> int:
-        ticks = self._next if frame.pts is None else frame.pts
-        self._next = ticks + (frame.duration or self._step)
-        self.started = True
-        return ticks

@@ -11,8 +11,8 @@ from av.video.reformatter import Colorspace
 from streamseg.sources import Source
 from streamseg.sources.decode import VideoReader
 from streamseg.sources.integrity import ReadError
-from streamseg.sources.worker import UNTAGGED, PictureWriter
-from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound
+from streamseg.sources.pictures import UNTAGGED, PictureWriter
+from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound, write_two_sizes
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 
@@ -31,7 +31,8 @@ def read_pictures(path: Path, **part: object) -> list[tuple[int, int, int, np.nd
     writer: PictureWriter | None = None
     with VideoReader(source(path, **part)) as reader:
         for index, frame, ticks in reader.selected():
-            writer = writer or PictureWriter(frame)
+            if writer is None or not writer.fits(frame):
+                writer = PictureWriter(frame)
             picture = np.empty((writer.height, writer.width, 3), np.uint8)
             writer.write(frame, picture)
             found.append((index, ticks, read_counter(picture), picture))
@@ -113,13 +114,9 @@ def test_a_turned_picture_is_put_upright(tmp_path: Path, turn: int) -> None:
     assert np.abs(picture.astype(int) - upright).mean() < 10
 
 
-def test_a_picture_that_changes_its_size_is_scaled(tmp_path: Path) -> None:
-    small = write_clip(tmp_path / "small.h264", frames=10, width=160, height=120, bframes=0)
-    big = write_clip(tmp_path / "big.h264", frames=10, width=320, height=240, bframes=0, first_number=10)
-    both = tmp_path / "both.h264"
-    both.write_bytes(small.read_bytes() + big.read_bytes())
-    pictures = read_pictures(both)
-    assert {picture.shape for *_, picture in pictures} == {(120, 160, 3)}
+def test_pictures_keep_their_size_when_it_changes(tmp_path: Path) -> None:
+    pictures = read_pictures(write_two_sizes(tmp_path))
+    assert [picture.shape for *_, picture in pictures] == [(120, 160, 3)] * 10 + [(240, 320, 3)] * 10
     assert [counter for _, _, counter, _ in pictures] == list(range(20))
 
 

@@ -1,0 +1,45 @@
+"""Packets of an open source on one clock, for who decodes them and for who copies the sound alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from av import Packet
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from streamseg.clock import JOINED_GAP, LONGEST_GAP, SourceClock, Stamps
+
+CUT_AND_JOINED = 0x0200
+"""FFmpeg's AVFMT_TS_DISCONT: in files of this format the clock may begin anew."""
+
+
+class PacketClock:
+    """Shows the packets of a container to a :class:`SourceClock` and gives them its times.
+
+    Two readings of one file give the same times if they show the same tracks: the pictures and all sound.
+    """
+
+    def __init__(self, container: InputContainer, pictures: VideoStream, *, live: bool = False) -> None:
+        """``pictures`` is the track that is decoded."""
+        joined = container.format.flags & CUT_AND_JOINED
+        self._pictures = pictures.index
+        self._clock = SourceClock(
+            leader=pictures.index, longest_gap=JOINED_GAP if joined else LONGEST_GAP, live=live
+        )
+        # AVI holds no presentation times; what FFmpeg makes up is wrong where B-frames change the order.
+        self._no_pts = container.format.name == "avi" and pictures.codec_context.has_b_frames
+
+    @property
+    def jumps(self) -> int:
+        """How often the clock began anew so far."""
+        return self._clock.jumps
+
+    def move(self, packet: Packet[Any]) -> Stamps:
+        """Put a packet on the clock that goes on; returns its times."""
+        no_pts = self._no_pts and packet.stream.index == self._pictures
+        stamps = Stamps(None if no_pts else packet.pts, packet.dts, packet.duration or 0)
+        if packet.time_base is not None:
+            stamps = self._clock.move(packet.stream.index, stamps, packet.time_base)
+        packet.pts, packet.dts = stamps.pts, stamps.dts  # type: ignore[assignment]  # None is taken
+        return stamps
