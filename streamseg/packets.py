@@ -6,12 +6,32 @@ from typing import Any
 
 from av import Packet
 from av.container import InputContainer
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from streamseg.clock import JOINED_GAP, LONGEST_GAP, SourceClock, Stamps
 
+TILE = 1 << 19
+"""FFmpeg's AV_DISPOSITION_DEPENDENT, which PyAV does not know: a track that is a part of something else."""
 CUT_AND_JOINED = 0x0200
 """FFmpeg's AVFMT_TS_DISCONT: in files of this format the clock may begin anew."""
+
+
+def has_decoder(track: Stream) -> bool:
+    """Whether a track can be decoded."""
+    return track.codec_context is not None
+
+
+def main_pictures(container: InputContainer) -> VideoStream | None:
+    """The track of pictures that is meant, of those that can be decoded; None if there is none."""
+    readable = [
+        track
+        for track in container.streams.video
+        if has_decoder(track) and not track.disposition & (Disposition.attached_pic | TILE)
+    ]
+    best = container.streams.best("video")
+    chosen = [track for track in readable if best is not None and track.index == best.index]
+    return next(iter(chosen or readable), None)
 
 
 class PacketClock:

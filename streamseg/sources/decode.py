@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamseg.clock import FrameClock, Stamps
-from streamseg.packets import PacketClock
+from streamseg.packets import PacketClock, has_decoder
 from streamseg.sources.deinterlace import deinterlaced
 from streamseg.sources.integrity import (
     MICROSECONDS,
@@ -29,7 +29,7 @@ from streamseg.sources.integrity import (
     refusal,
 )
 from streamseg.sources.source import Source
-from streamseg.sources.tracks import can_be_reread, decoder_for, has_decoder, picture_track, unreadable_tracks
+from streamseg.sources.tracks import can_be_reread, decoder_for, picture_track, unreadable_tracks
 
 MAX_PIXELS = 1 << 26
 """In a picture: twice what 8K has. A damaged header can ask for any amount of memory."""

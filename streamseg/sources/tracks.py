@@ -8,14 +8,13 @@ from contextlib import suppress
 
 from av.codec.context import CodecContext
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from streamseg.packets import TILE, has_decoder, main_pictures
 from streamseg.sources.integrity import ReadError
 from streamseg.sources.source import Source
 
-TILE = 1 << 19
-"""FFmpeg's AV_DISPOSITION_DEPENDENT, which PyAV does not know: a track that is a part of something else."""
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -24,21 +23,13 @@ def picture_track(container: InputContainer) -> VideoStream | None:
 
     Raises ReadError where no decoder can make its pictures whole.
     """
+    pictures = main_pictures(container)
     tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
-    if tracks and all(track.disposition & TILE for track in tracks):
+    if pictures is None and any(track.disposition & TILE for track in tracks):
         raise ReadError(f"a photo that is stored in {len(tracks)} tiles cannot be read; convert it to JPEG")
-    readable = [track for track in tracks if has_decoder(track)]
-    if tracks and not readable:
+    if pictures is None and tracks:
         raise ReadError("its video has a format that there is no decoder for; convert it to H.264")
-    best = container.streams.best("video")
-    return next((track for track in readable if best is not None and track.index == best.index), None) or next(
-        iter(readable), None
-    )
-
-
-def has_decoder(track: Stream) -> bool:
-    """Whether a track can be decoded."""
-    return track.codec_context is not None
+    return pictures
 
 
 def decoder_for(track: VideoStream) -> CodecContext:
