@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 BACKWARD = Fraction(1, 10)
-"""Seconds that decoding times may go back without a new beginning: FFmpeg's program has the same limit."""
+"""Seconds that decoding times of pictures may go back without a new beginning, if their distance is not
+known; else half of that distance."""
 REORDERED = Fraction(1)
-"""The same where only presentation times are known, which B-frames reorder."""
+"""The same for sound, which goes with the pictures, and where only presentation times are known, which
+B-frames reorder."""
+SMALL = Fraction(1, 50)
+"""Seconds by which a packet may miss its place without a question."""
 SAME_START = Fraction(1)
 """Seconds between where a track goes on and where the other one's new beginning puts it, at most."""
 JOINED_GAP = Fraction(10)
@@ -43,16 +47,19 @@ class Stamps:
 
 @dataclass(slots=True)
 class _Track:
-    raw: Fraction
-    """Where its last packet stood, as its time stamp says."""
-    moved: Fraction
-    """The same on the clock that goes on."""
+    reached: Fraction
+    """Where its latest packet stands on the clock that goes on."""
     step: Fraction
-    """How long that packet lasts."""
+    """How long a packet lasts; 0 when unknown."""
     decoding: bool
-    """Whether that is a decoding time: presentation times of B-frames go back and forth."""
-    part: int = 0
-    """How often its time stamps began anew."""
+    """Whether its last packet had a decoding time: presentation times of B-frames go back and forth."""
+    part: int
+    """Which part of the source it has come to."""
+
+    @property
+    def goes_on(self) -> Fraction:
+        """Where the next packet is expected."""
+        return self.reached + self.step
 
 
 class SourceClock:
@@ -105,39 +112,47 @@ class SourceClock:
             now = self._now()
             self._passed, self._seen_at = Fraction(max(now - self._seen_at, 0.0)), now
         step, seen = stamps.duration * time_base, self._tracks.get(track)
+        decoding = stamps.dts is not None
         if seen is None:
             # A track that begins late belongs to the part that the others have come to.
             part = max((other.part for other in self._tracks.values()), default=0)
-            decoding = stamps.dts is not None
-            self._tracks[track] = _Track(raw, raw + self._moved_by[part], step, decoding, part)
+            self._tracks[track] = _Track(raw + self._moved_by[part], step, decoding, part)
             return self._moved_by[part]
-        self._follow(track, seen, raw, step, decoding=stamps.dts is not None)
+        self._find_part(seen, raw)
+        ordered = decoding and seen.decoding
+        if self._is_jump(track, seen, raw + self._moved_by[seen.part] - seen.reached, ordered=ordered):
+            self._begin_part(track, seen, raw)
+        moved = raw + self._moved_by[seen.part]
+        seen.step = step or min(max(moved - seen.reached, Fraction()), LONGEST_STEP) or seen.step
+        # From the first decoding time on it is these that count.
+        seen.reached = moved if decoding and not seen.decoding else max(seen.reached, moved)
+        seen.decoding = decoding
         return self._moved_by[seen.part]
 
-    def _follow(self, track: int, seen: _Track, raw: Fraction, step: Fraction, *, decoding: bool) -> None:
-        """Take note of a packet that is not the first one of its track."""
-        jumps = self._is_jump(raw - seen.raw, ordered=decoding and seen.decoding)
-        if jumps:
-            self._begin_part(track, seen, raw)
-        elif not step and raw > seen.raw:
-            step = min(raw - seen.raw, LONGEST_STEP)
-        if jumps or decoding or raw > seen.raw:  # of presentation times the latest one counts
-            seen.raw, seen.moved, seen.decoding = raw, raw + self._moved_by[seen.part], decoding
-        seen.step = step or seen.step
+    def _find_part(self, seen: _Track, raw: Fraction) -> None:
+        """Follow another track into the next part, or go back from one that a single packet began."""
+        expected = seen.goes_on
+        off = abs(raw + self._moved_by[seen.part] - expected)
+        if off <= max(seen.step, SMALL):
+            return
+        for part in (seen.part - 1, seen.part + 1):
+            if 0 <= part < len(self._moved_by):
+                there = abs(raw + self._moved_by[part] - expected)
+                if there < off and there <= SAME_START:
+                    seen.part, off = part, there
 
-    def _is_jump(self, gap: Fraction, *, ordered: bool) -> bool:
-        allowed = LIVE_GAP + self._passed if self._live else self._longest_gap
-        return gap > allowed or gap < -(BACKWARD if ordered else REORDERED)
+    def _is_jump(self, track: int, seen: _Track, gap: Fraction, *, ordered: bool) -> bool:
+        if gap > (LIVE_GAP + self._passed if self._live else self._longest_gap):
+            return True
+        if track != self._leader or not ordered:
+            return gap < -REORDERED
+        return gap < -(seen.step / 2 or BACKWARD)
 
     def _begin_part(self, track: int, seen: _Track, raw: Fraction) -> None:
-        goes_on = seen.moved + max(seen.step, self._passed)
-        known = seen.part + 1 < len(self._moved_by)
-        if known and abs(raw + self._moved_by[seen.part + 1] - goes_on) <= SAME_START:
-            seen.part += 1
-            return
+        goes_on = seen.reached + max(seen.step, self._passed)
         pictures = self._tracks.get(self._leader)
         if track != self._leader and pictures is not None:
-            goes_on = max(goes_on, pictures.moved + pictures.step)
+            goes_on = max(goes_on, pictures.goes_on)
         self._moved_by.append(goes_on - raw)
         seen.part = len(self._moved_by) - 1
 

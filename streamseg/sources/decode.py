@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -296,12 +297,24 @@ class VideoReader:
                     continue
                 yield frame, self._frame_clock.ticks(frame.pts, frame.duration or 0)
 
-    def _packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
-        """The packets to be decoded, and their times."""
+    def _packets(self) -> Iterator[tuple[Packet[Any] | None, Stamps]]:
+        """The packets to be decoded, and their times; None lets the decoder give what it holds back."""
         try:
             yield from self._live_packets() if self._source.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error, live=self._source.live)) from None
+            failure = error
+        else:
+            return
+        if not self._source.live:
+            yield None, Stamps(None, None, 0)
+            # A server that closes to say that this was all looks to FFmpeg like one that failed.
+            if isinstance(failure, OSError) and failure.errno == errno.EIO and not self._states_its_length:
+                return
+        raise ReadError(explain(failure, live=self._source.live))
+
+    @property
+    def _states_its_length(self) -> bool:
+        return "://" not in self._source.url or self._container.size > 0
 
     def _recorded_packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
         # All streams are looked at: a long audio track explains a long duration.
@@ -335,8 +348,8 @@ class VideoReader:
             self._note("its time stamps jump; they are moved so that time goes on")
         return stamps
 
-    def _decode(self, packet: Packet[Any], stamps: Stamps) -> list[VideoFrame]:
-        if not self._source.live:
+    def _decode(self, packet: Packet[Any] | None, stamps: Stamps) -> list[VideoFrame]:
+        if packet is not None and not self._source.live:
             self.damage.sent(packet)
         self._frame_clock.sent(stamps)
         began = time.monotonic()
