@@ -76,7 +76,7 @@ def test_a_single_wrong_time_leaves_sound_and_pictures_together() -> None:
     assert moved(clock, 1, *steps(after, 25, SOUND_STEP), step=SOUND_STEP) == steps(after, 25, SOUND_STEP)
 
 
-@pytest.mark.parametrize("back", [STEP, 3 * STEP, 9 * STEP])
+@pytest.mark.parametrize("back", [2 * STEP, 3 * STEP, 9 * STEP])
 def test_clips_that_overlap_keep_their_sound(back: int) -> None:
     """The second clip begins a little before the first one ends."""
     clock = SourceClock(leader=0, longest_gap=JOINED_GAP)
@@ -103,7 +103,9 @@ def test_a_cameras_clock_is_judged_by_ours() -> None:
     ]
     now[0] += 60.0
     (after,) = moved(clock, 0, 10 + 2 * STEP + 90_000 * 60)
-    assert float((after or 0) * TICK) == pytest.approx(60.28, abs=0.1), "a camera that was silent for a minute"
+    assert float((after or 0) * TICK) == pytest.approx(60.28, abs=0.1), (
+        "a camera that was silent for a minute"
+    )
 
 
 def test_decoding_times_give_pictures_without_a_time_one_each() -> None:
@@ -127,7 +129,7 @@ packets = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(packets=packets, live=st.booleans(), joined=st.booleans(), own=st.booleans())
 def test_pictures_have_times_that_increase_whatever_comes(
     packets: list[tuple[int, Stamps]], live: bool, joined: bool, own: bool
@@ -147,7 +149,9 @@ def test_pictures_have_times_that_increase_whatever_comes(
 
 joins = st.lists(
     st.tuples(
-        st.integers(-400, 400).map(lambda k: 9_000_000 * k), st.integers(5, 40), st.randoms(use_true_random=False)
+        st.integers(-400, 400).map(lambda k: 9_000_000 * k),
+        st.integers(5, 40),
+        st.randoms(use_true_random=False),
     ),
     min_size=1,
     max_size=5,

@@ -17,9 +17,7 @@ from av.packet import Packet
 
 COPIED = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "mp2", "opus"})
 """What mp4 can hold and players play."""
-AAC_RATES = frozenset(
-    {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
-)
+AAC_RATES = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000})
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 """By number of channels; others are mixed to stereo."""
 AAC_FRAME = 1024

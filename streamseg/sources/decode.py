@@ -12,7 +12,7 @@ from typing import Any
 import av
 from av import Packet
 from av.container import InputContainer
-from av.stream import Discard, Stream
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -281,9 +281,7 @@ class VideoReader:
             self._alive()
             yield frame, ticks
 
-    def _deinterlaced(
-        self, frames: Iterator[tuple[VideoFrame, int]]
-    ) -> Iterator[tuple[VideoFrame, int]]:
+    def _deinterlaced(self, frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
         return deinterlaced(frames) if self._source.deinterlace == "auto" else frames
 
     def _timed_frames(self) -> Iterator[tuple[VideoFrame, int]]:

@@ -26,9 +26,7 @@ KNEE = 0.7
 """Share of white up to which light is left as it is."""
 GAMMA = 2.4
 """Of the display, ITU-R BT.1886."""
-TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
-)
+TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
 """Linear BT.2020 to linear BT.709, ITU-R BT.2087."""
 
 

@@ -35,7 +35,8 @@ def picture_track(container: InputContainer) -> VideoStream | None:
 def decoder_for(track: VideoStream) -> CodecContext:
     """What decodes a track: FFmpeg's own decoders of VP8 and VP9 know nothing of transparency."""
     own: CodecContext = track.codec_context
-    if track.metadata.get("alpha_mode") != "1" or own.name not in WITH_ALPHA:
+    tags = {key.lower(): value for key, value in track.metadata.items()}
+    if tags.get("alpha_mode") != "1" or own.name not in WITH_ALPHA:
         return own
     decoder = CodecContext.create(WITH_ALPHA[own.name], "r")
     decoder.extradata = own.extradata

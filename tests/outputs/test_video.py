@@ -164,7 +164,9 @@ def test_sound_of_a_part(tmp_path: Path) -> None:
     np.testing.assert_allclose([c[0] for c in copy], [w[0] for w in wanted], atol=1e-3)
 
 
-@pytest.mark.parametrize(("ending", "codec"), [("mkv", "pcm_s16le"), ("avi", "pcm_s16le"), ("mov", "pcm_mulaw")])
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("mkv", "pcm_s16le"), ("avi", "pcm_s16le"), ("mov", "pcm_mulaw")]
+)
 def test_sound_that_mp4_cannot_hold_is_encoded_anew(tmp_path: Path, ending: str, codec: str) -> None:
     path = tmp_path / f"a.{ending}"
     write_tone_clip(path, seconds=2, codec=codec)

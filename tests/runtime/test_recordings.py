@@ -17,10 +17,10 @@ from streamseg.outputs import VideoOutput
 from streamseg.sources import Source
 from streamseg.types import FrameResult
 from tests.support.broker import wait_for
+from tests.support.clips import read_audio, read_video
 from tests.support.flashes import FPS, beeps, flashes, write_flashes
 from tests.support.media import write_clip, write_two_sizes
 from tests.support.runs import Run
-from tests.support.clips import read_audio, read_video
 
 
 def overlay(source: Path | str, out: Path, **options: object) -> list[FrameResult]:
@@ -159,7 +159,7 @@ def test_pixels_that_are_not_square_stay_so_in_the_overlay(tmp_path: Path) -> No
         assert (container.streams.video[0].width, container.streams.video[0].height) == (72, 58)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     starts=st.lists(st.sampled_from([0.0, 0.5, 1.0, 9.0, 400.0, 95_400.0]), min_size=1, max_size=4),
     frames=st.integers(10, 25),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,20 +15,21 @@ from streamseg.sources.decode import VideoReader
 from streamseg.sources.integrity import ReadError
 from streamseg.sources.pictures import UNTAGGED, PictureWriter
 from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound, write_two_sizes
+from tests.support.servers import closing_server
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 
 
-def source(path: Path, **part: object) -> Source:
+def source(path: Path | str, **part: object) -> Source:
     return Source(id="clip", url=str(path), live=False, **part)  # type: ignore[arg-type]
 
 
-def read(path: Path, **part: object) -> list[tuple[int, int, int]]:
+def read(path: Path | str, **part: object) -> list[tuple[int, int, int]]:
     """Number, ticks and counter of every selected frame."""
     return [entry[:3] for entry in read_pictures(path, **part)]
 
 
-def read_pictures(path: Path, **part: object) -> list[tuple[int, int, int, np.ndarray]]:
+def read_pictures(path: Path | str, **part: object) -> list[tuple[int, int, int, np.ndarray]]:
     found: list[tuple[int, int, int, np.ndarray]] = []
     writer: PictureWriter | None = None
     with VideoReader(source(path, **part)) as reader:
@@ -294,3 +297,36 @@ def test_real_clips_are_read_in_full(path: Path | None) -> None:
         expected = [frame.pts for frame in container.decode(video=0)]
     with VideoReader(source(path)) as reader:
         assert [ticks for _, _, ticks in reader.selected()] == expected
+
+
+@pytest.mark.parametrize("ending", ["ts", "mkv"])
+def test_a_server_that_ends_by_closing_loses_no_frames(tmp_path: Path, ending: str) -> None:
+    data = write_clip(tmp_path / f"a.{ending}", frames=40).read_bytes()
+    with closing_server(data) as port:
+        assert [counter for *_, counter in read(f"http://127.0.0.1:{port}/a.{ending}")] == list(range(40))
+
+
+def until_it_ends(reader: VideoReader) -> Iterator[int]:
+    """The times of a live source, whose end is always an error."""
+    with suppress(ReadError):
+        for _, _, ticks in reader.selected():
+            yield ticks
+
+
+def test_a_camera_whose_clock_jumps_goes_on(tmp_path: Path) -> None:
+    """Within one connection: it sets its clock, loses it, and finds it again."""
+    parts = [
+        write_clip(tmp_path / f"{k}.ts", frames=25, bframes=0, ticks=range(start, start + 25))
+        for k, start in enumerate([0, 90_000, 50, 75])
+    ]
+    notes: list[str] = []
+    with closing_server(b"".join(part.read_bytes() for part in parts)) as port:
+        camera = Source(id="cam", url=f"http://127.0.0.1:{port}/live.ts", live=True)
+        with VideoReader(camera, note=notes.append) as reader:
+            seconds = [float(ticks * reader.time_base) for ticks in until_it_ends(reader)]
+    assert len(seconds) >= 90
+    steps = np.diff(seconds)
+    assert steps.min() > 0
+    assert steps.max() < 0.5, "the time that has passed on our clock, at most"
+    assert len(set(notes)) == 1
+    assert "jump" in notes[0]

@@ -30,7 +30,9 @@ def write_flashes(
     ``start``: seconds on the clip's clock where it begins; ``codec``: of the sound, None for none.
     """
     with av.open(str(path), "w", format=container) as out:
-        video = out.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "bf": "2", "threads": "1"})
+        video = out.add_stream(
+            "libx264", rate=FPS, options={"preset": "ultrafast", "bf": "2", "threads": "1"}
+        )
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         audio = out.add_stream(codec, rate=RATE, layout="mono") if codec else None
         sound = np.zeros(frames * RATE // FPS, np.float32)
