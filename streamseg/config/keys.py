@@ -1,8 +1,8 @@
 """The keys of a run's configuration: what each means, and which values are allowed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 STREAM_ID = r"^[A-Za-z0-9_.-]{1,64}$"
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -19,6 +19,58 @@ Text = Annotated[str, AfterValidator(_encodable)]
 
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+Point = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+"""x, y: fractions of the picture, or pixels of the source if any number of the shape is above 1."""
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
+
+
+def _polygons(value: Any) -> Any:
+    """One polygon may be given where several are meant."""
+    one = isinstance(value, list | tuple) and value and _is_point(value[0])
+    return [value] if one else value
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], list | tuple)
+
+
+Polygons = Annotated[tuple[Polygon, ...], BeforeValidator(_polygons)]
+PlaceName = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+"""Name of a zone or line: letters and digits of any script, _ and -."""
+
+
+class _Passed(_Config):
+    """What zones and lines have in common."""
+
+    classes: tuple[str, ...] | None = None
+    """Objects of these classes; None of all."""
+    anchor: Literal["foot", "centre"] = "foot"
+    """The point of an object that is looked at: where its mask touches the ground, or the mask's centroid."""
+    inertia: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Frames in a row until a change counts: flicker is none."""
+
+
+class ZoneConfig(_Passed):
+    """A part of the picture that objects enter and leave."""
+
+    polygon: Polygon
+    dwell: Annotated[float, Field(gt=0)] | None = None
+    """Seconds in the zone after which the event ``dwell`` is told, once a visit; None never tells it."""
+
+
+class LineConfig(_Passed):
+    """A line that objects cross: in is from its left to its right, seen along it."""
+
+    points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=2)]
+    """Where the line begins and ends."""
+
+    @model_validator(mode="after")
+    def _has_length(self) -> Self:
+        if self.points[0] == self.points[1]:
+            raise ValueError("a line needs two different points")
+        return self
 
 
 class StreamConfig(_Config):
@@ -40,6 +92,22 @@ class StreamConfig(_Config):
     """Live sources only, like ``reconnect_attempts``: seconds without a frame; None for 5, HLS 30."""
     reconnect_attempts: Annotated[int, Field(ge=0)] | None = None
     """New attempts in a row that may fail before the stream is given up; None for any number."""
+    classes: tuple[str, ...] | None = None
+    """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
+    score: Score | None = None
+    """Lowest score of this stream, if it is to be above ``model.score``."""
+    region: Polygons = ()
+    """Only objects that lie in it by half or more."""
+    ignore: Polygons = ()
+    """Objects that lie in one of these by half or more are left out."""
+    zones: dict[PlaceName, ZoneConfig] = {}
+    lines: dict[PlaceName, LineConfig] = {}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if both := sorted(self.zones.keys() & self.lines.keys()):
+            raise ValueError(f"zones and lines need different names, got {', '.join(both)} twice")
+        return self
 
 
 class ModelConfig(_Config):
@@ -82,6 +150,8 @@ class OverlayOptions(_Config):
     """Track ids."""
     trails: bool = False
     """Where tracked objects were during the last 3 seconds."""
+    places: bool = True
+    """Zones and lines of the stream, with what was counted at them."""
     blur: tuple[str, ...] = ()
     """Class names whose objects are made unrecognisable."""
 
@@ -111,7 +181,36 @@ class RedisConfig(_Config):
     maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
 
 
-OutputConfig = Annotated[VideoConfig | NdjsonConfig | RedisConfig, Field(discriminator="type")]
+class EventsConfig(_Config):
+    """What happens at zones and lines, one JSON object per line."""
+
+    type: Literal["events"]
+    path: Annotated[Text, Field(min_length=1)]
+
+
+class MqttConfig(_Config):
+    """The same over MQTT."""
+
+    type: Literal["mqtt"]
+    url: Annotated[Text, Field(repr=False)]
+    """``mqtt://user:password@host:port`` or ``mqtts://``."""
+    topic: Text = "streamseg/{stream}/{event}"
+    qos: Annotated[int, Field(ge=0, le=2)] = 1
+
+
+class WebhookConfig(_Config):
+    """The same as HTTP requests."""
+
+    type: Literal["webhook"]
+    url: Annotated[Text, Field(repr=False)]
+    cooldown: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds after a request in which the same event at the same place of the stream is left out."""
+
+
+OutputConfig = Annotated[
+    VideoConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
+    Field(discriminator="type"),
+]
 
 
 class _Server(_Config):

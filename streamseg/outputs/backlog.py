@@ -45,15 +45,20 @@ class Limits:
     frames: bool
     """Whether frames wait with their results."""
     instances: bool
+    events_only: bool = False
+    """Whether results in which nothing happened are passed over."""
 
     @staticmethod
-    def of(pixels: Pixels, policy: FramePolicy, *, results: int | None = None) -> Limits:
+    def of(
+        pixels: Pixels, policy: FramePolicy, *, results: int | None = None, events_only: bool = False
+    ) -> Limits:
         """``results``: of a live stream, by default as ``pixels`` allows."""
         drawn = pixels is not Pixels.NEVER
         if policy is FramePolicy.EVERY_FRAME:
-            return Limits(None, None, frames=True, instances=drawn)
+            return Limits(None, None, frames=True, instances=drawn, events_only=events_only)
         kept = results or (PICTURES_KEPT if pixels is Pixels.ALWAYS else RESULTS_KEPT)
-        return Limits(kept, PICTURES_KEPT if pixels is Pixels.RECENT else None, frames=drawn, instances=drawn)
+        pictures = PICTURES_KEPT if pixels is Pixels.RECENT else None
+        return Limits(kept, pictures, frames=drawn, instances=drawn, events_only=events_only)
 
 
 @dataclass(slots=True)
@@ -128,6 +133,8 @@ class StreamBacklog:
         The frame is kept until it is written: always for a recorded stream, whose decoder has to wait
         for the output, for a live one only if the output draws on it.
         """
+        if self._limits.events_only and not result.events:
+            return
         with self._lock:
             if self.closed or not self.takes:
                 self.lost += 1

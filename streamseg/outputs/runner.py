@@ -93,7 +93,12 @@ class OutputRunner:
             refused = self.gone or self._ending
             backlog = StreamBacklog(
                 info,
-                Limits.of(self._output.pixels, info.policy, results=self._limit),
+                Limits.of(
+                    self._output.pixels,
+                    info.policy,
+                    results=self._limit,
+                    events_only=self._output.events_only,
+                ),
                 output=self.name,
                 lock=self._lock,
                 changed=_ignore if refused else self._schedule,

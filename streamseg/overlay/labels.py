@@ -102,6 +102,18 @@ def draw_labels(
     return chosen
 
 
+def write_text(
+    picture: NDArray[np.uint8], text: str, corner: tuple[int, int], colour: Colour, *, scale: float
+) -> None:
+    """Put a label with its upper left corner at ``corner`` (x, y), moved into the picture."""
+    plate = _plate(text, colour, round(max(_SMALLEST, scale), 2))
+    x, y = (
+        int(np.clip(at, 0, max(0, side - size)))
+        for at, side, size in zip(corner, (picture.shape[1], picture.shape[0]), plate.size, strict=True)
+    )
+    _paste(picture, plate, x, y)
+
+
 class _Choice(NamedTuple):
     number: int
     """In :data:`_PLACES`."""

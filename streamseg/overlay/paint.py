@@ -1,9 +1,10 @@
 """The overlay: masks as translucent fills with a clean outline, and a label each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,8 +13,11 @@ from streamseg.masks.parts import largest
 from streamseg.overlay.blur import blur_classes
 from streamseg.overlay.labels import draw_labels, texts_of
 from streamseg.overlay.palette import PALETTE, Colour, colour_of, colours_of
+from streamseg.overlay.places import draw_places
 from streamseg.overlay.trails import Point, Trails
 from streamseg.types import Frame, Instances
+from streamseg.types.zones import Counts
+from streamseg.zones import StreamRules
 
 _FILL = 0.42  # share of the colour: the object stays recognisable below it
 _REFERENCE_SIDE = 720  # sizes below are those of a picture whose shorter side has that many pixels
@@ -26,24 +30,39 @@ _FINE = 4  # fractional bits of trails' coordinates: without them slow objects d
 class Painter:
     """Paints the frames of one stream in order; remembers trails and where labels were."""
 
-    def __init__(self, options: OverlayOptions | None = None) -> None:
+    def __init__(
+        self, options: OverlayOptions | None = None, rules: Mapping[str, StreamRules] | None = None
+    ) -> None:
+        """``rules`` of streams by id, whose zones and lines are drawn; it may change meanwhile."""
         self._options = options or OverlayOptions()
+        self._rules = {} if rules is None else rules
         self._trails = Trails()
         self._places: dict[int, int] = {}
 
-    def paint(self, frame: Frame, instances: Instances) -> NDArray[np.uint8]:
-        """Draw ``instances`` over a copy of the frame: (height, width, 3) uint8 RGB."""
+    def paint(
+        self, frame: Frame, instances: Instances, counts: Counts | msgspec.UnsetType | None = None
+    ) -> NDArray[np.uint8]:
+        """Draw ``instances`` over a copy of the frame: (height, width, 3) uint8 RGB.
+
+        ``counts`` are those of its result, for zones and lines.
+        """
         picture = frame.pixels.copy()
         parts = _paint_masks(picture, instances, self._options)
         if self._options.trails:
             for id_, way in self._trails.update(frame, instances.ids, parts.tolist()).items():
                 _paint_trail(picture, way, colour_of(id_))
+        _paint_places(picture, self._rules.get(frame.stream), counts, self._options)
         _paint_labels(picture, instances, parts, self._places, self._options)
         return picture
 
 
 def paint(
-    pixels: NDArray[np.uint8], instances: Instances, *, options: OverlayOptions | None = None
+    pixels: NDArray[np.uint8],
+    instances: Instances,
+    *,
+    options: OverlayOptions | None = None,
+    rules: StreamRules | None = None,
+    counts: Counts | msgspec.UnsetType | None = None,
 ) -> NDArray[np.uint8]:
     """Draw ``instances`` over a picture that stands alone.
 
@@ -51,6 +70,8 @@ def paint(
         pixels: (height, width, 3) uint8 RGB; left as it is.
         instances: What was found in it.
         options: What to draw; there are no trails.
+        rules: Those of the stream, whose zones and lines are drawn.
+        counts: What was counted at them.
 
     Returns:
         A new picture of the same size, RGB.
@@ -58,6 +79,7 @@ def paint(
     options = options or OverlayOptions()
     picture = pixels.copy()
     parts = _paint_masks(picture, instances, options)
+    _paint_places(picture, rules, counts, options)
     _paint_labels(picture, instances, parts, {}, options)
     return picture
 
@@ -75,6 +97,17 @@ def _paint_masks(
         if instances.crops[i].size:
             parts[i] = _paint_mask(picture, instances, i, colours[i], options)
     return parts
+
+
+def _paint_places(
+    picture: NDArray[np.uint8],
+    rules: StreamRules | None,
+    counts: Counts | msgspec.UnsetType | None,
+    options: OverlayOptions,
+) -> None:
+    if options.places and rules is not None and rules.watching:
+        scale = _FONT_SCALE * _size(picture)
+        draw_places(picture, rules, counts or {}, thickness=_line(picture), scale=scale)
 
 
 def _paint_labels(

@@ -1,13 +1,22 @@
 """From the instances of a frame to the result that is published, and back."""
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.masks.rle import encode_crop
 from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
+from streamseg.zones import Watched
 
 
-def frame_result(frame: Frame, instances: Instances, *, model: str, published_at: float) -> FrameResult:
+def frame_result(
+    frame: Frame,
+    instances: Instances,
+    *,
+    model: str,
+    published_at: float,
+    watched: Watched | None = None,
+) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
 
     Args:
@@ -15,7 +24,9 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         instances: At the size of the frame.
         model: Name of the model that found them.
         published_at: Seconds of the monotonic clock.
+        watched: What zones and lines say of it, if the stream has any.
     """
+    zones = watched.zones if watched else (msgspec.UNSET,) * len(instances)
     return FrameResult(
         v=RESULT_VERSION,
         stream=frame.stream,
@@ -27,7 +38,9 @@ def frame_result(frame: Frame, instances: Instances, *, model: str, published_at
         height=frame.height,
         latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
-        instances=tuple(_instance_result(instances, i) for i in range(len(instances))),
+        instances=tuple(_instance_result(instances, i, zones[i]) for i in range(len(instances))),
+        counts=watched.counts if watched else msgspec.UNSET,
+        events=(watched and watched.events) or msgspec.UNSET,
     )
 
 
@@ -63,7 +76,9 @@ def instances_of(result: FrameResult) -> Instances:
     )
 
 
-def _instance_result(instances: Instances, i: int) -> InstanceResult:
+def _instance_result(
+    instances: Instances, i: int, zones: tuple[str, ...] | msgspec.UnsetType
+) -> InstanceResult:
     x1, y1, x2, y2 = instances.boxes[i].tolist()
     crop: NDArray[np.bool_] = instances.crops[i]
     return InstanceResult(
@@ -74,4 +89,5 @@ def _instance_result(instances: Instances, i: int) -> InstanceResult:
         box=(float(x1), float(y1), float(x2), float(y2)),
         area=int(np.count_nonzero(crop)),
         rle=encode_crop(crop, (x1, y1, x2, y2), instances.height, instances.width),
+        zones=zones,
     )

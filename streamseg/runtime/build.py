@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from streamseg.config import (
+    EventsConfig,
     ModelConfig,
+    MqttConfig,
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
@@ -15,16 +17,21 @@ from streamseg.config import (
     RunConfig,
     StreamConfig,
     VideoConfig,
+    WebhookConfig,
 )
 from streamseg.errors import UsageError
 from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.function import SinkFunction
+from streamseg.outputs.mqtt import MqttOutput
+from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, take_over
 from streamseg.sources import Source, SourceOptions, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
+from streamseg.zones import StreamRules
 
 if TYPE_CHECKING:
     from streamseg.inference.segmenter import BatchTicket
@@ -55,7 +62,8 @@ def build_pipeline(
         UsageError: Something in ``config`` cannot work.
         RunError: The device has no room for the model.
     """
-    sources = build_sources(config)
+    streams = build_streams(config)
+    sources = [source for source, _ in streams]
     own = [build_output(o, several=len(sources) > 1, overlay=config.overlay) for o in config.outputs]
     if resume:
         check_resumable(sources, own)
@@ -65,6 +73,7 @@ def build_pipeline(
         output.check([source.id for source in sources])
     model = load_model(config.model, meter=meter)
     check_blur(config, model.classes)
+    check_rules(config, model.classes)
     rest = take_over(sources, own, model=model.name) if resume else Resumption(sources, {}, 0)
     pipeline = Pipeline(
         rest.sources,
@@ -74,6 +83,7 @@ def build_pipeline(
         max_wait=config.batching.max_wait_ms / 1000,
         max_age=config.batching.max_age_ms / 1000,
         track=config.tracking.enabled,
+        rules={source.id: rules for source, rules in streams},
         observe=observe,
         known=rest.instances(),
         meter=meter,
@@ -102,7 +112,7 @@ def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> 
     read = {os.path.realpath(source.url) for source in sources}
     written: set[str] = set()
     for output in outputs:
-        if not isinstance(output, NdjsonOutput | VideoOutput):
+        if not isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
             continue
         for path in filter(None, [output.path(source.id) for source in sources]):
             real = os.path.realpath(path)
@@ -115,17 +125,22 @@ def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> 
 
 def build_sources(config: RunConfig) -> list[Source]:
     """The sources of all streams, with ids that differ. Raises UsageError."""
+    return [source for source, _ in build_streams(config)]
+
+
+def build_streams(config: RunConfig) -> list[tuple[Source, StreamRules]]:
+    """The sources of all streams, with ids that differ, and the rules of each. Raises UsageError."""
     if not config.streams:
         raise UsageError("no source: name a file, folder, glob, URL or /dev/videoN, or a config with streams")
-    sources: list[Source] = []
+    streams: list[tuple[Source, StreamRules]] = []
     taken = {stream.id for stream in config.streams if stream.id}
     if len(taken) < sum(1 for stream in config.streams if stream.id):
         raise UsageError("streams: two streams have the same id")
     for stream in config.streams:
         found = _sources_of(stream, taken)
         taken.update(source.id for source in found)
-        sources.extend(found)
-    return sources
+        streams.extend((source, StreamRules.of(stream)) for source in found)
+    return streams
 
 
 def _sources_of(stream: StreamConfig, taken: Collection[str]) -> list[Source]:
@@ -151,6 +166,27 @@ def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
             raise UsageError(f"overlay.blur: {name!r} is not looked for; allowed: {', '.join(kept)}")
 
 
+def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
+    """Make sure that each stream's rules can be met; ``classes``: the model's. Raises UsageError."""
+    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
+    for number, stream in enumerate(config.streams):
+        where = f"streams.{number}"
+        wanted = {f"{where}.classes": stream.classes or ()}
+        wanted |= {f"{where}.zones.{name}.classes": zone.classes or () for name, zone in stream.zones.items()}
+        wanted |= {f"{where}.lines.{name}.classes": line.classes or () for name, line in stream.lines.items()}
+        for key, names in wanted.items():
+            for name in names:
+                if name not in kept:
+                    raise UsageError(f"{key}: {name!r} is not looked for; allowed: {', '.join(kept)}")
+        if stream.score is not None and stream.score < config.model.score:
+            raise UsageError(
+                f"{where}.score {stream.score}: below model.score {config.model.score}, under which nothing "
+                "is found"
+            )
+        if (stream.zones or stream.lines) and not config.tracking.enabled:
+            raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
+
+
 def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions | None = None) -> Output:
     """The output that a section of the configuration describes; ``several``: for more than one stream."""
     match config:
@@ -160,5 +196,11 @@ def build_output(config: OutputConfig, *, several: bool, overlay: OverlayOptions
             )
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
+        case EventsConfig():
+            return EventsOutput(config.path, several=several)
+        case MqttConfig():
+            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
+        case WebhookConfig():
+            return WebhookOutput(config.url, cooldown=config.cooldown)
         case RedisConfig():
             return RedisOutput(config.url, overlays=config.overlays, maxlen=config.maxlen, overlay=overlay)

@@ -1,6 +1,6 @@
 """One run: from the sources' frames to the outputs' writers.
 
-    sources -> Pipeline -> batcher -> [ device ] -> Stream.track -> frame result -> Stream.put -> writers
+    sources -> Pipeline -> batcher -> [ device ] -> Stream.follow -> frame result -> Stream.put -> writers
                (events)    (engine: submit, wait, finish)          (deliver)
 
 How it stops, in order: sources end or are asked to; the batcher serves what waits; the engine delivers the
@@ -42,6 +42,7 @@ from streamseg.types import (
     StreamInfo,
     StreamState,
 )
+from streamseg.zones import StreamRules
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Pipeline:
         max_wait: float = 0.02,
         max_age: float = 0.5,
         track: bool = True,
+        rules: dict[str, StreamRules] | None = None,
         observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
         known: Callable[[Frame], Instances | None] = lambda _: None,
         timing: Timing | None = None,
@@ -68,12 +70,15 @@ class Pipeline:
         """Prepare; nothing is opened and no thread is started before ``with``.
 
         ``max_wait`` and ``max_age`` are in seconds: how long a frame waits for others to share its batch,
-        how old a live frame may be when its batch is formed. ``observe`` hears of every opening and
+        how old a live frame may be when its batch is formed. ``rules`` are those of
+        streams, by id: the mapping is kept and brought up to date. ``observe`` hears of every opening and
         result, on our threads. ``known`` is asked for each frame, in order, and may have its instances
         from an earlier run. ``timing`` and ``backoff`` are for the sources, ``meter`` is told of all work.
         """
+        self.classes = model.classes
+        """Names of all that the model finds."""
         self._model_name, self._observe, self._known, self._meter = model.name, observe, known, meter
-        self._track = track
+        self._track, self._rules = track, {} if rules is None else rules
         self._budget = ShutdownBudget()
         self._outputs = Outputs(outputs, on_error=self._output_failed, meter=meter)
         self.stats = RunStats(source.id for source in sources)
@@ -190,8 +195,15 @@ class Pipeline:
         self._announce(source)
         self._pool.replace(source)
 
+    def set_rules(self, name: str, rules: StreamRules) -> None:
+        """Other rules for a stream, from its next frame on; one that is added later begins with them."""
+        self._rules[name] = rules
+        if (stream := self._streams.get(name)) is not None:
+            stream.set_rules(rules)
+
     def _stream(self, name: str) -> Stream:
-        return Stream(name, self.stats.streams[name], self._outputs, track=self._track)
+        rules = self._rules.get(name, StreamRules())
+        return Stream(name, self.stats.streams[name], self._outputs, track=self._track, rules=rules)
 
     def _announce(self, source: Source) -> None:
         self._outputs.report(source.id, state=StreamState.CONNECTING.value, source=source.shown)
@@ -234,8 +246,10 @@ class Pipeline:
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         """A frame's instances are there: those of a stream come in order, one at a time."""
         stream = self._streams[frame.stream]
-        instances = stream.track(frame, instances)
-        result = frame_result(frame, instances, model=self._model_name, published_at=time.monotonic())
+        instances, watched = stream.follow(frame, instances)
+        result = frame_result(
+            frame, instances, model=self._model_name, published_at=time.monotonic(), watched=watched
+        )
         stream.put(result, frame, instances)
         self._observe(result)
         self._close_if(stream.stats.frame_delivered(instances), stream)

@@ -10,7 +10,8 @@ from streamseg.config import RunConfig
 from streamseg.errors import UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
-from streamseg.runtime.build import build_output, build_sources, check_files_differ
+from streamseg.outputs.events import EventsOutput
+from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import Source
 
@@ -24,26 +25,37 @@ class Reloader:
         """``config`` is what the pipeline was built from; ``resume``: to go on with an interrupted run."""
         self._config, self._resume = config, resume
         self._pipeline = pipeline
-        self._sources = {source.id: source for source in build_sources(config)}
+        streams = build_streams(config)
+        self._sources = {source.id: source for source, _ in streams}
+        self._rules = {source.id: rules for source, rules in streams}
         several = len(self._sources) > 1
         outputs = [build_output(output, several=several) for output in config.outputs]
-        self._files = [output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput)]
+        self._files = [
+            output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput | EventsOutput)
+        ]
         self._waiting: list[Source] = []
         """To be added as soon as the stream that had their id has closed its files."""
 
     def apply(self, config: RunConfig) -> None:
         """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
 
-        A camera whose settings changed goes on as after a reconnect. What else changed is named in a
-        warning: it takes a restart.
+        A camera whose settings changed goes on as after a reconnect; other rules (classes, score, region,
+        ignore, zones, lines) count from the next frame on, also in a recording. What else changed is
+        named in a warning: it takes a restart.
         """
-        wanted = {source.id: source for source in build_sources(config)}
+        streams = build_streams(config)
+        check_rules(config, self._pipeline.classes)
+        wanted = {source.id: source for source, _ in streams}
+        rules = {source.id: rules for source, rules in streams}
+        reruled = [id_ for id_ in wanted if id_ in self._rules and rules[id_] != self._rules[id_]]
         added = [source for id_, source in wanted.items() if id_ not in self._sources]
         removed = [id_ for id_ in self._sources if id_ not in wanted]
         changed = [s for id_, s in wanted.items() if id_ in self._sources and s != self._sources[id_]]
         revived = [source for source in changed if self._is_over(source.id)]
         self._check(list(wanted.values()), new=[*added, *revived], changed=changed)
-        self._sources = wanted
+        self._sources, self._rules = wanted, rules
+        for id_ in wanted:
+            self._pipeline.set_rules(id_, rules[id_])
         self._say_what_stays(config)
         # First those that come: a run without a stream would end.
         self._waiting += [*added, *revived]
@@ -58,7 +70,7 @@ class Reloader:
             f"{word} {', '.join(ids)}"
             for word, ids in (
                 ("added", [s.id for s in added]),
-                ("changed", [s.id for s in changed]),
+                ("changed", sorted({s.id for s in changed} | set(reruled))),
                 ("removed", removed),
             )
             if ids

@@ -7,6 +7,7 @@ from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.stats import StreamStats
 from streamseg.runtime.tracking import Tracker
 from streamseg.types import Frame, FrameResult, Instances, StreamChanged, StreamInfo
+from streamseg.zones import StreamRules, Watched
 
 
 class Stream:
@@ -16,8 +17,11 @@ class Stream:
     by one thread at a time.
     """
 
-    def __init__(self, name: str, stats: StreamStats, outputs: Outputs, *, track: bool) -> None:
+    def __init__(
+        self, name: str, stats: StreamStats, outputs: Outputs, *, track: bool, rules: StreamRules
+    ) -> None:
         self.name, self.stats = name, stats
+        self._rules, self._filter, self._watch = rules, rules.filter(), rules.watch()
         self._outputs = outputs
         self._track = track
         self._tracker: Tracker | None = None
@@ -35,7 +39,23 @@ class Stream:
         for backlog in self._backlogs:
             backlog.begin_epoch(info)
 
-    def track(self, frame: Frame, instances: Instances) -> Instances:
+    def set_rules(self, rules: StreamRules) -> None:
+        """Another choice of objects, zones and lines, from the next frame on. Any thread.
+
+        Counts begin anew if zones or lines have changed.
+        """
+        watching = (rules.zones, rules.lines) != (self._rules.zones, self._rules.lines)
+        self._rules, self._filter = rules, rules.filter()
+        if watching:
+            self._watch = rules.watch()
+
+    def follow(self, frame: Frame, instances: Instances) -> tuple[Instances, Watched | None]:
+        """The instances that count, with their ids; and what zones and lines say of them."""
+        tracked = self._tracked(frame, self._filter(instances))
+        watch = self._watch
+        return tracked, watch.update(frame, tracked) if watch else None
+
+    def _tracked(self, frame: Frame, instances: Instances) -> Instances:
         """Give instances their ids; with every epoch tracks begin anew: what happened between is unknown."""
         if not self._track:
             return instances

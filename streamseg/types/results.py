@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from streamseg.masks.rle import RunLengths, decode_mask
 from streamseg.types.instances import describe_object, list_objects
+from streamseg.types.zones import Counts, ZoneEvent
 
 RESULT_VERSION = 1
 
@@ -23,6 +24,8 @@ class InstanceResult(msgspec.Struct, frozen=True):
     area: int
     """Pixels of the mask."""
     rle: RunLengths = msgspec.field(name="mask")
+    zones: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Names of the zones that it is in; absent where the stream has no zones and lines."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -54,6 +57,10 @@ class FrameResult(msgspec.Struct, frozen=True):
     model: str
     instances: tuple[InstanceResult, ...]
     """Best score first."""
+    counts: Counts | msgspec.UnsetType = msgspec.UNSET
+    """Objects in each zone, crossings of each line; absent where the stream has none."""
+    events: tuple[ZoneEvent, ...] | msgspec.UnsetType = msgspec.UNSET
+    """What happened at zones and lines; absent where nothing did."""
 
     def __repr__(self) -> str:
         listed = list_objects((found.label, found.score, found.id) for found in self.instances)

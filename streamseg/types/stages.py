@@ -109,6 +109,8 @@ class Output(ABC):
     writers_at_once: int = 1
     """How many of its writers may work at the same time, each in a thread. 1: they take turns, and what
     they share needs no lock."""
+    events_only: bool = False
+    """Whether it is given those results alone in which something happened at a zone or line."""
     paced_by_reader: bool = False
     """Whether somebody reads it at leisure: it is then never given up for being slow."""
 

@@ -154,6 +154,31 @@ def test_another_password_or_address_is_the_next_epoch(edited: Edited) -> None:
     assert frames == sorted(set(frames))
 
 
+def test_rules_change_without_a_new_connection(edited: Edited, caplog: pytest.LogCaptureFixture) -> None:
+    run = edited.run
+    edited.write(edited.stream("a", lines={"gate": {"points": [[0, 0.5], [1, 0.5]]}}), edited.stream("b"))
+    run.wait(lambda: run.results["a"][-1].counts == {"gate": {"in": 0, "out": 0}}, "counts of the line")
+    edited.write(edited.stream("a"), edited.stream("b"))
+    run.wait(lambda: not run.results["a"][-1].counts, "results without counts")
+    assert {result.epoch for result in run.results["a"]} == {0}
+    assert "changed a" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ({"classes": ["unicorn"]}, "streams.0.classes: 'unicorn' is not looked for; allowed: person"),
+        ({"score": 0.1}, "streams.0.score 0.1: below model.score 0.3"),
+    ],
+)
+def test_rules_that_cannot_be_met_change_nothing(
+    edited: Edited, caplog: pytest.LogCaptureFixture, rules: dict[str, object], named: str
+) -> None:
+    edited.write(edited.stream("a", **rules), edited.stream("b"))
+    wait_for(lambda: named in caplog.text)
+    untouched(edited, "a", "b")
+
+
 def test_an_id_whose_files_are_finished_is_not_used_again(
     edited: Edited, caplog: pytest.LogCaptureFixture
 ) -> None:

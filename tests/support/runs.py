@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -229,3 +230,37 @@ class SilentOutput(Output, StreamWriter):
         return self
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None: ...
+
+
+LEFT_HALF = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+WATCHED = {
+    "zones": {"left": {"polygon": LEFT_HALF, "dwell": 0.2}},
+    "lines": {"middle": {"points": [[0.5, 0], [0.5, 1]]}},
+}
+
+
+def run_watched(
+    clip: Path, *, outputs: Sequence[dict[str, Any]] = (), rules: dict[str, Any] = WATCHED, **more: Any
+) -> list[dict[str, Any]]:
+    """Run a clip on :class:`Moving`; the results as they are published.
+
+    ``rules`` are keys of the stream: by default there is a zone and a line. ``more``: of the configuration.
+    """
+    content = {"streams": [{"id": "cam", "url": str(clip), **rules}], "outputs": list(outputs), **more}
+    results: list[dict[str, Any]] = []
+
+    def observe(event: StreamInfo | FrameResult) -> None:
+        if isinstance(event, FrameResult):
+            results.append(msgspec.to_builtins(event))
+
+    with patch.object(build, "load_model", lambda *_, **__: Moving()):
+        pipeline = build_pipeline(parse_config(content, where="test"), observe=observe)
+    with pipeline:
+        pipeline.join()
+    assert not pipeline.stats.output_errors
+    return json.loads(json.dumps(results))  # type: ignore[no-any-return]
+
+
+def events_of(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All events, in order."""
+    return [event for result in results for event in result.get("events", ())]

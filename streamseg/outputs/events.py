@@ -1,0 +1,66 @@
+"""Events as text: one JSON object a line, in a file for each stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from streamseg.files import check_writable, mark_complete, partial_path
+from streamseg.outputs.files import leave_partial, output_path, write_failure
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
+
+
+class EventsOutput(Output):
+    """Writes what happens at zones and lines; a resumed run writes the file anew, from the results."""
+
+    events_only = True
+
+    def __init__(self, path_template: str, *, several: bool = False) -> None:
+        """``path_template``: see :func:`output_path`; in a folder the files are ``STREAM.events.ndjson``."""
+        self._template, self._several = path_template, several
+
+    def path(self, stream: str) -> Path:
+        """File of a stream. Raises UsageError."""
+        return output_path(self._template, stream, ".events.ndjson", several=self._several)
+
+    def check(self, streams: Sequence[str]) -> None:
+        """Make sure, before anything is processed, that the files can be written. Raises UsageError."""
+        for stream in streams:
+            check_writable(self.path(stream))
+
+    def open(self, info: StreamInfo) -> StreamWriter:
+        """Open the stream's file. Raises UsageError or OutputError."""
+        path = self.path(info.stream)
+        check_writable(path)
+        return _EventsWriter(path)
+
+
+class _EventsWriter(StreamWriter):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = partial_path(path).open("wb", buffering=0)
+        except OSError as error:
+            raise write_failure(path, error) from error
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
+        lines = b"".join(msgspec.json.encode(event) + b"\n" for event in result.events or ())
+        try:
+            while lines:
+                lines = lines[self._file.write(lines) :]
+        except OSError as error:
+            raise write_failure(self._path, error) from error
+
+    def close(self, end: StreamEnd) -> None:
+        """Give the file its name unless the stream failed. Raises OutputError."""
+        try:
+            empty = self._file.tell() == 0
+            self._file.close()
+            if end is StreamEnd.FAILED:
+                leave_partial(self._path, empty=empty)
+            else:
+                mark_complete(partial_path(self._path), self._path)
+        except OSError as error:
+            raise write_failure(self._path, error) from error

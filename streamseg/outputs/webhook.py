@@ -1,0 +1,126 @@
+"""Events as HTTP requests: each is POSTed as JSON to one address."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from streamseg.errors import UsageError, mask_password
+from streamseg.outputs.patience import Patience, PeerAwayError
+from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
+from streamseg.types.zones import ZoneEvent
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10.0
+"""For the receiver to answer a request."""
+END_SECONDS = 10.0
+"""For what waits, once the run is over."""
+_REDIRECTS = 5
+_PASSING = frozenset({408, 425, 429})
+"""Refusals that say: later."""
+
+
+class WebhookOutput(Output):
+    """POSTs events, those of a stream in their order; a receiver that is down is waited for.
+
+    An event that the receiver refuses (4xx) is told in a warning and left out.
+    """
+
+    events_only = True
+    writers_at_once = 4
+
+    def __init__(self, url: str, *, cooldown: float = 0.0) -> None:
+        """``cooldown``: seconds after a request in which the same event at the same place is left out.
+
+        Raises UsageError if the URL is none.
+        """
+        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+            raise UsageError(f"webhook {mask_password(url)}: the URL must begin with http:// or https://")
+        self._url, self._cooldown = url, cooldown
+        self._patience = Patience(f"webhook {mask_password(url)}", END_SECONDS)
+
+    def check(self, streams: Sequence[str]) -> None:
+        """There is nothing to check before the first event."""
+
+    def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
+        """A writer with a cooldown of its own."""
+        return _WebhookWriter(self._url, self._patience, self._cooldown)
+
+    def hurry(self, patience: float | None = None) -> None:
+        """Wait no longer than that for the receiver."""
+        self._patience.hurry(patience)
+
+
+class _WebhookWriter(StreamWriter):
+    def __init__(self, url: str, patience: Patience, cooldown: float) -> None:
+        self._url, self._patience, self._cooldown = url, patience, cooldown
+        self._sent: dict[tuple[str, str | None, str | None, str | None], float] = {}
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
+        for event in result.events or ():
+            key = (event.event, event.zone, event.line, event.direction)
+            now = time.monotonic()
+            if now - self._sent.get(key, -float("inf")) < self._cooldown:
+                continue
+            self._sent[key] = now
+            self._patience.retry(partial(self._post, event))
+
+    def _post(self, event: ZoneEvent) -> None:
+        """Raises PeerAwayError if it is worth trying again."""
+        try:
+            post(self._url, msgspec.json.encode(event))
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code >= 500 or error.code in _PASSING:
+                raise PeerAwayError(f"HTTP {error.code} {error.reason}") from None
+            logger.warning(
+                "webhook %s refuses an event (HTTP %d %s): left out",
+                mask_password(self._url),
+                error.code,
+                error.reason,
+            )
+        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+            reason = getattr(error, "reason", error)
+            raise PeerAwayError(getattr(reason, "strerror", None) or reason or type(error).__name__) from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The library would follow a redirection with a GET, without the event."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+def post(url: str, body: bytes) -> None:
+    """POST JSON; follows redirections with the same body.
+
+    Raises urllib.error.HTTPError for an answer of 400 and more, OSError or HTTPException without one.
+    """
+    for _ in range(_REDIRECTS):
+        request = urllib.request.Request(
+            url, data=body, headers={"Content-Type": "application/json", "User-Agent": "streamseg"}
+        )
+        try:
+            with _OPENER.open(request, timeout=ANSWER_SECONDS):
+                return
+        except urllib.error.HTTPError as error:
+            target = urljoin(url, error.headers.get("Location", ""))
+            if error.code not in {301, 302, 307, 308} or urlsplit(target).scheme not in {"http", "https"}:
+                raise
+            error.close()
+            url = target
+    raise OSError(f"more than {_REDIRECTS} redirections")

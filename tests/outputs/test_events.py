@@ -1,0 +1,169 @@
+"""Events of zones and lines: files, HTTP requests and MQTT, with servers that fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamseg.errors import UsageError
+from streamseg.outputs.mqtt import MqttOutput
+from streamseg.outputs.webhook import WebhookOutput
+from tests.support.broker import free_port, wait_for
+from tests.support.media import write_clip
+from tests.support.mqtt import Listener, MqttBroker
+from tests.support.runs import events_of, run_watched
+
+
+class Receiver:
+    """An HTTP server that answers with the statuses it is given, then 200, and keeps what it accepted."""
+
+    def __init__(self, port: int = 0, *, answers: list[int] | None = None) -> None:
+        self.accepted: list[dict[str, Any]] = []
+        self.requests = 0
+        pending = list(answers or [])
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.requests += 1
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = pending.pop(0) if pending else 200
+                if status == 200:
+                    receiver.accepted.append(json.loads(body))
+                self.send_response(status)
+                if status in {301, 302, 307, 308}:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/events"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "clip.mp4", frames=60)
+
+
+@pytest.fixture
+def broker() -> Iterator[MqttBroker]:
+    broker = MqttBroker(free_port())
+    yield broker
+    broker.close()
+
+
+def test_events_are_lines_of_a_file_and_stand_in_the_results(clip: Path, tmp_path: Path) -> None:
+    results = run_watched(clip, outputs=[{"type": "events", "path": str(tmp_path / "events.ndjson")}])
+    told = [json.loads(line) for line in (tmp_path / "events.ndjson").read_text().splitlines()]
+    assert told == events_of(results)
+    assert {event["event"] for event in told} >= {"enter", "cross"}
+    for result in results:  # an object that is hidden for a moment is still there
+        assert result["counts"]["left"] >= sum("left" in found["zones"] for found in result["instances"])
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 500, 503, 429])
+def test_a_webhook_gets_every_event_once_whatever_its_first_answer(clip: Path, status: int) -> None:
+    receiver = Receiver(answers=[status, 200, status])
+    try:
+        results = run_watched(clip, outputs=[{"type": "webhook", "url": receiver.url}])
+    finally:
+        receiver.close()
+    assert receiver.accepted == events_of(results)
+
+
+def test_a_webhook_that_refuses_an_event_gets_the_next_one(
+    clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = Receiver(answers=[404])
+    try:
+        results = run_watched(clip, outputs=[{"type": "webhook", "url": receiver.url}])
+    finally:
+        receiver.close()
+    assert receiver.accepted == events_of(results)[1:]
+    assert "refuses an event (HTTP 404" in caplog.text
+
+
+def test_a_webhook_that_comes_later_gets_all_events(clip: Path) -> None:
+    port = free_port()
+    receivers: list[Receiver] = []
+    starter = threading.Timer(0.6, lambda: receivers.append(Receiver(port)))
+    starter.start()
+    results = run_watched(clip, outputs=[{"type": "webhook", "url": f"http://127.0.0.1:{port}/"}])
+    starter.join()
+    receivers[0].close()
+    assert receivers[0].accepted == events_of(results)
+
+
+def test_a_cooldown_leaves_out_what_comes_again_too_soon(clip: Path) -> None:
+    receiver = Receiver()
+    try:
+        results = run_watched(clip, outputs=[{"type": "webhook", "url": receiver.url, "cooldown": 600}])
+    finally:
+        receiver.close()
+
+    def key(event: dict[str, Any]) -> tuple[object, ...]:
+        return event["event"], event.get("zone"), event.get("line"), event.get("direction")
+
+    first = {key(event): event for event in reversed(events_of(results))}
+    assert sorted(receiver.accepted, key=str) == sorted(first.values(), key=str)
+
+
+def test_mqtt_gets_every_event_in_order(clip: Path, broker: MqttBroker) -> None:
+    broker.start()
+    listener = Listener(broker, "cams/#")
+    topic = "cams/{stream}/{event}"
+    results = run_watched(clip, outputs=[{"type": "mqtt", "url": broker.url, "topic": topic}])
+    expected = [(f"cams/{e['stream']}/{e['event']}", e) for e in events_of(results)]
+    wait_for(lambda: len(listener.messages) >= len(expected))
+    listener.close()
+    assert listener.messages == expected
+
+
+def test_mqtt_that_comes_later_gets_all_events(clip: Path, broker: MqttBroker) -> None:
+    listeners: list[Listener] = []
+
+    def begin() -> None:
+        broker.start()
+        listeners.append(Listener(broker, "#"))
+
+    starter = threading.Timer(0.1, begin)
+    starter.start()
+    results = run_watched(clip, outputs=[{"type": "mqtt", "url": broker.url}])
+    starter.join()
+    # At the start the broker may take events before the listener has subscribed.
+    wait_for(lambda: listeners[0].messages and listeners[0].messages[-1][1] == events_of(results)[-1])
+    listeners[0].close()
+    told = [event for _, event in listeners[0].messages]
+    assert told == events_of(results)[-len(told) :]
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: WebhookOutput("ftp://user:pa55word@host/x"), "must begin with http:// or https://"),
+        (lambda: WebhookOutput("http://"), "must begin with"),
+        (lambda: MqttOutput("http://host", topic="a"), "must be mqtt://HOST"),
+        (lambda: MqttOutput("mqtt://host", topic="a/#"), "must not be empty nor hold # or +"),
+    ],
+)
+def test_bad_settings_are_named(make: Any, named: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(named)) as caught:
+        make()
+    assert "pa55word" not in str(caught.value)
