@@ -61,5 +61,5 @@ class PacketClock:
         stamps = Stamps(None if no_pts else packet.pts, packet.dts, packet.duration or 0)
         if packet.time_base is not None:
             stamps = self._clock.move(packet.stream.index, stamps, packet.time_base)
-        packet.pts, packet.dts = stamps.pts, stamps.dts  # type: ignore[assignment]  # None is taken
+        packet.pts, packet.dts = stamps.pts, stamps.dts
         return stamps

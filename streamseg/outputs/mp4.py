@@ -157,7 +157,7 @@ class Mp4File:
         for packet in packets:
             try:
                 self._container.mux(packet)
-            except (av.error.ValueError, av.error.InvalidDataError) as error:
+            except (av.error.ArgumentError, av.error.InvalidDataError) as error:
                 self._audio.give_up(error)
                 return
 

@@ -14,7 +14,7 @@ from streamseg.types import Frame, Instances
 
 
 def shown_size(height: int, width: int, pixel_aspect: Fraction) -> tuple[int, int]:
-    """Height and width in square pixels: the side that is too short is made longer, so that nothing is lost."""
+    """Height and width in square pixels: the side that is too short is made longer."""
     if pixel_aspect >= 1:
         return height, round(width * pixel_aspect)
     return round(height / pixel_aspect), width
@@ -29,7 +29,7 @@ def as_shown(frame: Frame) -> NDArray[np.uint8]:
 
 
 def in_source_pixels(frame: Frame, find: Callable[[], Instances]) -> Instances:
-    """What ``find`` found in the picture that :func:`as_shown` made of ``frame``, at the size of the frame."""
+    """What ``find`` found in the picture of :func:`as_shown`, at the size of ``frame``."""
     found = find()
     size = (frame.height, frame.width)
     return found if (found.height, found.width) == size else resized(found, *size)
@@ -65,7 +65,7 @@ def _resized_crop(
 
 
 def _old_places(begin: int, end: int, scale: float) -> tuple[int, NDArray[np.int64]]:
-    """The first new pixel whose centre lies in ``begin`` to ``end``; for each one, where that is from there."""
+    """The first new pixel whose centre lies in ``begin`` to ``end``; where each one is, counted from ``begin``."""
     first, last = int(np.ceil(begin * scale - 0.5)), int(np.ceil(end * scale - 0.5))
     places = np.floor((np.arange(first, last) + 0.5) / scale).astype(np.int64) - begin
     return first, np.clip(places, 0, end - begin - 1)

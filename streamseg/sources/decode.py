@@ -153,9 +153,9 @@ class VideoReader:
         return float(self._origin * self.time_base)
 
     def begins(self, ticks: int) -> float:
-        """Seconds on the stream's clock that are second 0 for the viewer, if the first picture is at ``ticks``.
+        """Seconds on the stream's clock that are second 0 for the viewer; the first picture is at ``ticks``.
 
-        That picture, unless sound that comes well before it is meant to be heard.
+        It is that picture, unless sound that comes well before it is meant to be heard.
         """
         first, start = float(ticks * self.time_base), self._container.start_time
         earliest = first if start is None else min(first, start / MICROSECONDS)

@@ -76,12 +76,12 @@ def _cube(transfer: int) -> str:
 
 
 def to_sdr(coded: NDArray[np.float64], transfer: int) -> NDArray[np.float64]:
-    """(N, 3) R, G, B in [0, 1], coded with :data:`PQ` or :data:`HLG` in BT.2020 -> the same for SDR in BT.709."""
+    """(N, 3) R, G, B in [0, 1] in BT.2020, coded with :data:`PQ` or :data:`HLG` -> SDR in BT.709."""
     light = (_pq_light(coded) if transfer == PQ else _hlg_light(coded)) / WHITE
     brightest = light.max(axis=1, keepdims=True)
     # All three by one factor, so that the hue stays.
     light = light * (_roll_off(brightest) / np.maximum(brightest, 1e-9))
-    return np.clip(light @ TO_BT709.T, 0, 1) ** (1 / GAMMA)
+    return np.asarray(np.clip(light @ TO_BT709.T, 0, 1) ** (1 / GAMMA))
 
 
 def _roll_off(light: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +98,7 @@ def _pq_light(coded: NDArray[np.float64]) -> NDArray[np.float64]:
     """cd/m2 on the display, SMPTE ST 2084."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = coded ** (1 / m2)
-    return 10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
+    return np.asarray(10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1))
 
 
 def _hlg_light(coded: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,4 +106,4 @@ def _hlg_light(coded: NDArray[np.float64]) -> NDArray[np.float64]:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
     luma = scene @ np.array([0.2627, 0.6780, 0.0593])
-    return PEAK * scene * luma[:, None] ** 0.2
+    return np.asarray(PEAK * scene * luma[:, None] ** 0.2)

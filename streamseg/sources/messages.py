@@ -101,7 +101,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
 
 class Resized(msgspec.Struct, frozen=True, tag=True):
-    """The pictures of a recording have another size from here on, and lie in a new ring, which comes along."""
+    """The pictures of a recording have another size from here on. Their ring's descriptor comes along."""
 
     job: int
     ring: int

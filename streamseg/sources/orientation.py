@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -49,9 +48,9 @@ class Orientation:
 def _display_matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
     """(3, 3) int32 in FFmpeg's layout; None if the frame has none."""
     try:
-        entry: Any = frame.side_data.get(Type.DISPLAYMATRIX)
+        entry: Any = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        entry = _without_exif(frame).side_data.get(Type.DISPLAYMATRIX)
+        entry = _without_exif(frame).side_data.get("DISPLAYMATRIX")
     return None if entry is None else np.frombuffer(entry, np.int32).reshape(3, 3)
 
 

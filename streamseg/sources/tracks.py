@@ -9,6 +9,7 @@ from contextlib import suppress
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from streamseg.packets import TILE, has_decoder, main_pictures
@@ -32,13 +33,14 @@ def picture_track(container: InputContainer) -> VideoStream | None:
     return pictures
 
 
-def decoder_for(track: VideoStream) -> CodecContext:
+def decoder_for(track: VideoStream) -> VideoCodecContext:
     """What decodes a track: FFmpeg's own decoders of VP8 and VP9 know nothing of transparency."""
-    own: CodecContext = track.codec_context
+    own = track.codec_context
     tags = {key.lower(): value for key, value in track.metadata.items()}
     if tags.get("alpha_mode") != "1" or own.name not in WITH_ALPHA:
         return own
     decoder = CodecContext.create(WITH_ALPHA[own.name], "r")
+    assert isinstance(decoder, VideoCodecContext)
     decoder.extradata = own.extradata
     return decoder
 
