@@ -189,7 +189,7 @@ class Mp4File:
         context = stream.codec_context
         context.time_base = Fraction(1, self.timescale)
         context.sample_aspect_ratio = pixel_aspect
-        context.gop_size = max(1, round(_KEY_SECONDS * self._rate))
+        context.gop_size = round(_KEY_SECONDS * max(self._rate, Fraction(25)))
         # libx264 would start 1.5 threads per core, for every stream; four keep up with any camera.
         context.thread_count = min(4, os.cpu_count() or 1)
         context.color_range = _LIMITED

@@ -65,7 +65,7 @@ def _resized_crop(
 
 
 def _old_places(begin: int, end: int, scale: float) -> tuple[int, NDArray[np.int64]]:
-    """The first new pixel whose centre lies in ``begin`` to ``end``; where each one is, counted from ``begin``."""
+    """The first new pixel whose centre lies in ``begin`` to ``end``, and where each is from ``begin`` on."""
     first, last = int(np.ceil(begin * scale - 0.5)), int(np.ceil(end * scale - 0.5))
     places = np.floor((np.arange(first, last) + 0.5) / scale).astype(np.int64) - begin
     return first, np.clip(places, 0, end - begin - 1)
