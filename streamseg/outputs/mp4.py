@@ -56,7 +56,16 @@ class Mp4File:
         audio: AudioReader | None,
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
-        """``size`` is width and height, ``pixel_aspect`` that of a pixel as it is shown. Raises OutputError."""
+        """Open the file. Raises OutputError.
+
+        Args:
+            path: Where to.
+            size: Width and height.
+            time_base: Seconds per tick of the source.
+            fps: Nominal pictures a second, None when unknown.
+            audio: The sound that goes with it.
+            pixel_aspect: Width of a pixel as it is shown, divided by its height.
+        """
         self.path, self.size = path, size
         self.frames = 0
         self.timescale = _timescale(time_base)

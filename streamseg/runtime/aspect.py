@@ -1,4 +1,4 @@
-"""Pixels that are not square: the network sees objects in their shape, results stay in pixels of the source."""
+"""Pixels that are not square: the network sees true shapes, results stay in pixels of the source."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamseg.clock import FrameClock, Stamps
-from streamseg.packets import PacketClock, has_decoder
+from streamseg.packets import PacketClock
 from streamseg.sources.deinterlace import deinterlaced
+from streamseg.sources.facts import SourceFacts
 from streamseg.sources.integrity import (
-    MICROSECONDS,
     PATIENCE,
     CatchUp,
     DamageCounter,
@@ -30,7 +30,7 @@ from streamseg.sources.integrity import (
     refusal,
 )
 from streamseg.sources.source import Source
-from streamseg.sources.tracks import can_be_reread, decoder_for, picture_track, unreadable_tracks
+from streamseg.sources.tracks import decoder_for, picture_track, unreadable_tracks
 
 MAX_PIXELS = 1 << 26
 """In a picture: twice what 8K has. A damaged header can ask for any amount of memory."""
@@ -41,10 +41,6 @@ LIVE_OPTIONS = {"analyzeduration": "500000"}
 analysed, the key frame with it, and cost a wait for the next one: 10 s at a 10 s key frame distance.)"""
 SEEK_MARGINS = (0.5, 10.0)
 """Seconds to seek ahead of the start: indices tell decoding times, which B-frames keep from display times."""
-SOUND_AHEAD = 1.0
-"""Seconds of sound before the first picture that are left out: broadcasts are cut anywhere."""
-MAX_ASPECT = 10
-"""Of a pixel's sides: what goes beyond is an error."""
 UNTIMED_AT_OPENING = 5
 """Frames of a live source left out until the first timestamp is known (RTSP: one, before RTCP)."""
 
@@ -121,6 +117,8 @@ class VideoReader:
 
     def _open(self) -> None:
         self._container, self._stream = open_source(self._source)
+        self.facts = SourceFacts(self._source, self._container, self._stream)
+        """What is known of the source before it is read."""
         self._decoder = decoder_for(self._stream)
         if not self._source.live and (count := unreadable_tracks(self._container)):
             self._note(f"left out {count} of its tracks, for which there is no decoder")
@@ -130,7 +128,7 @@ class VideoReader:
         """Begin to count: at opening and after every seek."""
         self._truncation = TruncationCheck(self._container, self._stream, from_start=from_start)
         self._clock = PacketClock(self._container, self._stream, live=self._source.live)
-        self._frame_clock = FrameClock(origin=self._origin, step=self._nominal_step())
+        self._frame_clock = FrameClock(origin=self.facts.first_tick, step=self.facts.step)
         self._decoded = self._dropped = 0
         self._seconds = 0.0
         self.damage = DamageCounter()
@@ -141,78 +139,6 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
-
-    @property
-    def time_base(self) -> Fraction:
-        """Seconds per tick."""
-        return self._stream.time_base or Fraction(1, MICROSECONDS)
-
-    @property
-    def origin(self) -> float:
-        """Presentation time, in seconds, at which the video of a recording begins."""
-        return float(self._origin * self.time_base)
-
-    def begins(self, ticks: int) -> float:
-        """Seconds on the stream's clock that are second 0 for the viewer; the first picture is at ``ticks``.
-
-        It is that picture, unless sound that comes well before it is meant to be heard.
-        """
-        first, start = float(ticks * self.time_base), self._container.start_time
-        earliest = first if start is None else min(first, start / MICROSECONDS)
-        return first if first - earliest < SOUND_AHEAD else earliest
-
-    def pixel_aspect(self, *, turned: bool) -> tuple[int, int]:
-        """Width and height of a pixel as it is shown; ``turned``: rows became columns."""
-        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
-        if not aspect or not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
-            return 1, 1
-        return (1 / aspect if turned else aspect).as_integer_ratio()
-
-    @property
-    def reread(self) -> bool:
-        """Whether the source can be opened a second time."""
-        return can_be_reread(self._source, self._container)
-
-    @property
-    def fps(self) -> float | None:
-        """Nominal frames per second, None when unknown."""
-        rate = self._stream.average_rate
-        return float(rate) if rate else None
-
-    @property
-    def has_audio(self) -> bool:
-        """Whether there is sound as well."""
-        return any(has_decoder(track) for track in self._container.streams.audio)
-
-    @property
-    def frame_count(self) -> int | None:
-        """Selected frames to expect (an estimate), None when unknown."""
-        frames = None if self._source.live else self._frames_in_part()
-        return None if frames is None else math.ceil(frames / self._source.stride)
-
-    def _frames_in_part(self) -> int | None:
-        start, end = self._source.start, self._source.end
-        if not start and end is None and self._stream.frames:
-            return self._stream.frames
-        seconds = self._duration()
-        if seconds is None or self.fps is None:
-            return None
-        part = (seconds if end is None else min(end, seconds)) - start
-        return max(0, round(part * self.fps))
-
-    def _duration(self) -> float | None:
-        if self._stream.duration is not None:
-            return float(self._stream.duration * self.time_base)
-        total = self._container.duration
-        return None if total is None else total / MICROSECONDS
-
-    @property
-    def _origin(self) -> int:
-        return self._stream.start_time or 0
-
-    def _nominal_step(self) -> int:
-        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        return max(1, round(1 / (rate * self.time_base)))
 
     def selected(self) -> Iterator[tuple[int, VideoFrame, int]]:
         """The frames to be processed: number, frame, presentation time in ticks.
@@ -245,14 +171,14 @@ class VideoReader:
 
     def _ticks_at(self, seconds: float) -> int:
         # The decimal text is exact where the float is not: 2.04 s is frame 51 at 25 fps.
-        return self._origin + math.ceil(Fraction(str(seconds)) / self.time_base)
+        return self.facts.first_tick + math.ceil(Fraction(str(seconds)) / self.facts.time_base)
 
     def _frames_from(self, first: int) -> Iterator[tuple[VideoFrame, int]]:
         """All frames from a key frame before ``first`` on."""
         sought = False
-        for margin in SEEK_MARGINS if self.reread else ():
-            target = first - math.ceil(Fraction(margin) / self.time_base)
-            if target <= self._origin or not self._seek(target):
+        for margin in SEEK_MARGINS if self.facts.reread else ():
+            target = first - math.ceil(Fraction(margin) / self.facts.time_base)
+            if target <= self.facts.first_tick or not self._seek(target):
                 break
             sought = True
             frames = self._frames()

@@ -170,15 +170,15 @@ class Worker:
             job=job.job,
             width=writer.width,
             height=writer.height,
-            time_base=reader.time_base.as_integer_ratio(),
-            fps=reader.fps,
-            frame_count=reader.frame_count,
-            has_audio=reader.has_audio,
+            time_base=reader.facts.time_base.as_integer_ratio(),
+            fps=reader.facts.fps,
+            frame_count=reader.facts.frame_count,
+            has_audio=reader.facts.has_audio,
             slots=ring.slots,
-            origin=reader.origin,
-            begins=reader.begins(ticks),
-            pixel_aspect=reader.pixel_aspect(turned=writer.turned),
-            reread=reader.reread,
+            origin=reader.facts.origin,
+            begins=reader.facts.begins(ticks),
+            pixel_aspect=reader.facts.pixel_aspect(turned=writer.turned),
+            reread=reader.facts.reread,
         )
         self.send(opened, fd=ring.fd)
         return _Delivery(self, job, reader, writer, ring)
@@ -192,7 +192,7 @@ class Worker:
             ring=self._ring.number,
             width=writer.width,
             height=writer.height,
-            pixel_aspect=reader.pixel_aspect(turned=writer.turned),
+            pixel_aspect=reader.facts.pixel_aspect(turned=writer.turned),
             slots=ring.slots,
         )
         self.send(resized, fd=ring.fd)

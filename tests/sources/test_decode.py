@@ -76,9 +76,9 @@ def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
 def test_what_is_known_of_a_file(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", frames=50, sound=2.0)
     with VideoReader(source(path, start=1.0, stride=4)) as reader:
-        assert (reader.fps, reader.has_audio, reader.frame_count) == (25.0, True, 7)
+        assert (reader.facts.fps, reader.facts.has_audio, reader.facts.frame_count) == (25.0, True, 7)
     with VideoReader(source(path)) as reader:
-        assert reader.frame_count == 50
+        assert reader.facts.frame_count == 50
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
@@ -323,7 +323,7 @@ def test_a_camera_whose_clock_jumps_goes_on(tmp_path: Path) -> None:
     with closing_server(b"".join(part.read_bytes() for part in parts)) as port:
         camera = Source(id="cam", url=f"http://127.0.0.1:{port}/live.ts", live=True)
         with VideoReader(camera, note=notes.append) as reader:
-            seconds = [float(ticks * reader.time_base) for ticks in until_it_ends(reader)]
+            seconds = [float(ticks * reader.facts.time_base) for ticks in until_it_ends(reader)]
     assert len(seconds) >= 90
     steps = np.diff(seconds)
     assert steps.min() > 0
