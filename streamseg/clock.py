@@ -172,7 +172,7 @@ class FrameClock:
     """
 
     def __init__(self, *, origin: int, step: int) -> None:
-        """In ticks: ``origin`` is the time of a first picture that has none, ``step`` the nominal distance."""
+        """In ticks: ``origin`` of a first picture without a time, ``step`` the nominal distance."""
         self._next, self._step = origin, step
         self._last: int | None = None
         self._pending: list[int] = []

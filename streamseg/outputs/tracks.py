@@ -20,6 +20,8 @@ COPIED = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "mp2", "opus"})
 AAC_RATES = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000})
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 """By number of channels; others are mixed to stereo."""
+MAX_SILENCE = 10
+"""Seconds of a gap that are encoded as silence; a longer one stays a gap, or hours would be encoded."""
 AAC_FRAME = 1024
 """Samples of each channel in a packet."""
 Sound: TypeAlias = "Packet[AudioStream]"
@@ -110,10 +112,16 @@ class EncodedTrack:
         self._layout = AAC_LAYOUTS.get(source.codec_context.channels, "stereo")
         self._target = container.add_stream("aac", rate=self._rate, layout=self._layout)
         self._graph: Graph | None = None
+        self._reached = Fraction()
 
     def take(self, packet: Sound, seconds: Fraction) -> Iterator[Sound]:
         """The AAC packets that are full by now; a packet that cannot be decoded is a gap."""
         assert packet.time_base is not None
+        if abs(seconds - self._reached) > MAX_SILENCE:
+            if seconds < self._reached:
+                return
+            yield from self._filtered()
+        self._reached = max(seconds, self._reached)
         packet.pts = packet.dts = round(seconds / packet.time_base)
         try:
             frames = packet.decode()
@@ -121,19 +129,27 @@ class EncodedTrack:
             return
         for frame in frames:
             assert isinstance(frame, AudioFrame)
-            self._graph = self._graph or self._resampler(frame)
+            self._graph = self._graph or self._resampler(frame, seconds)
             self._graph.push(frame)
             yield from self._encoded(self._graph)
 
     def rest(self) -> Iterator[Sound]:
         """What the filter and the encoder hold back."""
-        if self._graph is not None:
-            self._graph.push(None)
-            yield from self._encoded(self._graph)
+        begun = self._graph is not None
+        yield from self._filtered()
+        if begun:
             yield from self._target.encode(None)
 
-    def _resampler(self, first: AudioFrame) -> Graph:
+    def _filtered(self) -> Iterator[Sound]:
+        """What the filter holds back; the next sound gets a new one."""
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            graph.push(None)
+            yield from self._encoded(graph)
+
+    def _resampler(self, first: AudioFrame, seconds: Fraction) -> Graph:
         graph = Graph()
+        begin = 0 if seconds <= MAX_SILENCE else round(seconds * first.sample_rate)
         source = graph.add_abuffer(
             sample_rate=first.sample_rate,
             format=first.format,
@@ -143,7 +159,8 @@ class EncodedTrack:
         wanted = f"sample_fmts=fltp:sample_rates={self._rate}:channel_layouts={self._layout}"
         graph.link_nodes(
             source,
-            graph.add("aresample", "async=1:first_pts=0"),  # time stamps count, not samples
+            # Time stamps count, not samples.
+            graph.add("aresample", f"async=1:first_pts={begin}"),
             graph.add("aformat", wanted),
             graph.add("asetnsamples", f"n={AAC_FRAME}:p=0"),
             graph.add("abuffersink"),
