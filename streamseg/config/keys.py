@@ -104,6 +104,8 @@ class StreamConfig(_Config):
     end: Annotated[float, Field(gt=0)] | None = None
     stride: Annotated[int, Field(ge=1, le=1 << 31)] = 1
     """Every Nth frame."""
+    deinterlace: Literal["auto", "off"] = "auto"
+    """Whether interlaced pictures are made whole; auto: those that say that they are interlaced."""
     stalled_after: Annotated[float, Field(gt=0)] | None = None
     """Live sources only, like ``reconnect_attempts``: seconds without a frame; None for 5, HLS 30."""
     reconnect_attempts: Annotated[int, Field(ge=0)] | None = None

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -10,17 +11,23 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from streamseg.errors import OutputError
-from streamseg.outputs.audio import AudioCopy
+from streamseg.outputs.audio import AudioReader
 from streamseg.outputs.encoder import Encoder, EncoderChoice
 from streamseg.outputs.files import write_failure
+from streamseg.outputs.tracks import Sound
 
 logger = logging.getLogger(__name__)
 
+_KEY_SECONDS = 2
+"""Between key frames: how far a viewer waits at most when seeking."""
+_MAX_FPS = 1000
+"""Pictures a second that a camera may declare."""
 _MAX_TIMESCALE = 2**31 - 1
 _BT709, _SMPTE170M, _LIMITED = 1, 6, 1  # ITU-T H.273 code points
 
@@ -39,15 +46,27 @@ class Mp4File:
         size: tuple[int, int],
         time_base: Fraction,
         fps: float | None,
-        audio: AudioCopy | None,
+        audio: AudioReader | None,
         encoders: EncoderChoice,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
-        """``size`` is width and height. Raises OutputError."""
-        self.path, self.size = path, size
+        """Open the file. Raises OutputError.
+
+        Args:
+            path: Where to.
+            size: Width and height.
+            time_base: Seconds per tick of the source.
+            fps: Nominal pictures a second, None when unknown.
+            audio: The sound that goes with it.
+            pixel_aspect: Width of a pixel as it is shown, divided by its height.
+        """
+        self.path, self.size, self._pixel_aspect = path, size, pixel_aspect
         self.frames = 0
         self.timescale = _timescale(time_base)
         self._last_pts = -1
-        self._rate = Fraction(fps or 25).limit_denominator(1001 * 60)
+        self._rate = _rate(fps)
+        self._key_at: int | None = None
+        """Time stamp of the last key frame."""
         self._colours = _colours(*size)
         self._reformatter = VideoReformatter()
         try:
@@ -89,9 +108,11 @@ class Mp4File:
                 dst_color_range=ColorRange.MPEG,
             )
             yuv.pts, yuv.time_base = pts, Fraction(1, self.timescale)
+            # The encoder counts frames, and a declared rate of 90,000 a second is nothing to count with.
+            if self._key_at is None or pts - self._key_at >= _KEY_SECONDS * self.timescale:
+                yuv.pict_type, self._key_at = PictureType.I, pts
             self._mux(yuv)
-            if self._audio is not None:
-                self._audio.copy_until(Fraction(pts, self.timescale))
+            self._mux_sound(Fraction(pts, self.timescale))
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
         self._last_pts = pts
@@ -105,8 +126,10 @@ class Mp4File:
         """
         try:
             self._mux(None)
-            if self._audio is not None and whole_audio:
-                self._audio.copy_until(None)
+            if whole_audio:
+                self._mux_sound(None)
+            if self._audio is not None:
+                self._mux_packets(self._audio.rest())
             self._container.close()
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
@@ -137,6 +160,20 @@ class Mp4File:
             raise
         return container, video
 
+    def _mux_sound(self, until: Fraction | None) -> None:
+        if self._audio is not None:
+            self._mux_packets(self._audio.until(until))
+
+    def _mux_packets(self, packets: Iterator[Sound]) -> None:
+        """Add sound. What the file does not take ends the sound; a disk that is full ends the video."""
+        assert self._audio is not None
+        for packet in packets:
+            try:
+                self._container.mux(packet)
+            except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+                self._audio.give_up(error)
+                return
+
     def _open_container(self, path: Path) -> OutputContainer:
         return av.open(
             str(path),
@@ -166,7 +203,8 @@ class Mp4File:
         stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         context = stream.codec_context
         context.time_base = Fraction(1, self.timescale)
-        context.gop_size = max(1, round(2 * self._rate))
+        context.sample_aspect_ratio = self._pixel_aspect
+        context.gop_size = round(_KEY_SECONDS * max(self._rate, Fraction(25)))
         # libx264 would start 1.5 threads per core, for every stream; four keep up with any camera.
         context.thread_count = min(4, os.cpu_count() or 1)
         context.color_range = _LIMITED
@@ -191,6 +229,12 @@ def _trim_heap() -> None:
 def _colours(width: int, height: int) -> Colorspace:
     """BT.709 for HD, BT.601 below: so they are read, too, where nothing tells the colours."""
     return Colorspace.ITU709 if height >= 720 or width >= 1280 else Colorspace.ITU601
+
+
+def _rate(fps: float | None) -> Fraction:
+    """Nominal rate for the encoder: what a container declares may be its clock's rate, not the pictures'."""
+    plausible = fps is not None and 0 < fps <= _MAX_FPS
+    return Fraction(fps if fps is not None and plausible else 25).limit_denominator(1001 * 60)
 
 
 def _timescale(time_base: Fraction) -> int:

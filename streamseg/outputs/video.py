@@ -11,7 +11,7 @@ from pathlib import Path
 from streamseg.config import OverlayOptions
 from streamseg.errors import OutputError, UsageError
 from streamseg.files import check_writable, mark_complete, partial_path
-from streamseg.outputs.audio import AudioCopy
+from streamseg.outputs.audio import AudioReader
 from streamseg.outputs.encoder import Encode, EncoderChoice
 from streamseg.outputs.files import leave_partial, output_path, write_failure
 from streamseg.outputs.mp4 import Mp4File
@@ -184,7 +184,7 @@ class VideoWriter(StreamWriter):
             full = self._live and frame.decoded_at - self._began >= self._part_seconds
             if same and not full:
                 return self._file
-            self._finish(StreamEnd.ENDED)
+            self._finish(StreamEnd.ENDED, whole_audio=False)
             return self._next_file(frame, logging.INFO if same else logging.WARNING)
         return self._next_file(frame)
 
@@ -193,20 +193,38 @@ class VideoWriter(StreamWriter):
         size, stream = (frame.width, frame.height), self._info.stream
         logger.log(level, "stream %s: now %dx%d, in %s", stream, *size, self._part_path)
         self._epoch, self._began = -1, frame.decoded_at
-        with_audio = self._audio and self._info.has_audio and not self._live and self._parts == 1
         try:
             self._file = Mp4File(
                 partial_path(self._part_path),
                 size=size,
                 time_base=frame.time_base,
                 fps=self._info.fps,
-                audio=AudioCopy(self._info) if with_audio else None,
+                audio=self._sound(frame),
                 encoders=self._encoders,
+                pixel_aspect=frame.pixel_aspect,
             )
         except OutputError:
             leave_partial(self._part_path, empty=True)
             raise
         return self._file
+
+    def _sound(self, frame: Frame) -> AudioReader | None:
+        """The sound of the part that begins with ``frame``."""
+        if not self._audio or not self._info.has_audio or self._live:
+            return None
+        if not self._info.reread:
+            if self._parts == 1:
+                logger.warning("stream %s: can be read only once, so its sound is left out", frame.stream)
+            return None
+        return AudioReader(self._info, begin=self._second_0(frame))
+
+    def _second_0(self, frame: Frame) -> Fraction:
+        """Second on a recording's clock that is second 0 of the part that begins with ``frame``."""
+        first = frame.ticks * frame.time_base
+        if self._parts > 1:
+            return first
+        begin = Fraction(self._info.start or self._info.origin)
+        return min(round(begin / frame.time_base) * frame.time_base, first)
 
     def _pts(self, file: Mp4File, frame: Frame) -> int:
         """Time stamp of ``frame`` in ticks of the file."""
@@ -219,8 +237,7 @@ class VideoWriter(StreamWriter):
     def _origin_of(self, file: Mp4File, frame: Frame, seconds: Fraction) -> Fraction:
         """Second on the stream's clock, from ``frame`` on, that is second 0 of the file."""
         if not self._live:
-            start = round(Fraction(self._info.start) / frame.time_base) * frame.time_base
-            return min(start, seconds)  # a clock that begins below 0 is moved, mp4 has no time before 0
+            return self._second_0(frame)
         if file.frames == 0:
             return seconds
         # The clock of a camera starts anew after a reconnect: the time in between is taken from ours.
@@ -228,13 +245,13 @@ class VideoWriter(StreamWriter):
         ticks = max(round(gap * file.timescale), file.tick_per_frame)
         return seconds - Fraction(file.last_pts + ticks, file.timescale)
 
-    def _finish(self, end: StreamEnd) -> None:
+    def _finish(self, end: StreamEnd, *, whole_audio: bool = True) -> None:
         """Finish the open file; it gets its name unless the stream or the disk failed."""
         file, path, complete = self._file, self._part_path, False
         assert file is not None
         self._file = None
         try:
-            file.finish(whole_audio=end is StreamEnd.ENDED)
+            file.finish(whole_audio=whole_audio and end is StreamEnd.ENDED)
             if end is not StreamEnd.FAILED:
                 mark_complete(partial_path(path), path)
                 complete = True

@@ -205,6 +205,7 @@ def _sources_of(
         "start": stream.start,
         "end": stream.end,
         "stride": stream.stride,
+        "deinterlace": stream.deinterlace,
         "reconnect_attempts": stream.reconnect_attempts,
         "damaged": stream.damaged,
         "stalled_after": stream.stalled_after,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
+from streamseg.runtime.aspect import as_shown, in_source_pixels
 from streamseg.runtime.batching import Batcher
 from streamseg.runtime.finisher import THREADS, Finisher
 from streamseg.runtime.pacing import SubmitPacer
@@ -83,7 +84,7 @@ class Engine(Generic[Ticket]):
                 if self._meter is not None:
                     self._meter.batch(len(batch.frames))
                 began = time.monotonic()
-                ticket = self._model.submit([frame.pixels for frame in batch.frames])
+                ticket = self._model.submit([as_shown(frame) for frame in batch.frames])
                 self._pacer.submitted(len(batch.frames), time.monotonic() - began)
                 self._submitted.put((batch, ticket))
                 del batch, ticket  # held while we wait, they could be the very slots the next one needs
@@ -104,8 +105,9 @@ class Engine(Generic[Ticket]):
                 self._model.wait(ticket)
                 self._pacer.done()
                 for k, frame in enumerate(batch.frames):
-                    self._finisher.put(frame, partial(self._model.finish, ticket, k))
-                del work, batch, ticket, frame  # the frames' ring slots go back
+                    find = partial(self._model.finish, ticket, k)
+                    self._finisher.put(frame, partial(in_source_pixels, frame, find))
+                del work, batch, ticket, frame, find  # the frames' ring slots go back
         finally:
             self._finisher.close()
 

@@ -20,6 +20,7 @@ from typing import Any
 from streamseg.errors import StreamsegError
 from streamseg.outputs.health import OutputHealth
 from streamseg.results.frame_result import frame_result
+from streamseg.runtime.aspect import shown_size
 from streamseg.runtime.batching import Batcher
 from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.engine import Engine
@@ -93,7 +94,7 @@ class Pipeline:
             max_batch=max_batch,
             max_wait=max_wait,
             max_age=max_age,
-            group=lambda info: model.canvas(info.height, info.width),
+            group=lambda info: model.canvas(*shown_size(info.height, info.width, info.pixel_aspect)),
             on_drop=self._frames_dropped,
         )
         # A batch in the batcher, one in the device, one being finished: no step starves.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -12,14 +13,17 @@ from typing import Any
 import av
 from av import Packet
 from av.container import InputContainer
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.clock import FrameClock, Stamps
+from streamseg.packets import PacketClock
 from streamseg.sources.damage import LiveDamage, listen_to, listen_while_opening
+from streamseg.sources.deinterlace import deinterlaced
+from streamseg.sources.facts import SourceFacts
 from streamseg.sources.hardware import Decoder, accelerator
 from streamseg.sources.integrity import (
-    MICROSECONDS,
     PATIENCE,
     CatchUp,
     DamageCounter,
@@ -29,8 +33,9 @@ from streamseg.sources.integrity import (
     refusal,
 )
 from streamseg.sources.liveness import is_live_answer, is_untimed
-from streamseg.sources.pace import ARRIVAL_TIME_BASE, ArrivalTimer, BurstPacer
+from streamseg.sources.pace import ArrivalTimer, BurstPacer
 from streamseg.sources.source import Source
+from streamseg.sources.tracks import picture_track, unreadable_tracks
 
 MAX_PIXELS = 1 << 26
 """In a picture: twice what 8K has. A damaged header can ask for any amount of memory."""
@@ -103,12 +108,8 @@ def _open_container(source: Source) -> InputContainer:
 
 
 def _video_stream(container: InputContainer, source: Source) -> VideoStream:
-    stream = container.streams.best("video")
-    if (
-        not isinstance(stream, VideoStream)
-        or stream.disposition & Disposition.attached_pic
-        or stream.codec_context.name in TEXT_ART
-    ):
+    stream = picture_track(container)
+    if stream is None or stream.codec_context.name in TEXT_ART:
         raise ReadError("there is no video in it")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_PIXELS:
@@ -133,12 +134,14 @@ class VideoReader:
         *,
         alive: Callable[[], None] = lambda: None,
         waiting: Callable[[], None] = lambda: None,
+        note: Callable[[str], None] = lambda _: None,
         patience: float = PATIENCE,
     ) -> None:
         """Open. ``alive`` is called at every decoded frame, whether it is selected or not, ``waiting`` at
-        every packet before the first one; frames of a camera that sends faster than it is read for
-        ``patience`` seconds are dropped."""
-        self._source, self._alive, self._waiting, self._patience = source, alive, waiting, patience
+        every packet before the first one, ``note`` with what the user should know; frames of a camera that
+        sends faster than it is read for ``patience`` seconds are dropped."""
+        self._source, self._patience = source, patience
+        self._alive, self._waiting, self._note = alive, waiting, note
         self.last_frame: VideoFrame | None = None
         """The last frame decoded, None before the first."""
         self.last_damaged = False
@@ -147,9 +150,15 @@ class VideoReader:
 
     def _open(self) -> None:
         self._container, self._stream, self._source = open_source(self._source)
+        self._arrivals = ArrivalTimer() if self.live and is_untimed(self._container) else None
+        self.facts = SourceFacts(
+            self._source, self._container, self._stream, untimed=self._arrivals is not None
+        )
+        """What is known of the source before it is read."""
         self._decoder = Decoder(self._stream, self._source.decode)
         self.live_damage = LiveDamage(listen_to(self.live), segments=self._in_segments)
-        self._arrivals = ArrivalTimer() if self.live and is_untimed(self._container) else None
+        if not self.live and (count := unreadable_tracks(self._container)):
+            self._note(f"left out {count} of its tracks, for which there is no decoder")
         self._reset(from_start=True)
 
     @property
@@ -162,10 +171,16 @@ class VideoReader:
         """Whether it is read as a live source."""
         return bool(self._source.live)
 
+    @property
+    def fallback(self) -> str | None:
+        """Why the processor decodes although another device was wanted; known with the first frame."""
+        return self._decoder.fallback
+
     def _reset(self, *, from_start: bool) -> None:
         """Begin to count: at opening and after every seek."""
         self._truncation = TruncationCheck(self._container, self._stream, from_start=from_start)
-        self._timer = _Timer(self._origin, self._nominal_step())
+        self._clock = PacketClock(self._container, self._stream, live=self.live)
+        self._frame_clock = FrameClock(origin=self.facts.first_tick, step=self.facts.step)
         self._decoded = self._dropped = 0
         self._seconds = 0.0
         self.damage = DamageCounter()
@@ -177,64 +192,6 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
-    @property
-    def time_base(self) -> Fraction:
-        """Seconds per tick."""
-        if self._arrivals is not None:
-            return ARRIVAL_TIME_BASE
-        return self._stream.time_base or Fraction(1, MICROSECONDS)
-
-    @property
-    def origin(self) -> float:
-        """Presentation time, in seconds, at which the video of a recording begins."""
-        return float(self._origin * self.time_base)
-
-    @property
-    def fps(self) -> float | None:
-        """Nominal frames per second, None when unknown."""
-        rate = self._stream.average_rate if self._arrivals is None else None
-        return float(rate) if rate else None
-
-    @property
-    def fallback(self) -> str | None:
-        """Why the processor decodes although another device was wanted; known with the first frame."""
-        return self._decoder.fallback
-
-    @property
-    def has_audio(self) -> bool:
-        """Whether there is sound as well."""
-        return bool(self._container.streams.audio)
-
-    @property
-    def frame_count(self) -> int | None:
-        """Selected frames to expect (an estimate), None when unknown."""
-        frames = None if self._source.live else self._frames_in_part()
-        return None if frames is None else math.ceil(frames / self._source.stride)
-
-    def _frames_in_part(self) -> int | None:
-        start, end = self._source.start, self._source.end
-        if not start and end is None and self._stream.frames:
-            return self._stream.frames
-        seconds = self._duration()
-        if seconds is None or self.fps is None:
-            return None
-        part = (seconds if end is None else min(end, seconds)) - start
-        return max(0, round(part * self.fps))
-
-    def _duration(self) -> float | None:
-        if self._stream.duration is not None:
-            return float(self._stream.duration * self.time_base)
-        total = self._container.duration
-        return None if total is None else total / MICROSECONDS
-
-    @property
-    def _origin(self) -> int:
-        return self._stream.start_time or 0
-
-    def _nominal_step(self) -> int:
-        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        return max(1, round(1 / (rate * self.time_base)))
-
     def selected(self) -> Iterator[tuple[int, VideoFrame, int]]:
         """The frames to be processed: number, frame, presentation time in ticks.
 
@@ -243,7 +200,7 @@ class VideoReader:
 
         Raises ReadError when reading fails, and at the end of a recording that was not complete.
         """
-        if self._source.live:
+        if self.live:
             for index, (frame, ticks) in enumerate(self._frames()):
                 yield index + self._dropped, frame, ticks
             raise ReadError("the stream ended")
@@ -266,14 +223,14 @@ class VideoReader:
 
     def _ticks_at(self, seconds: float) -> int:
         # The decimal text is exact where the float is not: 2.04 s is frame 51 at 25 fps.
-        return self._origin + math.ceil(Fraction(str(seconds)) / self.time_base)
+        return self.facts.first_tick + math.ceil(Fraction(str(seconds)) / self.facts.time_base)
 
     def _frames_from(self, first: int) -> Iterator[tuple[VideoFrame, int]]:
         """All frames from a key frame before ``first`` on."""
         sought = False
-        for margin in SEEK_MARGINS:
-            target = first - math.ceil(Fraction(margin) / self.time_base)
-            if target <= self._origin or not self._seek(target):
+        for margin in SEEK_MARGINS if self.facts.reread else ():
+            target = first - math.ceil(Fraction(margin) / self.facts.time_base)
+            if target <= self.facts.first_tick or not self._seek(target):
                 break
             sought = True
             frames = self._frames()
@@ -299,60 +256,94 @@ class VideoReader:
 
     def _frames(self) -> Iterator[tuple[VideoFrame, int]]:
         """Every frame from here on with its time, the ones the decoder holds back included."""
-        for packet in self._packets():
-            for frame in self._decode(packet):
+        for frame, ticks in self._deinterlaced(self._timed_frames()):
+            self._alive()
+            yield frame, ticks
+
+    def _deinterlaced(self, frames: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
+        return deinterlaced(frames) if self._source.deinterlace == "auto" else frames
+
+    def _timed_frames(self) -> Iterator[tuple[VideoFrame, int]]:
+        for packet, stamps in self._packets():
+            for frame in self._decode(packet, stamps):
                 self._decoded += 1
                 self.damage.came(frame)
                 self.last_frame = frame
                 self.last_damaged = self.live and self.live_damage.came(frame)
-                self._alive()
                 if self._arrivals is not None:
                     yield frame, self._arrivals.ticks()
                     continue
-                untimed = frame.pts is None and not self._timer.started
+                untimed = frame.pts is None and not self._frame_clock.started
                 if self.live and untimed and self._decoded <= UNTIMED_AT_OPENING:
                     continue
-                yield frame, self._timer.ticks(frame)
+                yield frame, self._frame_clock.ticks(frame.pts, frame.duration or 0)
             if not self._decoded:
                 self._waiting()
 
-    def _packets(self) -> Iterator[Packet[Any]]:
+    def _packets(self) -> Iterator[tuple[Packet[Any] | None, Stamps]]:
+        """The packets to be decoded, and their times; None lets the decoder give what it holds back."""
         try:
             yield from self._live_packets() if self.live else self._recorded_packets()
         except (av.FFmpegError, OSError) as error:
-            raise ReadError(explain(error, live=self.live)) from None
+            failure = error
+        else:
+            return
+        if not self.live:
+            yield None, Stamps(None, None, 0)
+            # A server that closes to say that this was all looks to FFmpeg like one that failed.
+            if isinstance(failure, OSError) and failure.errno == errno.EIO and not self._states_its_length:
+                return
+        raise ReadError(explain(failure, live=self.live))
 
-    def _recorded_packets(self) -> Iterator[Packet[Stream]]:
+    @property
+    def _states_its_length(self) -> bool:
+        return "://" not in self._source.url or self._container.size > 0
+
+    def _recorded_packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
         # All streams are looked at: a long audio track explains a long duration.
         for packet in self._container.demux(*self._container.streams):
             self._truncation.watch(packet)
-            if packet.stream.index == self._stream.index and not self._truncation.is_partial(packet):
-                yield packet
+            ours = packet.stream.index == self._stream.index
+            if ours or packet.stream.type == "audio":
+                stamps = self._move(packet)
+                if ours and not self._truncation.is_partial(packet):
+                    yield packet, stamps
 
-    def _live_packets(self) -> Iterator[Packet[VideoStream]]:
+    def _live_packets(self) -> Iterator[tuple[Packet[Any], Stamps]]:
         segments = self._in_segments
         catch_up = CatchUp(patience=math.inf if segments else self._patience)
         pacer = BurstPacer()
         began = time.monotonic()
         for packet in self._container.demux(self._stream):
             waited = time.monotonic() - began
+            stamps = self._move(packet)
             if segments:
                 pacer.pace(_seconds(packet), waited=waited)
             if catch_up.wants(waited=waited, is_keyframe=packet.is_keyframe):
-                yield packet
+                yield packet, stamps
             else:
                 self._dropped += 1
                 self._alive()
             began = time.monotonic()
 
-    def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
-        if not self._source.live:
+    def _move(self, packet: Packet[Any]) -> Stamps:
+        """Put a packet on the clock that goes on."""
+        jumps = self._clock.jumps
+        stamps = self._clock.move(packet)
+        if self._clock.jumps > jumps:
+            self._note("its time stamps jump; they are moved so that time goes on")
+        return stamps
+
+    def _decode(self, packet: Packet[Any] | None, stamps: Stamps) -> list[VideoFrame]:
+        if packet is not None and not self.live:
             self.damage.sent(packet)
+        self._frame_clock.sent(stamps)
         began = time.monotonic()
         try:
             return self._decoder.decode(packet)
         except (av.FFmpegError, OSError) as error:
             self.damage.failed()
+            self._frame_clock.failed(stamps)
             self._packet_error = explain(error)
             return []
         finally:
@@ -378,18 +369,3 @@ def _seconds(packet: Packet[VideoStream]) -> float | None:
     """When a packet is decoded, on the stream's clock."""
     ticks = packet.pts if packet.dts is None else packet.dts
     return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
-
-
-class _Timer:
-    """Gives every frame a presentation time: its own, or one step after the last."""
-
-    def __init__(self, origin: int, step: int) -> None:
-        self._next = origin
-        self._step = step
-        self.started = False
-
-    def ticks(self, frame: VideoFrame) -> int:
-        ticks = self._next if frame.pts is None else frame.pts
-        self._next = ticks + (frame.duration or self._step)
-        self.started = True
-        return ticks

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import selectors
 from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 from streamseg.errors import SourceError
@@ -18,10 +20,12 @@ from streamseg.sources.messages import (
     Decoded,
     Ended,
     FromWorker,
+    Note,
     Open,
     Opened,
     Refused,
     Release,
+    Resized,
     Waiting,
     WorkerProcess,
 )
@@ -29,10 +33,16 @@ from streamseg.sources.ring import ReturnedSlots, RingReader
 from streamseg.sources.source import Source
 from streamseg.types import EmitEvent, Frame
 
+logger = logging.getLogger(__name__)
+
 MESSAGES_PER_TURN = 32
 """Taken from one worker before the other workers have their turn."""
 SLOTS_PER_RELEASE = 1024
 """Slots named in one message, which must stay far below :data:`streamseg.sources.messages.MAX_MESSAGE`."""
+
+
+ReturnedSlot = tuple["DecoderHandle", int, int, int]
+"""Handle, job, ring and slot of a picture that nobody looks at any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +67,9 @@ class DecoderHandle:
         self,
         settings: PoolSettings,
         selector: selectors.BaseSelector,
-        returned: ReturnedSlots[tuple[DecoderHandle, int, int]],
+        returned: ReturnedSlots[ReturnedSlot],
     ) -> None:
-        """``selector`` waits for the worker's messages, ``returned`` takes handle, job and slot."""
+        """``selector`` waits for the worker's messages."""
         self._settings, self._selector, self._returned = settings, selector, returned
         self.for_recordings = False
         """Whether it is one of those that recordings share."""
@@ -71,10 +81,13 @@ class DecoderHandle:
         self._ring: RingReader | None = None
         self._slots = 0
         self._job = 0
-        self._lent: Counter[int] = Counter()
-        """Slots in use, by job."""
-        self._to_release: list[int] = []
-        """Slots of the present ring that the worker is not told of yet."""
+        self._ring_number = 0
+        """Of :attr:`_ring` within the job."""
+        self._pixel_aspect = Fraction(1)
+        self._lent: Counter[tuple[int, int]] = Counter()
+        """Slots in use, by job and ring."""
+        self._to_release: dict[int, list[int]] = {}
+        """Slots of the present job's rings that the worker is not told of yet."""
 
     @property
     def running(self) -> bool:
@@ -130,12 +143,12 @@ class DecoderHandle:
             return "is gone"
         process, self._process = self._process, None
         self._selector.unregister(process.channel)
-        self._ring, self._to_release = None, []
+        self._ring, self._to_release = None, {}
         return process.end(kill=kill)
 
     def _open(self, connection: StreamConnection) -> None:
         connection.attempt()
-        self._ring, self._to_release = None, []
+        self._ring, self._to_release = None, {}
         self._job += 1
         settings = self._settings
         if self._process is not None and self._process.stopping:
@@ -192,7 +205,12 @@ class DecoderHandle:
         connection.answered()
         match message:
             case Opened() if fd is not None:
-                self._opened(connection, message, fd)
+                if self._map_ring(connection, message, fd):
+                    connection.opened(message)
+            case Resized() if fd is not None:
+                self._map_ring(connection, message, fd)
+            case Note(text=text):
+                logger.warning("stream %s: %s", connection.source.id, text)
             case Decoded():
                 self._decoded(connection, message)
             case Counted(next_index=next_index, damaged=damaged):
@@ -203,26 +221,29 @@ class DecoderHandle:
                 connection.waiting()
             case Ended(error=error, refused=refused):
                 self._interrupted(connection, error, refused)
-            case Alive() | Opened():
+            case Alive() | Opened() | Resized():
                 pass
 
-    def _opened(self, connection: StreamConnection, opened: Opened, fd: int) -> None:
+    def _map_ring(self, connection: StreamConnection, message: Opened | Resized, fd: int) -> bool:
+        """Show the pictures of a new ring; False if that fails, which ends the attempt."""
         try:
-            self._ring = RingReader(fd, opened.height, opened.width)
+            self._ring = RingReader(fd, message.height, message.width)
         except (OSError, ValueError) as error:
             self.kill_worker()
             self._interrupted(connection, f"cannot map the frame ring: {error}")
-            return
-        self._slots = opened.slots
-        connection.opened(opened)
+            return False
+        self._slots = message.slots
+        self._ring_number = message.ring if isinstance(message, Resized) else 0
+        self._pixel_aspect = Fraction(*message.pixel_aspect)
+        return True
 
     def _decoded(self, connection: StreamConnection, decoded: Decoded) -> None:
         assert self._ring is not None, "a frame without a ring"
         assert connection.info is not None, "a frame before its stream"
-        self._lent[self._job] += 1
+        self._lent[self._job, self._ring_number] += 1
         connection.count_to(decoded.index)
         connection.next_index = decoded.index + 1
-        returned = partial(self._returned.put, (self, self._job, decoded.slot))
+        returned = partial(self._returned.put, (self, self._job, self._ring_number, decoded.slot))
         frame = Frame(
             stream=connection.source.id,
             epoch=connection.epoch,
@@ -233,17 +254,18 @@ class DecoderHandle:
             pixels=self._ring.lend(decoded.slot, returned),
             decoding=decoded.seconds,
             decoded_at=decoded.decoded_at,
+            pixel_aspect=self._pixel_aspect,
         )
         self._settings.emit(frame)
 
-    def returned(self, job: int, slot: int) -> None:
-        """Nobody looks at a slot any more: :meth:`flush` tells the worker, if it still has that ring."""
-        self._lent[job] -= 1
-        if not self._lent[job]:
-            del self._lent[job]
+    def returned(self, job: int, ring: int, slot: int) -> None:
+        """Nobody looks at a slot any more: :meth:`flush` tells the worker, if it still reads that job."""
+        self._lent[job, ring] -= 1
+        if not self._lent[job, ring]:
+            del self._lent[job, ring]
         if job == self._job and self._ring is not None and self.connection is not None:
             self.connection.slot_returned()
-            self._to_release.append(slot)
+            self._to_release.setdefault(ring, []).append(slot)
 
     def flush(self) -> None:
         """Tell the worker of all slots that were given back, as far as its socket takes it."""
@@ -252,8 +274,11 @@ class DecoderHandle:
             return
         process.flush()
         while self._to_release and not process.congested:
-            process.send(Release(self._job, tuple(self._to_release[:SLOTS_PER_RELEASE])))
-            del self._to_release[:SLOTS_PER_RELEASE]
+            ring, slots = next(iter(self._to_release.items()))
+            process.send(Release(self._job, tuple(slots[:SLOTS_PER_RELEASE]), ring))
+            del slots[:SLOTS_PER_RELEASE]
+            if not slots:
+                del self._to_release[ring]
         self._update_events(process)
 
     def _update_events(self, process: WorkerProcess) -> None:
@@ -268,10 +293,13 @@ class DecoderHandle:
         connection = self.connection
         if connection is None:
             return math.inf
-        waits_for_slot = self._ring is not None and self._lent[self._job] >= self._slots
+        waits_for_slot = self._ring is not None and self._lent_of_job() >= self._slots
         if waits_for_slot and not connection.source.live:
             return math.inf
         return min(connection.retry_at, connection.silent_at())
+
+    def _lent_of_job(self) -> int:
+        return sum(count for (job, _), count in self._lent.items() if job == self._job)
 
     def attend(self, now: float) -> None:
         """Do what is due: open the source again, or replace a worker that is silent."""

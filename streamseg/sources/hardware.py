@@ -16,6 +16,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamseg.sources.tracks import decoder_for
+
 Decode = Literal["auto", "cpu", "cuda", "qsv"]
 
 AUTO: Decode = "cpu"
@@ -40,7 +42,7 @@ class Decoder:
         """``wanted``: where the user wants it to be done."""
         self.fallback: str | None = None
         """Why the processor decodes although another device was wanted; known with the first frame."""
-        self._software = self._used = stream.codec_context
+        self._software = self._used = decoder_for(stream)
         self._tried: VideoCodecContext | None = None
         self._held: list[VideoFrame] = []
         codec = stream.codec.canonical_name
@@ -50,8 +52,8 @@ class Decoder:
             case "qsv":
                 self._try_qsv(f"{_QSV_NAMES.get(codec, codec)}_qsv")
 
-    def decode(self, packet: Packet[Any]) -> list[VideoFrame]:
-        """The frames that come out when ``packet`` goes in. Raises av.FFmpegError."""
+    def decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+        """The frames that come out when ``packet`` goes in; None: those held back. Raises av.FFmpegError."""
         return self._used.decode(packet) if self._tried is None else self._compare(self._tried, packet)
 
     def flush(self) -> None:
@@ -68,7 +70,7 @@ class Decoder:
         self._tried = qsv_context(name)
         self._tried.extradata = self._software.extradata
 
-    def _compare(self, tried: VideoCodecContext, packet: Packet[Any]) -> list[VideoFrame]:
+    def _compare(self, tried: VideoCodecContext, packet: Packet[Any] | None) -> list[VideoFrame]:
         """Decode twice until the processor's first frame tells whether the other decoder's will do."""
         try:
             self._held += tried.decode(packet)

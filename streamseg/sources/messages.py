@@ -1,8 +1,8 @@
 """The parent and a decode worker: their messages, the socket between them, starting the process.
 
     parent -> worker    Open, Release, Stop
-    worker -> parent    Waiting, Opened (with the ring's file descriptor), Decoded, Counted, Damaged,
-                        Alive, Ended
+    worker -> parent    Waiting, Opened and Resized (with a ring's file descriptor each), Decoded, Counted,
+                        Damaged, Alive, Note, Ended
 
 The socket keeps message boundaries (SOCK_SEQPACKET), so a message is one msgpack map, without a
 length in front. Pixels never travel here.
@@ -50,6 +50,8 @@ class Release(msgspec.Struct, frozen=True, tag=True):
 
     job: int
     slots: tuple[int, ...]
+    ring: int = 0
+    """Number of their ring within the job."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -74,6 +76,12 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     """Seconds on the stream's clock where the file begins: not 0 in a transport stream."""
     fallback: str | None = None
     """Why the processor decodes although another device was wanted."""
+    begins: float = 0.0
+    """Seconds on the stream's clock where the first picture is shown."""
+    pixel_aspect: tuple[int, int] = (1, 1)
+    """Width and height of a pixel as it is shown."""
+    reread: bool = True
+    """Whether the source can be opened a second time."""
 
     def describe(self, source: Source, epoch: int) -> StreamInfo:
         """The same as the event that the pool hands on."""
@@ -91,7 +99,22 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
             end=None if self.live or source.end is None else self.origin + source.end,
             has_audio=self.has_audio,
             source=source.place,
+            origin=0.0 if self.live else self.begins,
+            pixel_aspect=Fraction(*self.pixel_aspect),
+            reread=self.reread,
         )
+
+
+class Resized(msgspec.Struct, frozen=True, tag=True):
+    """The pictures of a recording have another size from here on. Their ring's descriptor comes along."""
+
+    job: int
+    ring: int
+    """Its number within the job, from 1."""
+    width: int
+    height: int
+    pixel_aspect: tuple[int, int]
+    slots: int
 
 
 class Decoded(msgspec.Struct, frozen=True, tag=True):
@@ -142,6 +165,13 @@ class Damaged(msgspec.Struct, frozen=True, tag=True):
     """Packets of a live source that did not come."""
 
 
+class Note(msgspec.Struct, frozen=True, tag=True):
+    """Something about the source that the user should know."""
+
+    job: int
+    text: str
+
+
 Refused = Literal["user", "path"]
 """What a server refused: the user (401, 403), or the path (404)."""
 
@@ -157,7 +187,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
 
 
 FromParent = Open | Release | Stop
-FromWorker = Waiting | Opened | Decoded | Counted | Alive | Damaged | Ended
+FromWorker = Waiting | Opened | Resized | Decoded | Counted | Alive | Damaged | Note | Ended
 Incoming = TypeVar("Incoming")
 
 

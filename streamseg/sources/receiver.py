@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from streamseg.errors import SourceError
 from streamseg.sources.connection import Numbering, StreamConnection
-from streamseg.sources.handle import DecoderHandle, PoolSettings
+from streamseg.sources.handle import DecoderHandle, PoolSettings, ReturnedSlot
 from streamseg.sources.ring import ReturnedSlots
 from streamseg.sources.source import Source
 from streamseg.types import StreamChanged, StreamState
@@ -116,7 +116,7 @@ class Receiver:
     def __init__(self, settings: PoolSettings, max_recorded: int, orders: Orders) -> None:
         """Take a selector and an event descriptor. Raises OSError when there is none left."""
         self._settings, self._max_recorded, self._orders = settings, max_recorded, orders
-        self._returned: ReturnedSlots[tuple[DecoderHandle, int, int]] = ReturnedSlots()
+        self._returned: ReturnedSlots[ReturnedSlot] = ReturnedSlots()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._returned, selectors.EVENT_READ)
         orders.wake_by(self._returned.wake)
@@ -198,9 +198,9 @@ class Receiver:
                 touched[key.data] = None
                 if events & selectors.EVENT_READ:
                     key.data.receive()
-        for handle, job, slot in self._returned.take():
+        for handle, job, ring, slot in self._returned.take():
             touched[handle] = None
-            handle.returned(job, slot)
+            handle.returned(job, ring, slot)
         now = time.monotonic()
         for handle in self._deadlines.reached(now):
             touched[handle] = None

@@ -41,9 +41,11 @@ def _slot_bytes(frame_bytes: int) -> int:
 class RingWriter:
     """The worker's side. Slots may be released from another thread."""
 
-    def __init__(self, height: int, width: int, slots: int) -> None:
+    def __init__(self, height: int, width: int, slots: int, *, lent_before: int = 0) -> None:
+        """``lent_before``: slots of an earlier ring that are in use, and are paid for here until then."""
         stride = _slot_bytes(height * width * 3)
         self.slots = slots
+        self._lent_before = lent_before
         self.fd = os.memfd_create("streamseg-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, stride * slots)
         # A memory that shrinks would kill the process that looks at it (SIGBUS).
@@ -64,9 +66,25 @@ class RingWriter:
     def acquire(self, *, wait: bool) -> int | None:
         """Take a free slot; None when there is none (and not ``wait``) or after :meth:`stop`."""
         with self._changed:
-            while wait and not self._free and not self._stopped:
+            while wait and not self._has_room and not self._stopped:
                 self._changed.wait()
-            return self._free.pop() if self._free and not self._stopped else None
+            return self._free.pop() if self._has_room and not self._stopped else None
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._free) > self._lent_before
+
+    @property
+    def lent(self) -> int:
+        """Slots in use, those of earlier rings included."""
+        with self._changed:
+            return self.slots - len(self._free) + self._lent_before
+
+    def released_before(self, count: int) -> None:
+        """So many slots of an earlier ring are free."""
+        with self._changed:
+            self._lent_before = max(0, self._lent_before - count)
+            self._changed.notify()
 
     def release(self, slots: Iterable[int]) -> None:
         """Make slots free again."""

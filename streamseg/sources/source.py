@@ -58,6 +58,8 @@ class Source:
     read_timeout: float = READ_TIMEOUT
     """Seconds without a frame until a live source counts as stalled, without data until a recording on
     the web counts as broken off."""
+    deinterlace: Literal["auto", "off"] = "auto"
+    """Whether interlaced pictures are made whole; ``auto``: those that say that they are interlaced."""
     reconnect_attempts: int | None = None
     """Live sources: new attempts in a row that may fail before it is given up; None for any number."""
     damaged: Literal["keep", "drop"] = "keep"
@@ -113,6 +115,7 @@ class SourceFields(TypedDict, total=False):
     start: float
     end: float | None
     stride: int
+    deinterlace: Literal["auto", "off"]
     reconnect_attempts: int | None
     damaged: Literal["keep", "drop"]
 

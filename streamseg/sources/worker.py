@@ -18,12 +18,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, VideoReformatter
-from numpy.typing import NDArray
 
 from streamseg.sources.decode import VideoReader
 from streamseg.sources.integrity import OUT_OF_MEMORY, ReadError
@@ -36,13 +34,16 @@ from streamseg.sources.messages import (
     Ended,
     FromParent,
     FromWorker,
+    Note,
     Open,
     Opened,
     Release,
+    Resized,
     Stop,
     Waiting,
     worker_channel,
 )
+from streamseg.sources.pictures import PictureWriter
 from streamseg.sources.ring import RingWriter, slot_count
 
 ALIVE_EVERY = 1.0
@@ -53,10 +54,6 @@ MAX_ERROR = 1000
 """Characters of an unforeseen error's text that are handed on."""
 COUNT_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
-UNTAGGED = 2
-"""FFmpeg's AVCOL_SPC_UNSPECIFIED: the video does not say how its colours were made."""
-HD_WIDTH, HD_HEIGHT = 1280, 720
-"""From this width or height on, players take untagged video for BT.709, below for BT.601."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 MAX_MEMORY = 4 << 30
@@ -69,9 +66,12 @@ class Worker:
     def __init__(self, channel: Channel[FromParent]) -> None:
         self._channel = channel
         self._jobs: queue.SimpleQueue[Open | None] = queue.SimpleQueue()
-        self._ring: tuple[int, RingWriter] | None = None
+        self._ring: _Ring | None = None
+        self._ring_changes = threading.Lock()
         self._stopping = False
         self._last_sent = 0.0
+        self._noted: set[tuple[str, str]] = set()
+        """What was told of which stream: a camera's every connection would tell it again."""
 
     def listen(self) -> None:
         """Take the parent's messages until it is gone; then the process ends at once."""
@@ -82,21 +82,30 @@ class Worker:
             os._exit(0)  # decoding may be stuck in FFmpeg, which no exception reaches
 
     def _handle(self, message: FromParent) -> None:
-        ring = self._ring
         match message:
             case Open():
                 self._jobs.put(message)
-            case Release(job=number, slots=slots) if ring is not None and ring[0] == number:
-                ring[1].release(slots)
+            case Release():
+                with self._ring_changes:
+                    self._release(message)
             case Stop():
-                self._stop(ring)
+                with self._ring_changes:
+                    self._stop()
 
-    def _stop(self, ring: tuple[int, RingWriter] | None) -> None:
-        if ring is None:
+    def _release(self, message: Release) -> None:
+        if self._ring is None or self._ring.job != message.job:
+            return
+        if self._ring.number == message.ring:
+            self._ring.slots.release(message.slots)
+        else:
+            self._ring.slots.released_before(len(message.slots))
+
+    def _stop(self) -> None:
+        if self._ring is None:
             os._exit(0)  # idle, or waiting for a source to open: there is nothing to close
         self._stopping = True
         self._jobs.put(None)
-        ring[1].stop()
+        self._ring.slots.stop()
 
     def run(self) -> None:
         """Do jobs until told to stop."""
@@ -121,12 +130,21 @@ class Worker:
         if time.monotonic() - self._last_sent > ALIVE_EVERY:
             self.send(Waiting(job))
 
+    def note(self, job: Open, text: str) -> None:
+        """Tell the user something of a source, once."""
+        if (job.source.id, text) not in self._noted:
+            self._noted.add((job.source.id, text))
+            self.send(Note(job.job, text))
+
     def _read(self, job: Open) -> Ended:
         """Read one source to its end; returns what went wrong, if anything."""
         self.send(Alive(job.job))
         try:
             with VideoReader(
-                job.source, alive=lambda: self.alive(job.job), waiting=lambda: self.waiting(job.job)
+                job.source,
+                alive=partial(self.alive, job.job),
+                waiting=partial(self.waiting, job.job),
+                note=partial(self.note, job),
             ) as reader:
                 self._deliver(job, reader)
         except ReadError as error:
@@ -145,10 +163,11 @@ class Worker:
             for index, frame, ticks in reader.selected():
                 if self._stopping:
                     return
-                delivery = delivery or self._announce(job, reader, frame)
+                delivery = delivery or self._announce(job, reader, frame, ticks)
                 delivery.take(index, frame, ticks)
             if delivery is None and reader.last_frame is not None:
-                self._announce(job, reader, reader.last_frame)  # open and in order, but nothing was selected
+                # Open and in order, but nothing was selected.
+                self._announce(job, reader, reader.last_frame, reader.last_frame.pts or 0)
         finally:
             if delivery is not None:
                 delivery.report_dropped()
@@ -156,34 +175,75 @@ class Worker:
             if not reader.live and (damage.lost or damage.concealed):
                 self.send(Damaged(job.job, damage.lost, damage.concealed))
 
-    def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame) -> _Delivery:
+    def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame, ticks: int) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
-        # Cameras are many and slow; a recording is read as fast as possible.
-        writer = PictureWriter(frame, threads=1 if reader.live else FILE_THREADS)
-        slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
-        ring = RingWriter(writer.height, writer.width, slots)
-        self._ring = (job.job, ring)
+        writer, ring = self._ring_for(job, reader, frame)
         opened = Opened(
             job=job.job,
-            live=reader.live,
             width=writer.width,
             height=writer.height,
-            time_base=reader.time_base.as_integer_ratio(),
-            fps=reader.fps,
-            frame_count=reader.frame_count,
-            has_audio=reader.has_audio,
-            slots=slots,
-            origin=reader.origin,
+            time_base=reader.facts.time_base.as_integer_ratio(),
+            fps=reader.facts.fps,
+            frame_count=reader.facts.frame_count,
+            has_audio=reader.facts.has_audio,
+            live=reader.live,
             fallback=reader.fallback,
+            slots=ring.slots,
+            origin=reader.facts.origin,
+            begins=reader.facts.begins(ticks),
+            pixel_aspect=reader.facts.pixel_aspect(turned=writer.turned),
+            reread=reader.facts.reread,
         )
         self.send(opened, fd=ring.fd)
         return _Delivery(self, job, reader, writer, ring)
 
+    def resize(self, job: Open, reader: VideoReader, frame: VideoFrame) -> tuple[PictureWriter, RingWriter]:
+        """Go on with a ring for pictures of another size."""
+        writer, ring = self._ring_for(job, reader, frame)
+        assert self._ring is not None
+        resized = Resized(
+            job=job.job,
+            ring=self._ring.number,
+            width=writer.width,
+            height=writer.height,
+            pixel_aspect=reader.facts.pixel_aspect(turned=writer.turned),
+            slots=ring.slots,
+        )
+        self.send(resized, fd=ring.fd)
+        return writer, ring
+
+    def _ring_for(
+        self, job: Open, reader: VideoReader, frame: VideoFrame
+    ) -> tuple[PictureWriter, RingWriter]:
+        """The next ring of a job; the one before lives on in the parent."""
+        # Cameras are many and slow; a recording is read as fast as possible.
+        writer = PictureWriter(frame, threads=1 if reader.live else FILE_THREADS)
+        slots = slot_count(job.slots, writer.height * writer.width * 3, job.max_ring_bytes)
+        with self._ring_changes:
+            before = self._ring
+            ring = RingWriter(
+                writer.height, writer.width, slots, lent_before=before.slots.lent if before else 0
+            )
+            self._ring = _Ring(job.job, before.number + 1 if before else 0, ring)
+            if self._stopping:
+                ring.stop()
+        if before is not None:
+            before.slots.close()
+        return writer, ring
+
     def _close_ring(self) -> None:
-        if self._ring is not None:
-            ring = self._ring[1]
-            self._ring = None
-            ring.close()
+        with self._ring_changes:
+            ring, self._ring = self._ring, None
+        if ring is not None:
+            ring.slots.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    job: int
+    number: int
+    """Within the job: a recording gets another ring when its pictures change their size."""
+    slots: RingWriter
 
 
 class _Delivery:
@@ -192,7 +252,8 @@ class _Delivery:
     def __init__(
         self, worker: Worker, job: Open, reader: VideoReader, writer: PictureWriter, ring: RingWriter
     ) -> None:
-        self._worker, self._job, self._reader, self._writer, self._ring = worker, job, reader, writer, ring
+        self._worker, self._job, self._reader = worker, job, reader
+        self._writer, self._ring = writer, ring
         self._dropped = False
         """Whether the last frame was dropped."""
         # The numbers of a recording are those of its file, which the parent cannot know of every URL.
@@ -214,9 +275,8 @@ class _Delivery:
             self._dropped = False
             self._report_in_time()
             return
-        if live and not self._writer.fits(frame):
-            self._dropped = True
-            raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
+        if not self._writer.fits(frame):
+            self._resize(frame)
         slot = self._ring.acquire(wait=not live)
         if slot is not None:
             self._writer.write(frame, self._ring.picture(slot))
@@ -228,6 +288,12 @@ class _Delivery:
         if time.monotonic() - self._last_report > COUNT_EVERY:
             self.report_dropped()
 
+    def _resize(self, frame: VideoFrame) -> None:
+        if self._reader.live:
+            self._dropped = True
+            raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
+        self._writer, self._ring = self._worker.resize(self._job, self._reader, frame)
+
     def report_dropped(self) -> None:
         """Tell how far decoding got, if the last frame handed over does not show it, and what was damaged."""
         self._last_report = time.monotonic()
@@ -237,59 +303,6 @@ class _Delivery:
         if self._dropped:
             self._worker.send(Counted(self._job.job, self._next_index))
             self._dropped = False
-
-
-class PictureWriter:
-    """Converts frames to RGB, all at the size of the first one and the right way up.
-
-    One scaler is kept for the whole stream: building one per frame costs half as much again as the
-    conversion. It follows each frame's own colour range and matrix.
-    """
-
-    def __init__(self, first: VideoFrame, *, threads: int = 1) -> None:
-        """``first`` gives size and orientation; ``threads`` share the conversion of one frame."""
-        self._threads = threads
-        self._size = (first.width, first.height)
-        # Telephones store pictures as the sensor lies and say by how much to turn them.
-        self._quarter_turns = round(first.rotation / 90) % 4
-        self._reformatter = VideoReformatter()
-
-    @property
-    def width(self) -> int:
-        """Columns after turning."""
-        return self._size[self._quarter_turns % 2]
-
-    @property
-    def height(self) -> int:
-        """Rows after turning."""
-        return self._size[1 - self._quarter_turns % 2]
-
-    def fits(self, frame: VideoFrame) -> bool:
-        """Whether the frame has the size of the first one."""
-        return (frame.width, frame.height) == self._size
-
-    def write(self, frame: VideoFrame, picture: NDArray[np.uint8]) -> None:
-        """Fill ``picture``, (height, width, 3) uint8; a frame of another size is scaled."""
-        width, height = self._size
-        rgb = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=_colour_matrix(frame),
-            threads=self._threads,
-        )
-        plane: Any = rgb.planes[0]  # a buffer, which its type stub does not say
-        pixels = np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
-        np.copyto(picture, np.rot90(pixels, self._quarter_turns))
-
-
-def _colour_matrix(frame: VideoFrame) -> Colorspace | None:
-    """How the frame's YUV is to be turned into RGB; None for as its tags say."""
-    if frame.colorspace != UNTAGGED or frame.format.is_rgb:
-        return None
-    hd = frame.width >= HD_WIDTH or frame.height >= HD_HEIGHT
-    return Colorspace.ITU709 if hd else Colorspace.ITU601
 
 
 def _die_with_parent() -> None:

@@ -46,6 +46,12 @@ class StreamInfo:
     has_audio: bool = False
     source: str = ""
     """What was opened, as results name it: absolute path, or URL with passwords masked."""
+    origin: float = 0.0
+    """Seconds on the stream's clock that are second 0 of a recording's overlay, unless ``start`` is."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel as it is shown, divided by its height."""
+    reread: bool = True
+    """Whether the source can be opened a second time: a pipe cannot."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -68,6 +74,8 @@ class Frame:
     decoded_at: float = field(default_factory=clocks.monotonic)
     """When the frame was decoded, in seconds of the monotonic clock, which all processes of a machine
     share: ages are measured with it, for the wall clock may be set while the program runs."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel as it is shown, divided by its height."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8:

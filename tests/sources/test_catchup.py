@@ -55,7 +55,7 @@ def test_a_reader_at_half_the_speed_of_the_camera_does_not_fall_behind(tmp_path:
             lags, offsets, began = [], set(), 0.0
             for index, frame, ticks in reader.selected():
                 now = time.monotonic()
-                seconds = float(ticks * reader.time_base)
+                seconds = float(ticks * reader.facts.time_base)
                 began = began or now - seconds
                 lags.append(now - began - seconds)
                 offsets.add((index - read_counter(frame.to_ndarray(format="rgb24"))) % 250)

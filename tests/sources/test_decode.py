@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,27 +13,29 @@ from av.video.reformatter import Colorspace
 from streamseg.sources import Source
 from streamseg.sources.decode import VideoReader
 from streamseg.sources.integrity import ReadError
-from streamseg.sources.worker import UNTAGGED, PictureWriter
-from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound
+from streamseg.sources.pictures import UNTAGGED, PictureWriter
+from tests.support.media import counter_picture, cut, read_counter, write_clip, write_sound, write_two_sizes
+from tests.support.servers import closing_server
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips"
 
 
-def source(path: Path, **part: object) -> Source:
+def source(path: Path | str, **part: object) -> Source:
     return Source(id="clip", url=str(path), live=False, **part)  # type: ignore[arg-type]
 
 
-def read(path: Path, **part: object) -> list[tuple[int, int, int]]:
+def read(path: Path | str, **part: object) -> list[tuple[int, int, int]]:
     """Number, ticks and counter of every selected frame."""
     return [entry[:3] for entry in read_pictures(path, **part)]
 
 
-def read_pictures(path: Path, **part: object) -> list[tuple[int, int, int, np.ndarray]]:
+def read_pictures(path: Path | str, **part: object) -> list[tuple[int, int, int, np.ndarray]]:
     found: list[tuple[int, int, int, np.ndarray]] = []
     writer: PictureWriter | None = None
     with VideoReader(source(path, **part)) as reader:
         for index, frame, ticks in reader.selected():
-            writer = writer or PictureWriter(frame)
+            if writer is None or not writer.fits(frame):
+                writer = PictureWriter(frame)
             picture = np.empty((writer.height, writer.width, 3), np.uint8)
             writer.write(frame, picture)
             found.append((index, ticks, read_counter(picture), picture))
@@ -72,9 +76,9 @@ def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
 def test_what_is_known_of_a_file(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", frames=50, sound=2.0)
     with VideoReader(source(path, start=1.0, stride=4)) as reader:
-        assert (reader.fps, reader.has_audio, reader.frame_count) == (25.0, True, 7)
+        assert (reader.facts.fps, reader.facts.has_audio, reader.facts.frame_count) == (25.0, True, 7)
     with VideoReader(source(path)) as reader:
-        assert reader.frame_count == 50
+        assert reader.facts.frame_count == 50
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
@@ -113,13 +117,9 @@ def test_a_turned_picture_is_put_upright(tmp_path: Path, turn: int) -> None:
     assert np.abs(picture.astype(int) - upright).mean() < 10
 
 
-def test_a_picture_that_changes_its_size_is_scaled(tmp_path: Path) -> None:
-    small = write_clip(tmp_path / "small.h264", frames=10, width=160, height=120, bframes=0)
-    big = write_clip(tmp_path / "big.h264", frames=10, width=320, height=240, bframes=0, first_number=10)
-    both = tmp_path / "both.h264"
-    both.write_bytes(small.read_bytes() + big.read_bytes())
-    pictures = read_pictures(both)
-    assert {picture.shape for *_, picture in pictures} == {(120, 160, 3)}
+def test_pictures_keep_their_size_when_it_changes(tmp_path: Path) -> None:
+    pictures = read_pictures(write_two_sizes(tmp_path))
+    assert [picture.shape for *_, picture in pictures] == [(120, 160, 3)] * 10 + [(240, 320, 3)] * 10
     assert [counter for _, _, counter, _ in pictures] == list(range(20))
 
 
@@ -297,3 +297,36 @@ def test_real_clips_are_read_in_full(path: Path | None) -> None:
         expected = [frame.pts for frame in container.decode(video=0)]
     with VideoReader(source(path)) as reader:
         assert [ticks for _, _, ticks in reader.selected()] == expected
+
+
+@pytest.mark.parametrize("ending", ["ts", "mkv"])
+def test_a_server_that_ends_by_closing_loses_no_frames(tmp_path: Path, ending: str) -> None:
+    data = write_clip(tmp_path / f"a.{ending}", frames=40).read_bytes()
+    with closing_server(data) as port:
+        assert [counter for *_, counter in read(f"http://127.0.0.1:{port}/a.{ending}")] == list(range(40))
+
+
+def until_it_ends(reader: VideoReader) -> Iterator[int]:
+    """The times of a live source, whose end is always an error."""
+    with suppress(ReadError):
+        for _, _, ticks in reader.selected():
+            yield ticks
+
+
+def test_a_camera_whose_clock_jumps_goes_on(tmp_path: Path) -> None:
+    """Within one connection: it sets its clock, loses it, and finds it again."""
+    parts = [
+        write_clip(tmp_path / f"{k}.ts", frames=25, bframes=0, ticks=range(start, start + 25))
+        for k, start in enumerate([0, 90_000, 50, 75])
+    ]
+    notes: list[str] = []
+    with closing_server(b"".join(part.read_bytes() for part in parts)) as port:
+        camera = Source(id="cam", url=f"http://127.0.0.1:{port}/live.ts", live=True)
+        with VideoReader(camera, note=notes.append) as reader:
+            seconds = [float(ticks * reader.facts.time_base) for ticks in until_it_ends(reader)]
+    assert len(seconds) >= 90
+    steps = np.diff(seconds)
+    assert steps.min() > 0
+    assert steps.max() < 0.5, "the time that has passed on our clock, at most"
+    assert len(set(notes)) == 1
+    assert "jump" in notes[0]

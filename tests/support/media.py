@@ -89,6 +89,15 @@ def write_clip(
     return path
 
 
+def write_two_sizes(folder: Path) -> Path:
+    """Ten pictures of 160x120, then ten of 320x240, numbered through."""
+    small = write_clip(folder / "small.h264", frames=10, width=160, height=120, bframes=0)
+    big = write_clip(folder / "big.h264", frames=10, width=320, height=240, bframes=0, first_number=10)
+    both = folder / "both.h264"
+    both.write_bytes(small.read_bytes() + big.read_bytes())
+    return both
+
+
 def _add_silence(
     container: av.container.OutputContainer, audio: av.audio.stream.AudioStream, seconds: float
 ) -> None:
