@@ -56,7 +56,8 @@ class Painter:
         if self._options.trails:
             for id_, way in self._trails.update(frame, instances.ids, parts.tolist()).items():
                 _paint_trail(picture, way, colour_of(id_))
-        _paint_places(picture, self._rules.get(frame.stream), counts, self._options)
+        source = frame.width, frame.height
+        _paint_places(picture, self._rules.get(frame.stream), counts, self._options, source)
         _paint_labels(picture, instances, parts, self._places, self._options)
         return picture
 
@@ -68,6 +69,7 @@ def paint(
     options: OverlayOptions | None = None,
     rules: StreamRules | None = None,
     counts: Counts | msgspec.UnsetType | None = None,
+    source: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw ``instances`` over a picture that stands alone.
 
@@ -77,6 +79,7 @@ def paint(
         options: What to draw; there are no trails.
         rules: Those of the stream, whose zones and lines are drawn.
         counts: What was counted at them.
+        source: Width and height of the stream's pictures, if this one was resized.
 
     Returns:
         A new picture of the same size, RGB.
@@ -84,7 +87,7 @@ def paint(
     options = options or OverlayOptions()
     picture = pixels.copy()
     parts = _paint_masks(picture, instances, options)
-    _paint_places(picture, rules, counts, options)
+    _paint_places(picture, rules, counts, options, source or (pixels.shape[1], pixels.shape[0]))
     _paint_labels(picture, instances, parts, {}, options)
     return picture
 
@@ -109,10 +112,11 @@ def _paint_places(
     rules: StreamRules | None,
     counts: Counts | msgspec.UnsetType | None,
     options: OverlayOptions,
+    source: tuple[int, int],
 ) -> None:
     if options.places and rules is not None and rules.watching:
         scale = _FONT_SCALE * _size(picture)
-        draw_places(picture, rules, counts or {}, thickness=_line(picture), scale=scale)
+        draw_places(picture, rules, counts or {}, source=source, thickness=_line(picture), scale=scale)
 
 
 def _paint_labels(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from streamseg.overlay.labels import write_text
 from streamseg.overlay.palette import Colour
 from streamseg.types.zones import Counts
 from streamseg.zones import StreamRules
-from streamseg.zones.shapes import to_pixels
+from streamseg.zones.shapes import Point, to_pixels
 
 _WHITE: Colour = (255, 255, 255)
 """The colour of no object."""
@@ -21,25 +23,38 @@ _ARROW = 0.06
 
 
 def draw_places(
-    picture: NDArray[np.uint8], rules: StreamRules, counts: Counts, *, thickness: int, scale: float
+    picture: NDArray[np.uint8],
+    rules: StreamRules,
+    counts: Counts,
+    *,
+    source: tuple[int, int],
+    thickness: int,
+    scale: float,
 ) -> None:
     """Draw the zones and lines of a stream into its (height, width, 3) picture, at any size.
 
     Args:
         picture: uint8 RGB, drawn into.
-        rules: Those of the stream. Shapes in pixels are taken as pixels of this picture.
+        rules: Those of the stream.
         counts: What a result says of them.
+        source: Width and height of the stream's pictures, whose pixels its shapes may be given in.
         thickness: Of lines, in pixels.
         scale: Of the font.
     """
     height, width = picture.shape[:2]
+
+    def here(points: Sequence[Point]) -> NDArray[np.float64]:
+        scale = np.array([width / source[0], height / source[1]])
+        scaled: NDArray[np.float64] = to_pixels(points, width=source[0], height=source[1]) * scale
+        return scaled
+
     for name, zone in rules.zones.items():
-        corners = to_pixels(zone.polygon, width=width, height=height)
+        corners = here(zone.polygon)
         _draw(picture, corners, closed=True, thickness=thickness)
         top = corners[np.lexsort((corners[:, 0], corners[:, 1]))[0]]
         write_text(picture, f"{name} {counts.get(name, 0)}", _at(top), _WHITE, scale=scale)
     for name, line in rules.lines.items():
-        ends = to_pixels(line.points, width=width, height=height)
+        ends = here(line.points)
         _draw(picture, ends, closed=False, thickness=thickness)
         middle = ends.mean(axis=0)
         tip = middle + _right_of(ends) * _ARROW * min(height, width)

@@ -14,6 +14,11 @@ def overlays_key(stream: str) -> str:
     return f"streamseg:{{{stream}}}:overlays"
 
 
+def events_key(stream: str) -> str:
+    """Redis stream of what happens at a stream's zones and lines."""
+    return f"streamseg:{{{stream}}}:events"
+
+
 def status_key(stream: str) -> str:
     """Hash with a stream's state and numbers."""
     return f"streamseg:{{{stream}}}:status"

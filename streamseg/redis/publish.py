@@ -1,7 +1,7 @@
 """Frame results, and JPEG overlays if asked for, as Redis streams."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from streamseg.redis.retry import RetryingClient
 from streamseg.redis.status import StatusBoard
 from streamseg.redis.writer import RedisWriter
 from streamseg.types import FramePolicy, FrameResult, Output, Pixels, StreamInfo
+from streamseg.zones import StreamRules
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ PATIENCE = 120.0
 
 
 class RedisOutput(Output):
-    """Publishes to ``streamseg:{STREAM}:results``, ``:overlays``, ``:status`` and ``streamseg:streams``.
+    """Publishes to ``streamseg:{STREAM}:`` results, overlays, events, status; and to ``streamseg:streams``.
 
     While the broker is down its writers wait, and the backlogs before them keep the results. What was lost
     with an answer is sent again and is there once nevertheless; results of the last seconds are sent again
@@ -39,6 +40,7 @@ class RedisOutput(Output):
         patience: float = PATIENCE,
         password_file: str | None = None,
         overlay: OverlayOptions | None = None,
+        rules: Mapping[str, StreamRules] | None = None,
     ) -> None:
         """Set up; connects to nothing yet.
 
@@ -52,12 +54,13 @@ class RedisOutput(Output):
                 a user who stops the run sets a limit of their own.
             password_file: A file with the password, which is read again with every connection.
             overlay: What the painted pictures show.
+            rules: Those of streams by id, whose zones and lines they show.
 
         Raises:
             UsageError: The URL is not valid, or the file cannot be read.
         """
         self.pixels = Pixels.RECENT if overlays else Pixels.NEVER
-        self._overlay = overlay
+        self._overlay, self._rules = overlay, rules
         self._maxlen, self._overlays_maxlen = maxlen, overlays_maxlen
         self._client = RetryingClient(
             url, patience=patience, password_file=password_file, connected=self._restore
@@ -109,7 +112,7 @@ class RedisOutput(Output):
             status=self._status,
             buffer=buffer,
             lengths=(self._maxlen, self._overlays_maxlen),
-            painter=Painter(self._overlay) if self.pixels is Pixels.RECENT else None,
+            painter=Painter(self._overlay, self._rules) if self.pixels is Pixels.RECENT else None,
             published=published,
         )
 

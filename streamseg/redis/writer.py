@@ -8,11 +8,12 @@ import redis
 from streamseg.overlay.jpeg import encode_jpeg
 from streamseg.overlay.paint import Painter
 from streamseg.redis.entries import EntryIds, Fields, NewEntry, add_all
-from streamseg.redis.keys import STREAMS_KEY, overlays_key, results_key
+from streamseg.redis.keys import STREAMS_KEY, events_key, overlays_key, results_key
 from streamseg.redis.replay import ReplayBuffer
 from streamseg.redis.retry import BrokerGoneError, RetryingClient
 from streamseg.redis.status import StatusBoard
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamEnd, StreamInfo, StreamWriter
+from streamseg.types.zones import ZoneEvent
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +64,15 @@ class RedisWriter(StreamWriter):
         encoded = self._encoder.encode(result)
         entries = [NewEntry(results_key(self._stream), {"result": encoded}, self._maxlen)]
         if self._painter is not None and frame is not None and instances is not None:
-            jpeg = encode_jpeg(self._painter.paint(frame, instances), quality=_JPEG_QUALITY)
+            painted = self._painter.paint(frame, instances, result.counts)
+            jpeg = encode_jpeg(painted, quality=_JPEG_QUALITY)
             fields: Fields = {"jpeg": jpeg, "frame": result.frame, "pts": result.pts}
             entries.append(NewEntry(overlays_key(self._stream), fields, self._overlays_maxlen))
         id_ = self._ids.next()
         try:
             id_ = self._client.retry(lambda client: self._send(client, entries, id_), worked=self._written)
+            for event in result.events or ():
+                self._tell(event)
         except BrokerGoneError:
             if not self._live:
                 raise
@@ -89,6 +93,12 @@ class RedisWriter(StreamWriter):
                 self._undelivered,
                 self._stream,
             )
+
+    def _tell(self, event: ZoneEvent) -> None:
+        """An entry of its own for each event: two of one frame cannot have one id."""
+        fields: Fields = {"event": self._encoder.encode(event)}
+        entry, id_ = NewEntry(events_key(self._stream), fields, self._maxlen), self._ids.next()
+        self._client.retry(lambda client: add_all(client, [entry], id_, self._ids), worked=True)
 
     def _send(self, client: redis.Redis, entries: list[NewEntry], id_: str) -> str:
         """May be run again. Returns the id of the result's entry."""

@@ -294,4 +294,5 @@ def build_output(
                 maxlen=config.maxlen,
                 password_file=config.password_file,
                 overlay=overlay,
+                rules=rules,
             )

@@ -80,7 +80,9 @@ class Pipeline:
         self.classes = model.classes
         """Names of all that the model finds."""
         self._model_name, self._observe, self._known, self._meter = model.name, observe, known, meter
-        self._track, self._rules = track, {} if rules is None else rules
+        self._track = track
+        self.rules = {} if rules is None else rules
+        """Of streams, by id."""
         self._budget = ShutdownBudget()
         self._outputs = Outputs(outputs, on_error=self._output_failed, meter=meter)
         self._health = HealthWatch(self._outputs, changed=self._report_outputs)
@@ -206,12 +208,12 @@ class Pipeline:
 
     def set_rules(self, name: str, rules: StreamRules) -> None:
         """Other rules for a stream, from its next frame on; one that is added later begins with them."""
-        self._rules[name] = rules
+        self.rules[name] = rules
         if (stream := self._streams.get(name)) is not None:
             stream.set_rules(rules)
 
     def _stream(self, name: str) -> Stream:
-        rules = self._rules.get(name, StreamRules())
+        rules = self.rules.get(name, StreamRules())
         return Stream(name, self.stats.streams[name], self._outputs, track=self._track, rules=rules)
 
     def _announce(self, source: Source) -> None:

@@ -15,6 +15,7 @@ from streamseg.web.metrics import Health, OutputState, RunCollector, RunMetrics,
 from streamseg.web.output import ViewOutput
 from streamseg.web.page import make_page
 from streamseg.web.server import WebServer
+from streamseg.zones import StreamRules
 
 
 class Services:
@@ -63,7 +64,7 @@ class Services:
         access = Access(config.host, config.token)
         access.check(host="view.host", token="view.token")
         hub = Hub(outputs=self._output_states)
-        self.outputs.append(ViewOutput(hub, overlay))
+        self.outputs.append(ViewOutput(hub, overlay, self._rules))
         self._servers.append(
             WebServer(lambda: make_page(hub, access), host=config.host, port=config.port, name="view")
         )
@@ -88,6 +89,9 @@ class Services:
 
     def _output_states(self) -> Sequence[OutputState]:
         return [] if self._pipeline is None else self._pipeline.output_health()
+
+    def _rules(self, stream: str) -> StreamRules | None:
+        return None if self._pipeline is None else self._pipeline.rules.get(stream)
 
     def _queues(self) -> Mapping[str, int]:
         return {} if self._pipeline is None else self._pipeline.queue_lengths()

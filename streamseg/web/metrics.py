@@ -9,6 +9,8 @@ from aiohttp.typedefs import Handler
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
+    Counter,
+    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
@@ -104,11 +106,41 @@ class RunMetrics:
             registry=self.registry,
         )
 
+        self._inside = Gauge(
+            "streamseg_zone_objects",
+            "Objects in a zone.",
+            ["stream", "zone"],
+            registry=self.registry,
+        )
+        self._events = Counter(
+            "streamseg_zone_events",
+            "Objects that entered a zone, left it, or stayed in it for its dwell time.",
+            ["stream", "zone", "event"],
+            registry=self.registry,
+        )
+        self._crossings = Counter(
+            "streamseg_line_crossings",
+            "Objects that crossed a line.",
+            ["stream", "line", "direction"],
+            registry=self.registry,
+        )
+
     def observe(self, event: StreamInfo | FrameResult) -> None:
         """Hear of a result."""
         if isinstance(event, FrameResult):
             self.progress = time.monotonic()
             self._latency.labels(event.stream).observe(event.latency_ms / 1000)
+            self._count(event)
+
+    def _count(self, result: FrameResult) -> None:
+        for name, count in (result.counts or {}).items():
+            if isinstance(count, int):
+                self._inside.labels(result.stream, name).set(count)
+        for told in result.events or ():
+            if told.zone is not None:
+                self._events.labels(told.stream, told.zone, told.event).inc()
+            elif told.line is not None and told.direction is not None:
+                self._crossings.labels(told.stream, told.line, told.direction).inc()
 
     def batch(self, size: int) -> None:
         """A batch of ``size`` frames goes to the network."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamseg.config import OverlayOptions
 from streamseg.types import (
@@ -18,6 +18,7 @@ from streamseg.types import (
 )
 from streamseg.web.hub import Hub, Picture
 from streamseg.web.thumbnail import painted_jpeg
+from streamseg.zones import StreamRules
 
 
 class ViewOutput(Output):
@@ -25,9 +26,14 @@ class ViewOutput(Output):
 
     pixels = Pixels.RECENT
 
-    def __init__(self, hub: Hub, overlay: OverlayOptions | None = None) -> None:
-        """``overlay``: what the pictures show, but for trails."""
-        self._hub, self._overlay = hub, overlay
+    def __init__(
+        self,
+        hub: Hub,
+        overlay: OverlayOptions | None = None,
+        rules: Callable[[str], StreamRules | None] = lambda _: None,
+    ) -> None:
+        """``overlay``: what the pictures show, but for trails; ``rules``: those of a stream."""
+        self._hub, self._overlay, self._rules = hub, overlay, rules
 
     def check(self, streams: Sequence[str]) -> None:
         """Make all streams known to the page: one that is still connecting is seen, too."""
@@ -40,14 +46,20 @@ class ViewOutput(Output):
 
     def open(self, info: StreamInfo) -> ViewWriter:
         """Show that the stream is there."""
-        return ViewWriter(self._hub, self._overlay, info)
+        return ViewWriter(self._hub, self._overlay, self._rules, info)
 
 
 class ViewWriter(StreamWriter):
     """Shows one stream."""
 
-    def __init__(self, hub: Hub, overlay: OverlayOptions | None, info: StreamInfo) -> None:
-        self._hub, self._overlay, self._stream = hub, overlay, info.stream
+    def __init__(
+        self,
+        hub: Hub,
+        overlay: OverlayOptions | None,
+        rules: Callable[[str], StreamRules | None],
+        info: StreamInfo,
+    ) -> None:
+        self._hub, self._overlay, self._rules, self._stream = hub, overlay, rules, info.stream
         hub.opened(info)
 
     def begin_epoch(self, info: StreamInfo) -> None:
@@ -60,7 +72,14 @@ class ViewWriter(StreamWriter):
         if frame is None or instances is None:
             return
         if (width := self._hub.wanted_width(result.stream)) is not None:
-            jpeg = painted_jpeg(frame.pixels, instances, width=width, options=self._overlay)
+            jpeg = painted_jpeg(
+                frame.pixels,
+                instances,
+                width=width,
+                options=self._overlay,
+                rules=self._rules(self._stream),
+                counts=result.counts,
+            )
             self._hub.show(Picture(result, jpeg))
 
     def close(self, end: StreamEnd) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,23 +11,33 @@ from streamseg.config import OverlayOptions
 from streamseg.overlay.jpeg import encode_jpeg
 from streamseg.overlay.paint import paint
 from streamseg.types import Instances
+from streamseg.types.zones import Counts
+from streamseg.zones import StreamRules
 
 _QUALITY = 75
 
 
 def painted_jpeg(
-    pixels: NDArray[np.uint8], instances: Instances, *, width: int, options: OverlayOptions | None = None
+    pixels: NDArray[np.uint8],
+    instances: Instances,
+    *,
+    width: int,
+    options: OverlayOptions | None = None,
+    rules: StreamRules | None = None,
+    counts: Counts | msgspec.UnsetType | None = None,
 ) -> bytes:
     """Shrink (H, W, 3) RGB to at most ``width`` columns, paint the masks in and encode it.
 
     Painting after shrinking keeps lines and labels sharp, and costs a ninth at 1080p on a tile.
     """
+    source = pixels.shape[1], pixels.shape[0]
     scale = min(1.0, width / pixels.shape[1])
     if scale < 1:
         size = (round(pixels.shape[1] * scale), max(1, round(pixels.shape[0] * scale)))
         instances = shrink(instances, size)
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return encode_jpeg(paint(pixels, instances, options=options), quality=_QUALITY)
+    painted = paint(pixels, instances, options=options, rules=rules, counts=counts, source=source)
+    return encode_jpeg(painted, quality=_QUALITY)
 
 
 def shrink(instances: Instances, size: tuple[int, int]) -> Instances:

@@ -240,7 +240,12 @@ WATCHED = {
 
 
 def run_watched(
-    clip: Path, *, outputs: Sequence[dict[str, Any]] = (), rules: dict[str, Any] = WATCHED, **more: Any
+    clip: Path,
+    *,
+    outputs: Sequence[dict[str, Any]] = (),
+    rules: dict[str, Any] = WATCHED,
+    observe: Callable[[StreamInfo | FrameResult], None] = lambda _: None,
+    **more: Any,
 ) -> list[dict[str, Any]]:
     """Run a clip on :class:`Moving`; the results as they are published.
 
@@ -249,12 +254,13 @@ def run_watched(
     content = {"streams": [{"id": "cam", "url": str(clip), **rules}], "outputs": list(outputs), **more}
     results: list[dict[str, Any]] = []
 
-    def observe(event: StreamInfo | FrameResult) -> None:
+    def keep(event: StreamInfo | FrameResult) -> None:
+        observe(event)
         if isinstance(event, FrameResult):
             results.append(msgspec.to_builtins(event))
 
     with patch.object(build, "load_model", lambda *_, **__: Moving()):
-        pipeline = build_pipeline(parse_config(content, where="test"), observe=observe)
+        pipeline = build_pipeline(parse_config(content, where="test"), observe=keep)
     with pipeline:
         pipeline.join()
     assert not pipeline.stats.output_errors

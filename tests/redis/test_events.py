@@ -1,0 +1,36 @@
+"""What happens at zones and lines, in Redis and in the metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prometheus_client import generate_latest
+
+from streamseg.web.metrics import RunMetrics
+from tests.support.broker import RunningBroker
+from tests.support.media import write_clip
+from tests.support.runs import events_of, run_watched
+
+
+def test_every_event_is_an_entry_in_order(broker: RunningBroker, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", frames=60)
+    results = run_watched(clip, outputs=[{"type": "redis", "url": broker.url, "maxlen": 5000}])
+    with broker.client() as client:
+        entries = client.xrange("streamseg:{cam}:events")
+        published = client.xlen("streamseg:{cam}:results")
+    assert [json.loads(fields[b"event"]) for _, fields in entries] == events_of(results)
+    assert published == len(results) == 60
+
+
+def test_metrics_count_what_the_events_say(tmp_path: Path) -> None:
+    meter = RunMetrics()
+    results = run_watched(write_clip(tmp_path / "clip.mp4", frames=60), observe=meter.observe)
+    text = generate_latest(meter.registry).decode()
+    last, events = results[-1], events_of(results)
+    assert f'streamseg_zone_objects{{stream="cam",zone="left"}} {last["counts"]["left"]:.1f}' in text
+    entered = sum(e["event"] == "enter" for e in events)
+    assert f'streamseg_zone_events_total{{event="enter",stream="cam",zone="left"}} {entered:.1f}' in text
+    for direction, count in last["counts"]["middle"].items():
+        line = f'{{direction="{direction}",line="middle",stream="cam"}} {count:.1f}'
+        assert count == 0 or f"streamseg_line_crossings_total{line}" in text
