@@ -131,15 +131,24 @@ class SourceClock:
 
     def _find_part(self, seen: _Track, raw: Fraction) -> None:
         """Follow another track into the next part, or go back from one that a single packet began."""
-        expected = seen.goes_on
-        off = abs(raw + self._moved_by[seen.part] - expected)
+        off = self._distance(seen, raw, seen.part)
         if off <= max(seen.step, SMALL):
             return
-        for part in (seen.part - 1, seen.part + 1):
-            if 0 <= part < len(self._moved_by):
-                there = abs(raw + self._moved_by[part] - expected)
-                if there < off and there <= SAME_START:
-                    seen.part, off = part, there
+        # Back only to the very place: a camera may set its clock to about what it was at first. Forward also
+        # if both fit as well: where clips overlap, the other track says which it is.
+        here, back = seen.part, min(off / 2, max(2 * seen.step, BACKWARD))
+        if here and self._distance(seen, raw, here - 1) <= back:
+            seen.part -= 1
+        elif here < self.jumps and self._distance(seen, raw, here + 1) <= min(off, SAME_START):
+            seen.part += 1
+
+    def _distance(self, seen: _Track, raw: Fraction, part: int) -> Fraction:
+        """Seconds between where a track goes on and where a packet would stand in a part."""
+        return abs(raw + self._moved_by[part] - self._goes_on(seen))
+
+    def _goes_on(self, seen: _Track) -> Fraction:
+        """Where the next packet is expected; a camera may have been silent meanwhile."""
+        return seen.reached + max(seen.step, self._passed)
 
     def _is_jump(self, track: int, seen: _Track, gap: Fraction, *, ordered: bool) -> bool:
         if gap > (LIVE_GAP + self._passed if self._live else self._longest_gap):
@@ -149,7 +158,7 @@ class SourceClock:
         return gap < -(seen.step / 2 or BACKWARD)
 
     def _begin_part(self, track: int, seen: _Track, raw: Fraction) -> None:
-        goes_on = seen.reached + max(seen.step, self._passed)
+        goes_on = self._goes_on(seen)
         pictures = self._tracks.get(self._leader)
         if track != self._leader and pictures is not None:
             goes_on = max(goes_on, pictures.goes_on)

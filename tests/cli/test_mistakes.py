@@ -127,7 +127,7 @@ def test_a_host_without_an_address_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     lines = errors_of(done.stderr)
     assert len(lines) == 2
-    assert all("the name no-such-host.invalid cannot be resolved" in line for line in lines)
+    assert all("the host no-such-host.invalid is not found" in line for line in lines)
     assert "pa55word" not in done.stderr
 
 

@@ -185,7 +185,9 @@ def test_an_odd_value_after_set(key: str, value: str) -> None:
         check_error(error)
 
 
-@pytest.mark.parametrize("stream", ["a/b", "../x", "/etc/x", "a\0", "", "a" * 65, "é", "a b", "{stream}"])
+@pytest.mark.parametrize(
+    "stream", ["a/b", "../x", "/etc/x", "a\0", "", "a" * 65, "é" * 65, "a b", "{stream}"]
+)
 def test_ids_are_nothing_but_ids(stream: str) -> None:
     with pytest.raises(ConfigError, match=r"streams\.0\.id"):
         parse_config({"streams": [{"id": stream, "url": "a.mp4"}]}, where="test")

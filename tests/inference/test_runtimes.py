@@ -165,7 +165,7 @@ def test_without_the_package_torch_runs(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runtime": "tvm"}, "runtime 'tvm': allowed are auto, torch, onnxruntime"),
+        ({"runtime": "tvm"}, "runtime: Input should be 'auto', 'torch' or 'onnxruntime'"),
         ({"runtime": "onnxruntime", "precision": "bf16"}, "computes in fp32 only, the precision is 'bf16'"),
     ],
 )

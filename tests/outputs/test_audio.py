@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from streamseg.clock import SourceClock, Stamps
 from streamseg.outputs.audio import AudioReader
+from streamseg.outputs.encoder import EncoderChoice
 from streamseg.outputs.mp4 import Mp4File
 from streamseg.outputs.tracks import Placer
 from tests.support.clips import bars, info, read_audio, read_video, write_tone_clip
@@ -62,7 +63,12 @@ def test_sound_never_ends_a_video(
 ) -> None:
     path = tmp_path_factory.mktemp("out") / "a.mp4"
     file = Mp4File(
-        path, size=(64, 48), time_base=Fraction(1, 12800), fps=25.0, audio=Retimed(tones[codec], stamps)
+        path,
+        size=(64, 48),
+        time_base=Fraction(1, 12800),
+        fps=25.0,
+        audio=Retimed(tones[codec], stamps),
+        encoders=EncoderChoice("x264"),
     )
     for number in range(25):
         file.write(bars(64, 48), number * 512)
@@ -96,6 +102,7 @@ def test_a_time_that_comes_twice_costs_nothing_but_a_warning(
         time_base=Fraction(1, 12800),
         fps=25.0,
         audio=Retimed(tones["aac"], stamps),
+        encoders=EncoderChoice("x264"),
     )
     for number in range(25):
         file.write(bars(64, 48), number * 512)
@@ -107,7 +114,14 @@ def test_a_time_that_comes_twice_costs_nothing_but_a_warning(
 
 @pytest.mark.parametrize("fps", [25.0, 90_000.0, 0.001, None])
 def test_a_key_frame_comes_every_2_seconds(tmp_path: Path, fps: float | None) -> None:
-    file = Mp4File(tmp_path / "a.mp4", size=(64, 48), time_base=Fraction(1, 90_000), fps=fps, audio=None)
+    file = Mp4File(
+        tmp_path / "a.mp4",
+        size=(64, 48),
+        time_base=Fraction(1, 90_000),
+        fps=fps,
+        audio=None,
+        encoders=EncoderChoice("x264"),
+    )
     for number in range(150):
         file.write(bars(64, 48), number * 3600)
     file.finish(whole_audio=True)

@@ -92,7 +92,8 @@ class Everybody:
         self.output.shutdown()
         self._plain.close()
         self._group.close()
-        self._loop.close()
+        if not self._loop.is_running():  # else its thread was not through in time
+            self._loop.close()
 
     def _follow(self, subscription: Subscription[Any], seen: list[int]) -> None:
         subscription._dialogue._timeout = 0.2  # to look whether the test is over

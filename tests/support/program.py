@@ -96,6 +96,7 @@ _TOP = {
     "height": int,
     "latency_ms": (int, float),
     "model": str,
+    "source": str,
     "instances": list,
 }
 _INSTANCE = {
