@@ -1,10 +1,12 @@
 """Pixels that are not square."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from streamseg.results.frame_result import run_lengths_of
 from streamseg.runtime.aspect import as_shown, in_source_pixels, resized, shown_size
 from streamseg.types import Frame, Instances
 from tests.support.clips import TIME_BASE, instances
@@ -65,3 +67,10 @@ def test_masks_stay_what_they_are(seed: int) -> None:
     there = resized(found, 40, 61)
     columns = ((np.arange(61) + 0.5) * 96 / 61).astype(int)
     assert (there.masks()[0] == mask[:, columns]).all()
+
+
+def test_run_lengths_of_the_other_size_are_left_behind() -> None:
+    found = instances((80, 40), [(10, 10, 50, 30)])
+    encoded = replace(found, run_lengths=run_lengths_of(found))
+    small = resized(encoded, 40, 64)
+    assert [tuple(rle.size) for rle in run_lengths_of(small)] == [(40, 64)]
