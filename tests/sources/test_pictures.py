@@ -19,6 +19,7 @@ from streamseg.sources.hdr import HLG, PQ, to_sdr
 from streamseg.sources.integrity import ReadError
 from streamseg.sources.pictures import PictureWriter
 from tests.support.media import counter_picture, write_clip
+from tests.support.program import ROOT
 
 NUMBER = 0b1000_0100_0001_0011
 """Its picture looks different each way up."""
@@ -227,3 +228,12 @@ def test_a_track_without_a_decoder_is_left_out(tmp_path: Path) -> None:
     notes: list[str] = []
     assert len(pictures(path, notes)) == 5
     assert notes == ["left out 1 of its tracks, for which there is no decoder"]
+
+
+TILED = ROOT.parent / "shared" / "cases" / "files" / "iphone_grid.heic"
+
+
+@pytest.mark.skipif(not TILED.is_file(), reason="no photo in tiles there, and nothing here can make one")
+def test_a_photo_in_tiles_is_one_clear_line() -> None:
+    with pytest.raises(ReadError, match="stored in 4 tiles cannot be read; convert it to JPEG"):
+        pictures(TILED)
