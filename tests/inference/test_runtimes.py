@@ -62,7 +62,7 @@ def test_every_bundled_model_has_a_graph_that_fits_its_weights() -> None:
 def test_outputs_agree(demo: Detector, batch: int) -> None:
     graph = read_graph(demo.spec)
     assert graph is not None
-    images = torch.randn(batch, 3, 352, 480)
+    images = torch.randn(batch, 3, 384, 512)
     ours = OnnxRuntimeNetwork(demo, graph)(images)
     check_equal(batch_tensors(ours), batch_tensors(demo(images)))
 

@@ -25,6 +25,9 @@ from tests.support.servers import rtsp_server
 from tests.support.web import get
 
 NAMES = {
+    "streamseg_zone_objects",
+    "streamseg_zone_events",
+    "streamseg_line_crossings",
     "streamseg_frames",
     "streamseg_dropped_frames",
     "streamseg_reconnects",
