@@ -19,6 +19,9 @@ from tests.support.everybody import everybody
 from tests.support.runs import published_frames
 from tests.support.tls import forwarding, tls_proxy
 
+# redis-py leaves the socket of a login that was refused to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 logger = logging.getLogger(__name__)
 
 

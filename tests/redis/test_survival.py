@@ -18,6 +18,9 @@ from tests.support.broker import RunningBroker, running_broker, servers, wait_fo
 from tests.support.everybody import everybody
 from tests.support.servers import free_port
 
+# redis-py leaves the socket of a login that was refused to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 logger = logging.getLogger(__name__)
 
 KEY = "streamseg:{cam}:results"
