@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import threading
 import uuid
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -27,7 +26,10 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class MqttOutput(Output):
-    """Publishes events, those of a stream in their order; a broker that is down is waited for."""
+    """Publishes events, those of a stream in their order; a broker that is down is waited for.
+
+    It is connected with the first event.
+    """
 
     events_only = True
 
@@ -52,9 +54,6 @@ class MqttOutput(Output):
         self._url, self._topic, self._qos = url, topic, qos
         self._patience = Patience(f"MQTT broker {parts.hostname}", END_SECONDS)
         self._client: Client | None = None
-
-    def check(self, streams: Sequence[str]) -> None:
-        """The broker may still be down: it is waited for with the first event."""
 
     def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
         """A writer of the one connection that all share."""

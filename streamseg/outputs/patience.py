@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from streamseg.errors import OutputGoneError
+from streamseg.waiting import BoundedWait
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +27,13 @@ class Patience:
 
     def __init__(self, peer: str, seconds: float) -> None:
         """``peer`` is its name, for messages; ``seconds`` to wait for it once :meth:`hurry` was called."""
-        self._peer, self._seconds = peer, seconds
-        self._hurried_at = float("inf")
-        self._changed = threading.Condition()
+        self._peer, self._wait = peer, BoundedWait(seconds)
         self.trouble: str | None = None
         """Why something is tried again just now, for anybody to look at."""
 
     def hurry(self, seconds: float | None = None) -> None:
         """Bound the waits from now on, by ``seconds`` if given."""
-        with self._changed:
-            if seconds is not None:
-                self._seconds = min(self._seconds, seconds)
-            self._hurried_at = min(self._hurried_at, time.monotonic())
-            self._changed.notify_all()
+        self._wait.hurry(seconds)
 
     def retry(self, action: Callable[[], _Answer]) -> _Answer:
         """Run ``action`` until it raises no PeerAwayError.
@@ -57,19 +51,11 @@ class Patience:
                     since = time.monotonic()
                     logger.warning("%s cannot be reached (%s), trying on", self._peer, error)
                 self.trouble = f"{self._peer} cannot be reached ({error})"
-                self._wait(pause, since, error)
+                if not self._wait.pause(pause, since=since):
+                    raise OutputGoneError(self.trouble) from None
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if since is not None:
                     logger.warning("%s is back after %.1f s", self._peer, time.monotonic() - since)
                     self.trouble = None
                 return answer
-
-    def _wait(self, pause: float, since: float, error: PeerAwayError) -> None:
-        until = time.monotonic() + pause
-        with self._changed:
-            while (now := time.monotonic()) < until:
-                left = max(since, self._hurried_at) + self._seconds - now
-                if left <= 0:
-                    raise OutputGoneError(f"{self._peer} cannot be reached ({error})") from None
-                self._changed.wait(min(until - now, left))

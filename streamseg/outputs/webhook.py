@@ -8,7 +8,6 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -49,9 +48,6 @@ class WebhookOutput(Output):
             raise UsageError(f"webhook {mask_password(url)}: the URL must begin with http:// or https://")
         self._url, self._cooldown = url, cooldown
         self._patience = Patience(f"webhook {mask_password(url)}", END_SECONDS)
-
-    def check(self, streams: Sequence[str]) -> None:
-        """There is nothing to check before the first event."""
 
     def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
         """A writer with a cooldown of its own."""

@@ -1,7 +1,5 @@
 """A client that tries again until the broker is there: what publishes waits for it."""
 
-import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +8,7 @@ import redis
 from streamseg.errors import OutputError, OutputGoneError, UsageError
 from streamseg.redis.connection import broker_name, connect
 from streamseg.redis.trouble import Outage, passes, reason, recovers, refuses, trouble
+from streamseg.waiting import BoundedWait
 
 _Answer = TypeVar("_Answer")
 
@@ -38,17 +37,11 @@ class RetryingClient:
         self.broker = broker_name(self._client)
         """Where it is, for messages."""
         self.outage = Outage(self.broker)
-        self._patience = patience
-        self._hurried_at = float("inf")
-        self._changed = threading.Condition()
+        self._wait = BoundedWait(patience)
 
     def hurry(self, patience: float | None = None) -> None:
         """Bound the waits from now on, by ``patience`` seconds if given."""
-        with self._changed:
-            if patience is not None:
-                self._patience = min(self._patience, patience)
-            self._hurried_at = min(self._hurried_at, time.monotonic())
-            self._changed.notify_all()
+        self._wait.hurry(patience)
 
     def check(self) -> None:
         """Try to reach the broker once; warn if it is not there yet.
@@ -86,7 +79,8 @@ class RetryingClient:
                     raise OutputError(f"{self.broker}: {reason(error)}") from None
                 delay = self.outage.failed(error)
                 self._client.connection_pool.disconnect()
-                self._wait(delay, error)
+                if not self._wait.pause(delay, since=self.outage.since):
+                    raise BrokerGoneError(f"{self.broker} {trouble(error)}") from None
             else:
                 self.outage.over()
                 return answer
@@ -94,13 +88,3 @@ class RetryingClient:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
-
-    def _wait(self, delay: float, error: redis.RedisError) -> None:
-        """Wait ``delay`` seconds, less if our patience with the outage then ends."""
-        until = time.monotonic() + delay
-        with self._changed:
-            while (now := time.monotonic()) < until:
-                left = max(self.outage.since, self._hurried_at) + self._patience - now
-                if left <= 0:
-                    raise BrokerGoneError(f"{self.broker} {trouble(error)}") from None
-                self._changed.wait(min(until - now, left))

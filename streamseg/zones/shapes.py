@@ -33,6 +33,6 @@ def covered(polygons: Sequence[NDArray[np.float64]], *, width: int, height: int)
     return area
 
 
-def contains(polygon: NDArray[np.float64], point: Point) -> bool:
+def contains(polygon: NDArray[np.float32], point: Point) -> bool:
     """Whether a point lies in the polygon or on its edge; both in pixels."""
-    return cv2.pointPolygonTest(polygon.astype(np.float32), point, measureDist=False) >= 0
+    return cv2.pointPolygonTest(polygon, point, measureDist=False) >= 0

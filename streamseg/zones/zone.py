@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from streamseg.config import ZoneConfig
 from streamseg.zones.shapes import Point, contains, to_pixels
 
@@ -26,7 +28,7 @@ class Zone:
 
     def __init__(self, config: ZoneConfig, *, width: int, height: int) -> None:
         self.config = config
-        self._polygon = to_pixels(config.polygon, width=width, height=height)
+        self._polygon = to_pixels(config.polygon, width=width, height=height).astype(np.float32)
 
     def holds(self, point: Point) -> bool:
         """Whether a point, in source pixels, lies in the zone or on its edge."""
