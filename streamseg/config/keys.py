@@ -112,6 +112,9 @@ class StreamConfig(_Config):
     """New attempts in a row that may fail before the stream is given up; None for any number."""
     damaged: Literal["keep", "drop"] = "keep"
     """Live sources only: what happens to frames that were patched up, or before which packets were lost."""
+    first_epoch: Annotated[int, Field(ge=0)] | None = None
+    """Where several engines may have the camera in turn: epochs begin with it, and Redis takes no results of
+    an engine that began with a lower one. None: nobody else publishes this stream."""
     classes: tuple[str, ...] | None = None
     """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
     score: Score | None = None

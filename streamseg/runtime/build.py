@@ -210,6 +210,7 @@ def _sources_of(
         "damaged": stream.damaged,
         "stalled_after": stream.stalled_after,
         "live": stream.live,
+        "first_epoch": stream.first_epoch,
         "user": stream.user,
         "password": stream.password,
     }

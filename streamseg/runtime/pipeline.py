@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from streamseg.errors import StreamsegError
+from streamseg.errors import NotOwnerError, StreamsegError
 from streamseg.outputs.health import OutputHealth
 from streamseg.results.frame_result import frame_result
 from streamseg.runtime.aspect import shown_size
@@ -217,7 +217,9 @@ class Pipeline:
         return Stream(name, self.stats.streams[name], self._outputs, track=self._track, rules=rules)
 
     def _announce(self, source: Source) -> None:
-        told = {"source": source.shown, "outputs": self._health.text}
+        told: dict[str, str | float] = {"source": source.shown, "outputs": self._health.text}
+        if source.first_epoch is not None:
+            told["first_epoch"] = source.first_epoch
         self._outputs.report(source.id, state=StreamState.CONNECTING.value, **told)
 
     def _report_outputs(self, text: str) -> None:
@@ -302,5 +304,7 @@ class Pipeline:
         going_on = [stream for stream in list(self._streams.values()) if not stream.stats.over]
         if going_on:  # at the end the summary says it
             logger.error("%s", error)
+        if isinstance(error, NotOwnerError):
+            self.remove(error.stream)
         if not any(stream.taken for stream in going_on):
             self._pool.stop()
