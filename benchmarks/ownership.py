@@ -68,7 +68,7 @@ def milliseconds(url: str, result: FrameResult, first_epoch: int | None) -> floa
     output = RedisOutput(url)
     writer = output.open(
         StreamInfo(
-            stream=f"bench-{first_epoch is None}",
+            stream=f"bench-{first_epoch is None}-{len(result.instances)}",
             url="bench",
             policy=FramePolicy.NEWEST_FRAME,
             epoch=first_epoch or 0,
