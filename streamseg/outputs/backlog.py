@@ -104,6 +104,8 @@ class StreamBacklog:
         """What has ended it before its time."""
         self.closed = False
         """Whether its end was told: no more results will come."""
+        self.over = False
+        """Whether its writer is closed: nothing more will happen to its files."""
         self.scheduled = False
         """Whether it waits for one of the output's threads, or one works on it."""
         self.predecessor: StreamBacklog | None = None

@@ -126,6 +126,7 @@ class OutputRunner:
             )
             if refused:
                 backlog.discard(writing=False)
+                backlog.over = True
                 self._refused.append(backlog)
                 return backlog
             same = [other for other in self._backlogs if other.stream == info.stream]
@@ -217,6 +218,7 @@ class OutputRunner:
 
     def _remove(self, backlog: StreamBacklog) -> None:
         self._backlogs.remove(backlog)
+        backlog.over = True
         self._lost += backlog.lost
         self._dropped[backlog.stream] += backlog.dropped + backlog.lost
         for successor in self._backlogs:
