@@ -38,7 +38,9 @@ class Report:
     states: Mapping[str, str] = field(default_factory=dict)
     """Of these cameras, as in their status."""
     frames: int = 0
-    """Results since the worker began."""
+    """Results since its engine began."""
+    trouble: str = ""
+    """Why it does not do what it is asked; empty while it does."""
 
 
 @dataclass(slots=True)
