@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, engine, export, run, subscribe, view
+from streamseg.cli import bench, cluster, convert, data, engine, export, run, subscribe, view
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -49,6 +49,7 @@ for _command in (
     export.export,
     bench.bench,
     data.models,
+    cluster.cluster,
     engine.engine,
 ):
     program.add_command(_command)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
+from streamseg.cli.address import ANY_CLUSTER, DEFAULT_ADDRESS, AddressCommand, parse_address
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
@@ -31,7 +31,7 @@ _PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
 logger = logging.getLogger(__name__)
 
 
-@click.command("run", cls=ViewCommand, epilog=EXAMPLE)
+@click.command("run", cls=AddressCommand, epilog=EXAMPLE)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
@@ -77,6 +77,13 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value=ANY_CLUSTER,
+    metavar="[HOST:PORT]",
+    help=f"Hand the cameras to a Ray cluster, which goes on by itself.  [default: {ANY_CLUSTER}]",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
@@ -86,6 +93,7 @@ def run(
     sources: tuple[str, ...],
     config: Path | None,
     assignments: tuple[str, ...],
+    ray: str | None,
     resume: bool,
     no_progress: bool,
     log_level: str,
@@ -108,6 +116,10 @@ def run(
             set_key(content, assignment)
         return parse_config(content, where=str(config) if config else "command line")
 
+    if ray is not None:
+        from streamseg.cli.cluster import hand_over_cameras
+
+        return hand_over_cameras(load(), ray, resume=resume)
     watcher = ConfigWatcher(config, load) if config else None
     return _run(load(), watcher, resume=resume, progress=not no_progress)
 

@@ -1,6 +1,6 @@
 """A worker of a cluster: it has one engine, for one device, and reads the cameras that it is ordered to.
 
-    controller  <-- Report, Orders once a second -->  CameraWorker  <-- socket -->  engine, the ordinary program
+    controller  <-- Report, Orders once a second -->  CameraWorker  <-- socket -->  engine
 
 What a worker has ends with its engine: the controller gives it out anew, with higher epochs.
 """
@@ -17,14 +17,16 @@ from typing import Any
 import redis
 
 from streamseg.config import RunConfig, parse_config
-from streamseg.redis.owner import Brokers
+from streamseg.redis.brokers import Brokers
+from streamseg.redis.trouble import delays
 from streamseg.scale.control import Failed, FromEngine, Numbers, Opened, OutputFailed, Ready, WantedStream
 from streamseg.scale.engine_process import EngineProcess
 from streamseg.scale.roster import LEASE_SECONDS, RENEW_SECONDS, Report
-from streamseg.waiting import delays
 
 logger = logging.getLogger(__name__)
 
+_END_SECONDS = 12.0
+"""An engine that is told to stop does so within 10 s."""
 UNHEARD_EPOCHS = 100
 """Without Redis, how far above the newest epoch that was heard of a new owner begins: the former may have
 opened the camera again and again since its last report."""
@@ -78,6 +80,13 @@ class _Engine:
     capacity: float | None = None
     """Frames per second; None until it is ready."""
     trouble: str = ""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def end(self) -> None:
+        """Finish what is written, and exit; by force after a while."""
+        self.process.stop()
+        if not self.ended.wait(_END_SECONDS):
+            self.process.kill()
 
 
 @dataclass(slots=True)
@@ -129,9 +138,7 @@ class CameraWorker:
         with self._lock:
             engine = self._state.engine
         if engine is not None:
-            engine.process.stop()
-            engine.process.wait(12.0)
-            engine.process.close()
+            engine.end()
 
     def turn(self) -> None:
         """Report once, and do what is ordered."""
@@ -152,7 +159,7 @@ class CameraWorker:
     def _watch_lease(self) -> None:
         """Redis decides who owns a camera, or else the lease: then the engine ends with it."""
         while not self._stopping.wait(RENEW_SECONDS / 4):
-            if self._clock() - self._answered > LEASE_SECONDS and not self._brokers.urls:
+            if self._clock() - self._answered > LEASE_SECONDS and not len(self._brokers):
                 with self._lock:
                     engine = self._state.engine if self._state.cameras else None
                 if engine is not None:
@@ -189,9 +196,7 @@ class CameraWorker:
             self._state.base, self._state.config = base, config
         self._brokers = Brokers.of(config)
         if engine is not None:
-            engine.process.stop()
-            engine.process.wait(12.0)
-            engine.process.kill()
+            engine.end()
 
     def _start_engine(self, config: RunConfig) -> None:
         engine = _Engine(EngineProcess(config, self._device))
@@ -216,7 +221,9 @@ class CameraWorker:
             for stream in held.keys() & orders.streams.keys():
                 changed = changed or held[stream].config != orders.streams[stream]
                 held[stream].config = orders.streams[stream]
-            fresh = [s for s in orders.cameras if s not in held and s in orders.streams and self._may_claim(s)]
+            fresh = [
+                s for s in orders.cameras if s not in held and s in orders.streams and self._may_claim(s)
+            ]
         begun = self._claim(fresh, orders)
         with self._lock:
             if state.engine is not engine:  # it has ended meanwhile
@@ -239,7 +246,7 @@ class CameraWorker:
             try:
                 first = self._brokers.claim(stream, at_least=0 if known is None else known + 1)
             except redis.RedisError as error:
-                trouble = self._brokers.describe(error)
+                trouble = str(error)
                 break  # the others would wait for the same broker
             if first is None:
                 first = 0 if known is None else known + UNHEARD_EPOCHS
@@ -255,6 +262,7 @@ class CameraWorker:
                 self._take(engine, report)
         self._engine_ended(engine, engine.trouble or f"its engine {engine.process.fate}")
         engine.process.close()
+        engine.ended.set()
 
     def _take(self, engine: _Engine, report: FromEngine) -> None:
         cameras = self._state.cameras
