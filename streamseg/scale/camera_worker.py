@@ -123,7 +123,7 @@ class CameraWorker:
         self._state, self._lock = _State(), threading.Lock()
         self._brokers = Brokers(())
         self._delays, self._retry_at = delays(), 0.0
-        self._answered = clock()
+        self._lease, self._answered = LEASE_SECONDS, clock()
         """When the last report was sent that was answered."""
         self._stopping = threading.Event()
 
@@ -159,11 +159,11 @@ class CameraWorker:
     def _watch_lease(self) -> None:
         """Redis decides who owns a camera, or else the lease: then the engine ends with it."""
         while not self._stopping.wait(RENEW_SECONDS / 4):
-            if self._clock() - self._answered > LEASE_SECONDS and not len(self._brokers):
+            if self._clock() - self._answered > self._lease and not len(self._brokers):
                 with self._lock:
                     engine = self._state.engine if self._state.cameras else None
                 if engine is not None:
-                    engine.process.kill(f"was ended: no controller for {LEASE_SECONDS:g} s")
+                    engine.process.kill(f"was ended: no controller for {self._lease:g} s")
 
     def _report(self) -> Report:
         with self._lock:

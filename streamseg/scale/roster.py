@@ -17,9 +17,9 @@ from streamseg.scale.assignment import assign
 
 RENEW_SECONDS = 1.0
 """Between two reports of a worker."""
-LEASE_SECONDS = 6.0
+LEASE_SECONDS = 5.0
 """A worker whose machine is busy may miss some reports; all of a camera's outage has to be below 15 s."""
-LOST_SECONDS = 8.0
+LOST_SECONDS = 7.0
 """2 s more: for clocks that differ, and for the worker to end its engine."""
 
 
