@@ -172,14 +172,14 @@ class EngineHandle:
     def ended(self) -> None:
         """Its process is gone: plan the next one, if it died."""
         assert self._process is not None
-        self.fate = self._process.fate
+        fate = self._process.fate
         self._process.close()
         lived = time.monotonic() - self._ready_at if self.ready is not None else 0.0
         ended = self.done or (self.finishing and self.ready is None)
         self._process, self.ready, self.handed, self.outputs, self.queues = None, None, {}, [], {}
         if ended:
             return
-        self.deaths += 1
+        self.deaths, self.fate = self.deaths + 1, fate
         self._in_a_row = 1 if lived > _HEALTHY_SECONDS else self._in_a_row + 1
         doubled = self._in_a_row - 2
         delay = 0.0 if doubled < 0 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**doubled)

@@ -435,7 +435,9 @@ class EnginePool:
         handle.ended()
         lost = [name for name, stream in self._streams.items() if stream.holder == owner]
         if not handle.done:
-            logger.warning("%s %s%s", handle, handle.fate, f": {len(lost)} streams go elsewhere" * bool(lost))
+            logger.warning(
+                "%s %s; streams to be read elsewhere: %s", handle, handle.fate, ", ".join(lost) or "none"
+            )
         for name in reversed(lost):  # each is put before all others
             self._lost(name, handle)
 
