@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import click
 
 from streamseg.cli.address import ANY_CLUSTER, DEFAULT_ADDRESS, AddressCommand, parse_address
 from streamseg.cli.logs import configure_logging
+from streamseg.cli.say import say
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
 from streamseg.errors import UsageError
@@ -24,7 +24,7 @@ from streamseg.errors import UsageError
 if TYPE_CHECKING:
     from streamseg.runtime.pipeline import Pipeline
     from streamseg.runtime.stats import RunStats, StreamStats
-    from streamseg.types import FrameResult, StreamInfo
+    from streamseg.scale.pool import EnginePool
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 _PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
@@ -45,7 +45,11 @@ logger = logging.getLogger(__name__)
 @click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    help="auto, cpu, cuda or cuda:N; several with commas: an engine on each.  [default: auto]",
+)
 @click.option("--precision", metavar="PRECISION", help="auto, fp32, bf16 or fp16.  [default: auto]")
 @click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
 @click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
@@ -121,7 +125,8 @@ def run(
 
         return hand_over_cameras(load(), ray, resume=resume)
     watcher = ConfigWatcher(config, load) if config else None
-    return _run(load(), watcher, resume=resume, progress=not no_progress)
+    log_options = ["--log-level", log_level, *(["--log-json"] if log_json else [])]
+    return _run(load(), watcher, resume=resume, progress=not no_progress, log_options=log_options)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
@@ -131,7 +136,9 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     of_streams = ("start", "end", "stride", "reconnect_attempts")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
-    model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
+    model = {key: flags[key] for key in ("weights", "precision", "score")}
+    device = flags["device"]
+    model["device"] = device if device is None or "," not in device else _names(device)
     classes = flags["classes"]
     model["classes"] = None if classes is None else _names(classes)
     _override(content, "model", model)
@@ -201,39 +208,36 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, progress: bool) -> int:
+def _run(
+    config: RunConfig,
+    watcher: ConfigWatcher | None,
+    *,
+    resume: bool,
+    progress: bool,
+    log_options: Sequence[str],
+) -> int:
     stop = _StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
     from streamseg.cli.progress import Progress
-    from streamseg.runtime.build import build_pipeline
+    from streamseg.cli.start import start
     from streamseg.runtime.reload import Reloader
-    from streamseg.runtime.services import Services
 
     if not config.outputs and not resume and not config.view.enabled:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
-    with Services(config) as services, Progress(show=progress and sys.stderr.isatty()) as bar:
-        for url in services.urls:
-            _say(url)
-
-        def observe(event: StreamInfo | FrameResult) -> None:
-            services.observe(event)
-            bar.observe(event)
-
-        pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
-        )
-        services.attach(pipeline)
-        with pipeline:
-            stop.pipeline = pipeline
-            if watcher is not None:
-                watcher.start(Reloader(config, pipeline, resume=resume))
-            pipeline.join()
-            if watcher is not None:
-                watcher.stop()
-    pipeline.raise_first_error()
-    code = _report(pipeline.stats, stop)
-    if pipeline.stuck:
+    with (
+        Progress(show=progress and sys.stderr.isatty()) as bar,
+        start(config, bar, resume=resume, log_options=log_options) as run,
+    ):
+        stop.run = run
+        if watcher is not None:
+            watcher.start(Reloader(config, run, resume=resume))
+        run.join()
+        if watcher is not None:
+            watcher.stop()
+    run.raise_first_error()
+    code = _report(run.stats, stop)
+    if run.stuck:
         os._exit(code)  # else Python would wait for the model
     return code
 
@@ -242,14 +246,16 @@ def _report(stats: RunStats, stop: _StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
     labels = ", ".join(f"{count} {label}" for label, count in stats.labels.most_common()) or "none"
     rate = stats.frames / stats.seconds if stats.seconds else 0.0
-    _say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
     if stats.finished_before:
-        _say(f"{stats.finished_before} files were finished before")
+        say(f"{stats.finished_before} files were finished before")
     for name, stream in stats.streams.items():
         for line in _remarks(stream):
-            _say(f"{name}: {line}")
+            say(f"{name}: {line}")
+    for note in stats.notes:
+        say(note)
     for error in stats.errors:
-        _say(f"error: {error}")
+        say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if stats.errors else 0
@@ -280,23 +286,16 @@ class _StopOnSignal:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.pipeline: Pipeline | None = None
+        self.run: Pipeline | EnginePool | None = None
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None or self.pipeline is None:
+        if self.signal is not None or self.run is None:
             # Nothing has begun, or this is the second signal. The workers end with this process.
             os._exit(128 + number)
         self.signal = number
-        _say("stopping: finishing what was decoded; once more to abort")
+        say("stopping: finishing what was decoded; once more to abort")
         # Not here: the main thread may hold the very lock that stopping takes.
-        threading.Thread(target=self.pipeline.stop, name="stop", daemon=True).start()
-
-
-def _say(line: str) -> None:
-    """Tell the user, if anybody still listens: Ctrl-C also ends the `tee` that read our messages."""
-    with suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        threading.Thread(target=self.run.stop, name="stop", daemon=True).start()

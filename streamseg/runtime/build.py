@@ -70,7 +70,7 @@ def build_pipeline(
     """
     plan = plan_run(config, resume=resume)
     others = [sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs]
-    for output in others:
+    for output in (*plan.outputs, *others):
         output.check([source.id for source in plan.sources])
     model = load_model(config.model, meter=meter, max_batch=config.batching.max_batch)
     check_blur(config, model.classes)
@@ -109,10 +109,7 @@ class RunPlan:
 
 
 def plan_run(config: RunConfig, *, resume: bool = False) -> RunPlan:
-    """Find the sources, and make sure that everything can be written.
-
-    Raises UsageError.
-    """
+    """Find the sources, and what is to be written of them. Raises UsageError."""
     refused: list[SourceError] = []
     streams = build_streams(config, refuse=refused.append)
     rules: dict[str, StreamRules] = {}
@@ -123,8 +120,6 @@ def plan_run(config: RunConfig, *, resume: bool = False) -> RunPlan:
     sources = [source for source, _ in streams]
     rules.update((source.id, of_stream) for source, of_stream in streams)
     check_files_differ(sources, outputs)
-    for output in outputs:
-        output.check([source.id for source in sources])
     return RunPlan(sources, rules, outputs, refused)
 
 

@@ -153,6 +153,8 @@ class RunStats:
         self.refused: list[SourceError] = []
         """Files that cannot be read by their name, and so have no stream."""
         self.output_errors: list[StreamsegError] = []
+        self.notes: list[str] = []
+        """What else the user should hear of at the end."""
         self.finished_before = 0
         """Files that an interrupted run had finished."""
         self._lock = threading.Lock()

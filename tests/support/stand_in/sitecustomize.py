@@ -1,4 +1,4 @@
-"""For every Python process that has this folder in its PYTHONPATH: the stand-in model in place of the real one.
+"""For every Python process that has this folder in its PYTHONPATH: the stand-in model, not the real one.
 
 So the engines that the program starts have it as well, as ``tests.support.fake_program`` has it for
 one process. PyTorch is not loaded. Decode workers import nothing of it.

@@ -1,0 +1,179 @@
+"""Several engines under one parent, which are killed, stopped and told other streams."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import wait_for
+from tests.support.engines import engine_pids, engines
+from tests.support.program import read_results
+from tests.support.runs import lines_in, run_here, without_clock, write_clips
+
+FRAMES = (60, 40, 30, 50)
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips") / "in", *FRAMES)
+
+
+@pytest.fixture(scope="module")
+def alone(clips: Path) -> Path:
+    """Results of a run on one engine that was left alone."""
+    out = clips.parent / "out"
+    out.mkdir()
+    run_here(clips, results=out)
+    return out
+
+
+def check_results(out: Path, alone: Path) -> None:
+    assert not list(out.glob("*.partial"))
+    for number in range(len(FRAMES)):
+        name = f"c{number}.ndjson"
+        assert without_clock(out / name) == without_clock(alone / name)
+
+
+def published_at(path: Path) -> list[float]:
+    return [result["time"] + result["latency_ms"] / 1000 for result in read_results(path)]
+
+
+def test_files_survive_the_death_of_either_engine(clips: Path, alone: Path, tmp_path: Path) -> None:
+    with engines(clips, "--results", f"{tmp_path}/", seconds=0.02) as program:
+        wait_for(lambda: lines_in(tmp_path) >= 20, seconds=PATIENCE, what="results")
+        first, second = engine_pids(program.pid)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(engine_pids(program.pid)) == 2 and first not in engine_pids(program.pid))
+        os.kill(second, signal.SIGKILL)
+        _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, said
+    check_results(tmp_path, alone)
+    assert f"{sum(FRAMES)} frames," in said
+    assert "engine 0 (cpu) died once, at last it was killed by SIGKILL" in said
+    assert "engine 1 (cpu) died once" in said
+
+
+def test_two_engines_do_twice_the_work_of_one(clips: Path, tmp_path: Path) -> None:
+    """One engine does at most one picture in 50 ms: both together nearly two."""
+    two = [clips / "c0.mp4", clips / "c3.mp4"]
+    with engines(*two, "--results", f"{tmp_path}/", seconds=0.05) as program:
+        assert program.wait(timeout=PATIENCE) == 0
+    times = [published_at(tmp_path / f"{path.stem}.ndjson") for path in two]
+    begin, end = max(t[0] for t in times), min(t[-1] for t in times)
+    assert end - begin > 1, "both were at work"
+    rate = sum(1 for of_file in times for t in of_file if begin <= t <= end) / (end - begin)
+    assert rate > 1.7 / 0.05
+
+
+class Cameras:
+    """A configuration with cameras, and the program that runs it on two engines."""
+
+    def __init__(self, folder: Path, names: str, url: str) -> None:
+        self.out, self.path, self.url = folder / "out", folder / "run.yaml", url
+        self.page, self.metrics = (f"http://127.0.0.1:{free_port()}/" for _ in "ab")
+        self.write(names)
+
+    def write(self, names: str) -> None:
+        servers = zip(("view", "metrics"), (self.page, self.metrics), strict=True)
+        content = {
+            "streams": [{"id": name, "url": self.url} for name in names],
+            "outputs": [
+                {"type": "ndjson", "path": f"{self.out}/{{stream}}.ndjson"},
+                {"type": "video", "path": f"{self.out}/{{stream}}.mp4"},
+            ],
+        } | {name: {"enabled": True, "port": int(url.rpartition(":")[2][:-1])} for name, url in servers}
+        new = self.path.with_suffix(".new")
+        new.write_text(yaml.safe_dump(content))
+        new.replace(self.path)
+
+    def results(self, name: str) -> list[dict[str, object]]:
+        """What is written of a camera up to now: whole lines."""
+        paths = (self.out / f"{name}.ndjson.partial", self.out / f"{name}.ndjson")
+        text = next((path.read_text() for path in paths if path.exists()), "")
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def epochs(self, name: str) -> list[int]:
+        return sorted({int(str(result["epoch"])) for result in self.results(name)})
+
+    def sample(self, name: str, **labels: str) -> float:
+        from prometheus_client.parser import text_string_to_metric_families
+
+        status, text = get(self.metrics + "metrics")
+        assert status == 200
+        families = text_string_to_metric_families(text.decode())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
+    with rtsp_server(media) as server:
+        cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"))
+        with engines("-c", cameras.path) as program:
+            wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
+            assert get(cameras.metrics + "readyz") == get(cameras.metrics + "healthz") == (200, b"ok\n")
+            before = {name: cameras.sample("streamseg_frames_total", stream=name) for name in "abcd"}
+            os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
+            wait_for(lambda: sum(cameras.epochs(name) == [0, 1] for name in "abcd") == 2, seconds=PATIENCE)
+            moved = [name for name in "abcd" if cameras.epochs(name) == [0, 1]]
+            check_moved(cameras, moved)
+            for name, frames in before.items():
+                wait_for(lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f)
+            assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
+            assert cameras.sample("streamseg_stream_up") == 4
+            check_page(cameras)
+            # The engine is back, and a camera comes while another goes.
+            wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE)
+            cameras.write("bcde")
+            wait_for(lambda: len(cameras.results("e")) > 5, seconds=PATIENCE, what="a camera that was added")
+            wait_for(
+                (cameras.out / "a.ndjson").exists, seconds=PATIENCE, what="the file of the removed camera"
+            )
+            program.send_signal(signal.SIGTERM)
+            _, said = program.communicate(timeout=PATIENCE)
+        assert program.returncode == 143, said
+        assert "added e; removed a" in said
+        check_files(cameras, moved)
+
+
+def check_moved(cameras: Cameras, moved: list[str]) -> None:
+    """They were away for 5 s at most; the others went on meanwhile, in the epoch that they had."""
+    for name in moved:
+        results = cameras.results(name)
+        first = next(i for i, result in enumerate(results) if result["epoch"] == 1)
+        assert float(str(results[first]["time"])) - float(str(results[first - 1]["time"])) <= 5
+    for name in set("abcd") - set(moved):
+        assert cameras.epochs(name) == [0]
+        frames = [int(str(result["frame"])) for result in cameras.results(name)]
+        assert frames == sorted(set(frames))
+
+
+def check_page(cameras: Cameras) -> None:
+    """The page shows all cameras as live."""
+
+    def live() -> set[str]:
+        return {stream["id"] for stream in shown(cameras.page)["streams"] if stream["state"] == "live"}
+
+    wait_for(lambda: live() == set("abcd"), seconds=PATIENCE)
+
+
+def check_files(cameras: Cameras, moved: list[str]) -> None:
+    """What both owners of a camera wrote is there: results in one file, pictures in one part each."""
+    assert not list(cameras.out.glob("*.ndjson.partial"))
+    for name in "abcde":
+        results = read_results(cameras.out / f"{name}.ndjson")
+        numbers = [(result["epoch"], result["frame"]) for result in results]
+        assert numbers == sorted(set(numbers))
+    for name in moved:
+        assert (cameras.out / f"{name}.mp4.partial").exists()
+        assert (cameras.out / f"{name}.part2.mp4").exists()
