@@ -55,14 +55,27 @@ def connect(address: str) -> Any:
     ray = import_ray()
     if ray.is_initialized():
         return ray
+    _check_listens(address)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        what = mask_password(" ".join(str(error).split()))[:300]
-        raise UsageError(
-            f"no Ray cluster at {address}: {what}; start one with: ray start --head, and name its HOST:PORT"
-        ) from None
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
+        raise _no_cluster(address, mask_password(_line(error))) from None
     return ray
+
+
+def _check_listens(address: str) -> None:
+    """Ray would try for minutes to reach a cluster that is not there. Raises UsageError."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", or something that Ray has to make sense of
+    try:
+        socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from None
+
+
+def _no_cluster(address: str, why: str) -> UsageError:
+    return UsageError(f"no Ray cluster at {address}: {why}; start one with ray start --head")
 
 
 def hand_over(address: str, work: Work) -> None:
