@@ -47,8 +47,15 @@ def any_broker(each_server: RunningBroker) -> RunningBroker:
 class Engine:
     """One that publishes the camera, from some epoch on."""
 
-    def __init__(self, broker: RunningBroker, first_epoch: int | None, *, overlays: bool = False) -> None:
-        self.output = RedisOutput(broker.url, overlays=overlays)
+    def __init__(
+        self,
+        broker: RunningBroker,
+        first_epoch: int | None,
+        *,
+        overlays: bool = False,
+        url: str | None = None,
+    ) -> None:
+        self.output = RedisOutput(url or broker.url, overlays=overlays)
         self.info: StreamInfo = info(live=True, epoch=first_epoch or 0, first_epoch=first_epoch)
         self.writer: StreamWriter = self.output.open(self.info)
 
@@ -239,14 +246,27 @@ def test_results_of_two_owners_never_come_interleaved(any_broker: RunningBroker)
     assert seen == sorted(set(seen))
 
 
-def test_a_user_without_the_right_to_scripts_is_told(any_broker: RunningBroker) -> None:
-    with any_broker.client() as client:
-        client.acl_setuser(
-            "few", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", "-@scripting"]
-        )
-    url = any_broker.url.replace("127", "few:pw@127", 1)
-    with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
+def test_the_rights_that_an_owner_needs(any_broker: RunningBroker) -> None:
+    publishing = "xadd xrange xrevrange xinfo sadd hset expire ping".split()
+    owning = ["eval", "evalsha", "hmget"]
+    with any_broker.client() as admin:
+        for name, commands in (("publisher", publishing), ("owner", publishing + owning)):
+            rights = {"keys": ["streamseg:*"], "commands": [f"+{command}" for command in commands]}
+            admin.acl_setuser(name, enabled=True, passwords=["+pw"], **rights)
+    url = any_broker.url.replace("//", "//{}:pw@")
+    with (
+        redis.Redis.from_url(url.format("publisher")) as client,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
         claim_epoch(client, "cam")
+    with redis.Redis.from_url(url.format("owner")) as client:
+        assert claim_epoch(client, "cam") == 0
+    engine = Engine(any_broker, 0, url=url.format("owner"))
+    engine.publish(0)
+    engine.close()
+    with any_broker.client() as admin:
+        assert admin.hget(STATUS, "state") == b"ended"
+    assert numbers(published(any_broker, "cam")) == [(0, 0)]
 
 
 def test_a_program_that_is_refused_stops_that_stream_and_no_other(

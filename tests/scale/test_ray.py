@@ -27,7 +27,7 @@ pytest.importorskip("ray")
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 90.0
+PATIENCE = 120.0
 CAMERAS_EACH = 4
 """Of an RTSP server: it plays to as many as the machine has cores, plus four."""
 
@@ -168,7 +168,7 @@ def test_cameras_go_on_whatever_becomes_of_nodes_and_controller(tmp_path: Path) 
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_twelve_cameras_on_three_nodes(tmp_path: Path) -> None:
     with running_cluster(3) as cluster, cameras(tmp_path, 12) as found:
         hand_over(cluster, found)
@@ -181,15 +181,13 @@ def test_twelve_cameras_on_three_nodes(tmp_path: Path) -> None:
         before = {name: found.lost(name) for name in others}
         frames = {name: found.frame(name) for name in others}
         cluster.kill_node(victim)
-        seconds = found.wait_for_epochs(moving)
-        logger.info("a node removed: %d cameras published again after %.1f s", len(moving), seconds)
+        removed = found.wait_for_epochs(moving)
+        logger.info("a node removed: %d cameras published again after %.1f s", len(moving), removed)
         found.wait_for_more(found.names, 50)
         lost = {name: found.lost(name, after=frames[name]) - before[name] for name in others}
         told = (100 * max(lost.values()), 100 * max(before.values()))
         logger.info("the others lost %.2f %% more than before at most; before up to %.2f %%", *told)
         assert {name: found.epoch(name) for name in others} == others
-        assert seconds <= 15
-        assert max(lost.values()) <= 0.01
 
         cluster.add_node()
         status = until(all_read(found, 3), cluster)
@@ -213,3 +211,5 @@ def test_twelve_cameras_on_three_nodes(tmp_path: Path) -> None:
         rates = {name: len(published(found.broker, name)) - before[name] for name in found.names}
         logger.info("the head killed: %d more results of each camera at least", min(rates.values()))
         found.check_order()
+        assert removed <= 15
+        assert max(lost.values()) <= 0.01
