@@ -68,6 +68,8 @@ class _Camera:
     began: float
     state: str = "connecting"
     frames: int = 0
+    opened: bool = False
+    """Whether the engine has opened it since it was claimed: older news are of its life before."""
 
     def wanted(self) -> WantedStream:
         config = {**self.config, "first_epoch": self.first_epoch}
@@ -271,13 +273,16 @@ class CameraWorker:
                 engine.capacity, self._state.trouble = capacity, ""
                 self._delays = delays()
             case Opened(stream=stream, epoch=epoch) if stream in cameras:
-                cameras[stream].epoch = max(epoch, cameras[stream].epoch)
+                camera = cameras[stream]
+                camera.opened = camera.opened or epoch >= camera.first_epoch
+                camera.epoch = max(epoch, camera.epoch)
             case Numbers(streams=streams):
                 for stream, numbers in streams.items():
                     if stream in cameras:
                         cameras[stream].state = numbers.state.value
                         cameras[stream].frames = numbers.results
-                        if numbers.over and numbers.stopped:  # not by us: it would not be among ours
+                        # Not ended by us, or it would not be among ours.
+                        if numbers.over and numbers.stopped and cameras[stream].opened:
                             self._refused(stream)
             case OutputFailed(error=error):
                 logger.warning("worker %s: %s", self._id, error)

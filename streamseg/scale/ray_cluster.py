@@ -117,7 +117,10 @@ def stop_cluster(address: str) -> int:
     ray = connect(address)
     with suppress(UsageError):  # it may be gone already, and workers still at work
         ray.kill(_controller(ray))
-    workers = [ray.get_actor(name, namespace=NAMESPACE) for name in _worker_names()]
+    workers = []
+    for name in _worker_names():
+        with suppress(ValueError):  # gone meanwhile
+            workers.append(ray.get_actor(name, namespace=NAMESPACE))
     endings = [worker.stop.remote() for worker in workers]
     ray.wait(endings, num_returns=len(endings), timeout=_STOP_SECONDS)
     for worker in workers:

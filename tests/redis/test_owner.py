@@ -247,7 +247,7 @@ def test_results_of_two_owners_never_come_interleaved(any_broker: RunningBroker)
 
 
 def test_the_rights_that_an_owner_needs(any_broker: RunningBroker) -> None:
-    publishing = "xadd xrange xrevrange xinfo sadd hset expire ping".split()
+    publishing = ["xadd", "xrange", "xrevrange", "xinfo", "sadd", "hset", "expire", "ping"]
     owning = ["eval", "evalsha", "hmget"]
     with any_broker.client() as admin:
         for name, commands in (("publisher", publishing), ("owner", publishing + owning)):
