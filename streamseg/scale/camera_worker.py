@@ -196,9 +196,11 @@ class CameraWorker:
         with self._lock:
             engine = self._state.engine
             self._state.base, self._state.config = base, config
+            if engine is not None:
+                engine.capacity = None  # it gets nothing more to read
         self._brokers = Brokers.of(config)
-        if engine is not None:
-            engine.end()
+        if engine is not None:  # beside our reports, which must not stop meanwhile
+            threading.Thread(target=engine.end, name="worker-end", daemon=True).start()
 
     def _start_engine(self, config: RunConfig) -> None:
         engine = _Engine(EngineProcess(config, self._device))

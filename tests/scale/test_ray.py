@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import yaml
 
 from streamseg.client import subscribe
+from streamseg.scale.assignment import SLACK
 from streamseg.types import FrameResult
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.media import write_clip
@@ -127,6 +130,12 @@ def all_read(found: Cameras, workers: int) -> Any:
     return holds
 
 
+def loads(status: dict[str, Any]) -> list[tuple[int, float]]:
+    """Cameras and capacity of each worker."""
+    counts = Counter(owners(status).values())
+    return [(counts[w["worker"]], w["capacity"]) for w in status["workers"] if w["worker"] in counts]
+
+
 def hand_over(cluster: RunningCluster, found: Cameras) -> None:
     done = cluster.run("run", "-c", found.config, "--ray", cluster.address)
     assert done.returncode == 0, done.stderr
@@ -191,9 +200,12 @@ def test_twelve_cameras_on_three_nodes(tmp_path: Path) -> None:
 
         cluster.add_node()
         status = until(all_read(found, 3), cluster)
-        loads = sorted(list(owners(status).values()).count(w) for w in set(owners(status).values()))
-        logger.info("a node added: cameras of each worker %s", loads)
-        assert loads[0] >= 2
+        logger.info("a node added: cameras and capacity of each worker %s", loads(status))
+        rate = 12 / sum(capacity for _, capacity in loads(status))
+        for count, capacity in loads(status):
+            assert (
+                math.floor((1 - SLACK) * capacity * rate) <= count <= math.ceil((1 + SLACK) * capacity * rate)
+            )
 
         victim = owners(status)["cam1"]
         moving = {name: found.epoch(name) for name, worker in owners(status).items() if worker == victim}
