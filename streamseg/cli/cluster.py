@@ -16,7 +16,7 @@ _ADDRESS = click.option(
 )
 
 
-@click.group("cluster")
+@click.group("cluster", epilog="Example: streamseg cluster status --address 10.0.0.1:6379")
 def cluster() -> None:
     """See and end what was handed to a Ray cluster with streamseg run --ray."""
 

@@ -50,8 +50,8 @@ class RunningCluster:
 
     def kill_head(self) -> None:
         head = self._cluster.head_node
-        head.kill_raylet(allow_graceful=False)
-        head.kill_gcs_server(allow_graceful=False)
+        head.kill_raylet()
+        head.kill_gcs_server()
 
     def kill_controller(self) -> None:
         subprocess.run(
