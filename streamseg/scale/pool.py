@@ -435,9 +435,7 @@ class EnginePool:
         handle.ended()
         lost = [name for name, stream in self._streams.items() if stream.holder == owner]
         if not handle.done:
-            logger.warning(
-                "%s %s; streams to be read elsewhere: %s", handle, handle.fate, ", ".join(lost) or "none"
-            )
+            logger.warning("%s %s; it had the streams: %s", handle, handle.fate, ", ".join(lost) or "none")
         for name in reversed(lost):  # each is put before all others
             self._lost(name, handle)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.broker import wait_for
 from tests.support.engines import engine_pids, engines
+from tests.support.media import write_clip
 from tests.support.program import read_results
 from tests.support.runs import lines_in, run_here, without_clock, write_clips
+from tests.support.servers import free_port, rtsp_server
+from tests.support.story import shown
+from tests.support.web import get
 
 FRAMES = (60, 40, 30, 50)
 PATIENCE = 60.0
