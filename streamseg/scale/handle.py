@@ -16,8 +16,9 @@ from streamseg.scale.engine_process import EngineProcess
 
 MOST_DEATHS = 5
 """In a row; then the engine is given up."""
-_FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
-"""Seconds until it is started again, doubling from the second death in a row on."""
+_FIRST_DELAY, _LONGEST_DELAY = 3.0, 30.0
+"""Seconds until it is started again, doubling with each death in a row. Loading the libraries keeps a core
+busy for seconds, which the cameras that moved need first."""
 _HEALTHY_SECONDS = 60.0
 """An engine that was ready for so long begins a new row."""
 SILENT_SECONDS = 30.0
@@ -181,8 +182,7 @@ class EngineHandle:
             return
         self.deaths, self.fate = self.deaths + 1, fate
         self._in_a_row = 1 if lived > _HEALTHY_SECONDS else self._in_a_row + 1
-        doubled = self._in_a_row - 2
-        delay = 0.0 if doubled < 0 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**doubled)
+        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (self._in_a_row - 1))
         self._start_at = time.monotonic() + delay
 
     def close(self) -> None:
