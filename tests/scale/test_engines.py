@@ -16,6 +16,7 @@ from tests.support.broker import wait_for
 from tests.support.engines import engine_pids, engines
 from tests.support.media import write_clip
 from tests.support.program import read_results, run_program
+from tests.support.reading import is_running
 from tests.support.runs import lines_in, run_here, without_clock, write_clips
 from tests.support.servers import free_port, rtsp_server
 from tests.support.story import shown
