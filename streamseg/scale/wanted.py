@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from streamseg.config import StreamConfig
@@ -50,24 +50,8 @@ class SharedStream:
 
 def _stream_config(source: Source, rules: StreamRules) -> dict[str, Any]:
     """The keys of the stream, as JSON has them; user and password stand in the URL."""
-    stream = StreamConfig(
-        id=source.id,
-        url=source.url,
-        live=source.live,
-        transport=source.transport,
-        decode=source.decode,
-        start=source.start,
-        end=source.end,
-        stride=source.stride,
-        deinterlace=source.deinterlace,
-        stalled_after=source.read_timeout,
-        reconnect_attempts=source.reconnect_attempts,
-        damaged=source.damaged,
-        classes=rules.classes,
-        score=rules.score or None,
-        region=rules.region,
-        ignore=rules.ignore,
-        zones=dict(rules.zones),
-        lines=dict(rules.lines),
-    )
-    return stream.model_dump(mode="json", exclude_defaults=True)
+    known = {"stalled_after": source.read_timeout, "score": rules.score or None}
+    for part in (source, rules):
+        names = {field.name for field in fields(part)} & StreamConfig.model_fields.keys()
+        known = {name: getattr(part, name) for name in names} | known
+    return StreamConfig.model_validate(known).model_dump(mode="json", exclude_defaults=True)
