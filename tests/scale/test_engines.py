@@ -141,7 +141,7 @@ def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
             for name, frames in before.items():
                 wait_for(lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f)
             assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
-            assert cameras.sample("streamseg_stream_up") == 4
+            wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
             check_page(cameras)
             # The engine is back, and a camera comes while another goes.
             wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE)
