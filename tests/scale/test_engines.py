@@ -130,14 +130,18 @@ def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
     write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
     with rtsp_server(media) as server:
         cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"))
-        with engines("-c", cameras.path) as program:
+        with engines("-c", cameras.path, seconds=0.005) as program:
             wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
             assert get(cameras.metrics + "readyz") == get(cameras.metrics + "healthz") == (200, b"ok\n")
             before = {name: cameras.sample("streamseg_frames_total", stream=name) for name in "abcd"}
+            count = cameras.sample("streamseg_engine_streams", engine="0")
+            assert 1 <= count <= 3, "both have some"
             os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
-            wait_for(lambda: sum(1 in cameras.epochs(name) for name in "abcd") == 2, seconds=PATIENCE)
+            wait_for(
+                lambda: sum(1 in cameras.epochs(n) for n in "abcd") >= count, seconds=PATIENCE, what="moves"
+            )
             moved = [name for name in "abcd" if 1 in cameras.epochs(name)]
-            assert all(cameras.epochs(name) == [0] for name in set("abcd") - set(moved))
+            assert len(moved) == count, "the others have the connection that they had"
             for name, frames in before.items():
                 wait_for(lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f)
             assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
