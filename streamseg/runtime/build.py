@@ -32,7 +32,6 @@ from streamseg.outputs.function import SinkFunction
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
-from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
 from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
@@ -41,6 +40,7 @@ from streamseg.zones import StreamRules
 if TYPE_CHECKING:
     from streamseg.inference import OomGuard
     from streamseg.inference.segmenter import BatchTicket
+    from streamseg.runtime.pipeline import Pipeline
 
 Sink = Output | SinkFunction
 """Where results go: an output, or a function that is called with each of them."""
@@ -68,6 +68,9 @@ def build_pipeline(
         UsageError: Something in ``config`` cannot work.
         RunError: The device has no room for the model.
     """
+    # The parent of several engines needs neither: its processes would start twice as slowly.
+    from streamseg.runtime.pipeline import Pipeline  # noqa: PLC0415
+
     plan = plan_run(config, resume=resume)
     others = [sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs]
     for output in (*plan.outputs, *others):
@@ -149,7 +152,7 @@ def load_model(
 
     Raises UsageError, and RunError if the device has no room for it.
     """
-    from streamseg.inference import OomGuard  # noqa: PLC0415  the parent of several engines needs no torch
+    from streamseg.inference import OomGuard  # noqa: PLC0415  as above
 
     return OomGuard.load(
         config.weights,

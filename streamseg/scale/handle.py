@@ -16,12 +16,15 @@ from streamseg.scale.engine_process import EngineProcess
 
 MOST_DEATHS = 5
 """In a row; then the engine is given up."""
-_FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
-"""Seconds until it is started again, doubling from the second death in a row on."""
+_FIRST_DELAY, _LONGEST_DELAY = 3.0, 30.0
+"""Seconds until it is started again, doubling with each death in a row. Loading the libraries keeps a core
+busy for seconds, which the cameras that moved need first."""
 _HEALTHY_SECONDS = 60.0
 """An engine that was ready for so long begins a new row."""
 SILENT_SECONDS = 30.0
 """Without a report: the process is stopped, or hangs in a driver. Reports come several times a second."""
+_LATE_SECONDS = 5.0
+"""Between two looks that are to be a fraction of a second apart."""
 
 _owners = itertools.count()
 
@@ -77,6 +80,7 @@ class EngineHandle:
     _start_at: float = 0.0
     _ready_at: float = 0.0
     _heard_at: float = 0.0
+    _looked_at: float = 0.0
 
     def __str__(self) -> str:
         return f"engine {self.number} ({self.device})"
@@ -102,19 +106,24 @@ class EngineHandle:
         return self.running and self.ready is not None and not self.finishing
 
     def start_if_due(self) -> None:
-        """Start its process, unless there is one, or it has to wait. Raises OSError."""
+        """Start its process, unless there is one, or it has to wait; one that cannot be started has died."""
         if self.running or self.given_up or time.monotonic() < self._start_at:
             return
         settings = self.settings
-        self._process = EngineProcess(
+        process = EngineProcess(
             settings.config,
             self.device,
             several=settings.several,
             threads=self.threads,
             arguments=settings.arguments,
         )
-        self._process.start()
-        self.owner, self._heard_at = next(_owners), time.monotonic()
+        try:
+            process.start()
+        except OSError as error:
+            self._died(f"could not be started ({error.strerror})")
+            return
+        self._process, self.owner = process, next(_owners)
+        self._heard_at = self._looked_at = time.monotonic()
         self.ready, self.finishing, self.done, self.handed = None, False, False, {}
         reader = threading.Thread(
             target=self._read, args=(self._process, self.owner), name=f"engine-{self.number}", daemon=True
@@ -165,8 +174,11 @@ class EngineHandle:
 
     def kill_if_silent(self) -> None:
         """End a process that has said nothing for too long; loading the weights may take longer."""
-        silent = time.monotonic() - self._heard_at
-        if self.ready is not None and silent > SILENT_SECONDS:
+        now = time.monotonic()
+        if now - self._looked_at > _LATE_SECONDS:  # we were stopped ourselves, and have heard nobody
+            self._heard_at = now
+        self._looked_at = now
+        if self.ready is not None and now - self._heard_at > SILENT_SECONDS:
             self.kill(f"said nothing for {SILENT_SECONDS:g} s")
 
     def ended(self) -> None:
@@ -179,10 +191,13 @@ class EngineHandle:
         self._process, self.ready, self.handed, self.outputs, self.queues = None, None, {}, [], {}
         if ended:
             return
+        self._in_a_row = 0 if lived > _HEALTHY_SECONDS else self._in_a_row
+        self._died(fate)
+
+    def _died(self, fate: str) -> None:
         self.deaths, self.fate = self.deaths + 1, fate
-        self._in_a_row = 1 if lived > _HEALTHY_SECONDS else self._in_a_row + 1
-        doubled = self._in_a_row - 2
-        delay = 0.0 if doubled < 0 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**doubled)
+        self._in_a_row += 1
+        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (self._in_a_row - 1))
         self._start_at = time.monotonic() + delay
 
     def close(self) -> None:

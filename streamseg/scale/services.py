@@ -101,8 +101,7 @@ class EngineServices:
         return [EngineMetrics(handle.owner, str(handle), urls[self._paged]) for handle, urls in self._ready()]
 
     def _owner(self, stream: str) -> int | None:
-        handle = None if self._pool is None else self._pool.holder(stream)
-        return None if handle is None else handle.owner
+        return None if self._pool is None else self._pool.owner(stream)
 
     def _streams(self) -> list[dict[str, Any]]:
         if self._pool is None:

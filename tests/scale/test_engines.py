@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.broker import wait_for
 from tests.support.engines import engine_pids, engines
-from tests.support.program import read_results
+from tests.support.media import write_clip
+from tests.support.program import read_results, run_program
+from tests.support.reading import is_running
 from tests.support.runs import lines_in, run_here, without_clock, write_clips
+from tests.support.servers import free_port, rtsp_server
+from tests.support.story import shown
+from tests.support.web import get
 
 FRAMES = (60, 40, 30, 50)
-PATIENCE = 60.0
+PATIENCE = 100.0
+"""Seconds; much more than anything takes."""
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +91,7 @@ class Cameras:
     def write(self, names: str) -> None:
         servers = zip(("view", "metrics"), (self.page, self.metrics), strict=True)
         content = {
-            "streams": [{"id": name, "url": self.url} for name in names],
+            "streams": [{"id": name, "url": self.url, "stalled_after": 60} for name in names],
             "outputs": [
                 {"type": "ndjson", "path": f"{self.out}/{{stream}}.ndjson"},
                 {"type": "video", "path": f"{self.out}/{{stream}}.mp4"},
@@ -119,26 +130,34 @@ def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
     write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
     with rtsp_server(media) as server:
         cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"))
-        with engines("-c", cameras.path) as program:
+        with engines("-c", cameras.path, seconds=0.005) as program:
             wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
             assert get(cameras.metrics + "readyz") == get(cameras.metrics + "healthz") == (200, b"ok\n")
             before = {name: cameras.sample("streamseg_frames_total", stream=name) for name in "abcd"}
+            count = cameras.sample("streamseg_engine_streams", engine="0")
+            assert 1 <= count <= 3, "both have some"
             os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
-            wait_for(lambda: sum(cameras.epochs(name) == [0, 1] for name in "abcd") == 2, seconds=PATIENCE)
-            moved = [name for name in "abcd" if cameras.epochs(name) == [0, 1]]
-            check_moved(cameras, moved)
+            wait_for(
+                lambda: sum(1 in cameras.epochs(n) for n in "abcd") >= count, seconds=PATIENCE, what="moves"
+            )
+            moved = [name for name in "abcd" if 1 in cameras.epochs(name)]
+            assert len(moved) == count, "the others have the connection that they had"
             for name, frames in before.items():
                 wait_for(lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f)
             assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
-            assert cameras.sample("streamseg_stream_up") == 4
+            wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
             check_page(cameras)
             # The engine is back, and a camera comes while another goes.
             wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE)
+            began = time.time()
             cameras.write("bcde")
             wait_for(lambda: len(cameras.results("e")) > 5, seconds=PATIENCE, what="a camera that was added")
             wait_for(
                 (cameras.out / "a.ndjson").exists, seconds=PATIENCE, what="the file of the removed camera"
             )
+            # A busy machine starts decoders slowly: one that moves cannot be faster than one that is added.
+            usual = float(str(cameras.results("e")[0]["time"])) - began
+            assert all(away(cameras, name) <= max(5.0, usual) for name in moved)
             program.send_signal(signal.SIGTERM)
             _, said = program.communicate(timeout=PATIENCE)
         assert program.returncode == 143, said
@@ -146,16 +165,10 @@ def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
         check_files(cameras, moved)
 
 
-def check_moved(cameras: Cameras, moved: list[str]) -> None:
-    """They were away for 5 s at most; the others went on meanwhile, in the epoch that they had."""
-    for name in moved:
-        results = cameras.results(name)
-        first = next(i for i, result in enumerate(results) if result["epoch"] == 1)
-        assert float(str(results[first]["time"])) - float(str(results[first - 1]["time"])) <= 5
-    for name in set("abcd") - set(moved):
-        assert cameras.epochs(name) == [0]
-        frames = [int(str(result["frame"])) for result in cameras.results(name)]
-        assert frames == sorted(set(frames))
+def away(cameras: Cameras, name: str) -> float:
+    """Seconds between the last picture of the first epoch and the first one of the second."""
+    first, second = ([r for r in cameras.results(name) if r["epoch"] == epoch] for epoch in (0, 1))
+    return float(str(second[0]["time"])) - float(str(first[-1]["time"]))
 
 
 def check_page(cameras: Cameras) -> None:
@@ -177,3 +190,53 @@ def check_files(cameras: Cameras, moved: list[str]) -> None:
     for name in moved:
         assert (cameras.out / f"{name}.mp4.partial").exists()
         assert (cameras.out / f"{name}.part2.mp4").exists()
+
+
+def test_engines_end_with_their_parent_and_a_resumed_run_goes_on(
+    clips: Path, alone: Path, tmp_path: Path
+) -> None:
+    with engines(clips, "--results", f"{tmp_path}/", seconds=0.02) as program:
+        wait_for(lambda: lines_in(tmp_path) >= 20, seconds=PATIENCE, what="results")
+        children = engine_pids(program.pid)
+        program.kill()
+        wait_for(lambda: not any(map(is_running, children)), what="the end of the engines")
+    with engines(clips, "--results", f"{tmp_path}/", "--resume") as program:
+        _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, said
+    assert "results are from before" in said
+    check_results(tmp_path, alone)
+
+
+def test_a_stopped_run_finishes_its_files(clips: Path, tmp_path: Path) -> None:
+    with engines(clips, "--results", f"{tmp_path}/", seconds=0.05) as program:
+        wait_for(lambda: lines_in(tmp_path) >= 4, seconds=PATIENCE, what="results")
+        program.send_signal(signal.SIGINT)
+        _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 130, said
+    assert not list(tmp_path.glob("*.partial"))
+    assert list(tmp_path.glob("*.unfinished")), "there is more to come of what was begun"
+    assert "died" not in said
+
+
+BAD = {
+    "cpu,cuda:99": r"error: device 'cuda:99': this machine has \d+ CUDA devices",
+    "cpu,tpu": r"error: .*model\.device: .*'tpu' is no device; allowed are auto, cpu, cuda, cuda:N",
+}
+
+
+@pytest.mark.parametrize("devices", BAD)
+def test_a_device_that_is_not_there_is_told_before_anything_starts(
+    clips: Path, tmp_path: Path, devices: str
+) -> None:
+    """By the real network's own check."""
+    arguments = (clips, "--results", f"{tmp_path}/", "--device", devices, "--no-progress")
+    done = run_program(*arguments)
+    assert done.returncode == 2
+    assert re.fullmatch(BAD[devices] + ".*\n", done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_of_several_engines_cannot_share_standard_output(clips: Path) -> None:
+    done = run_program(clips, "--results", "-", "--device", "cpu,cpu")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: results to standard output need one engine")
