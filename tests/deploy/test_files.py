@@ -21,7 +21,11 @@ TOKEN = "0123456789abcdef"
 
 def tool(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [Path(sys.executable).with_name(name), *arguments], cwd=DEPLOY, capture_output=True, text=True
+        [Path(sys.executable).with_name(name), *arguments],
+        cwd=DEPLOY,
+        check=False,
+        capture_output=True,
+        text=True,
     )
 
 
