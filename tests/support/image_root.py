@@ -33,7 +33,8 @@ class Stage:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of its programs."""
-        return _MINIMAL | self.environment
+        home = {} if self.user == "root" else {"HOME": "/home/streamseg"}
+        return _MINIMAL | home | self.environment
 
     def set_variables(self, line: str) -> None:
         """One ``ENV``: names and values, which may use those set before."""
