@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, run, subscribe, view
+from streamseg.cli import bench, convert, data, export, health, run, subscribe, view
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -48,6 +48,7 @@ for _command in (
     convert.convert,
     export.export,
     bench.bench,
+    health.health,
     data.models,
 ):
     program.add_command(_command)
