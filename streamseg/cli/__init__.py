@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, render, run, subscribe, view
+from streamseg.cli import bench, convert, data, export, render, results, run, subscribe, view
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -44,6 +44,7 @@ for _command in (
     subscribe.subscribe,
     view.view,
     render.render,
+    results.results,
     data.train,
     data.evaluate,
     convert.convert,

@@ -32,7 +32,7 @@ def parse_result(line: bytes) -> FrameResult:
     return result
 
 
-def read_results(path: str | os.PathLike[str]) -> Iterator[FrameResult]:
+def read_results(path: str | os.PathLike[str], *, warn: bool = True) -> Iterator[FrameResult]:
     """Iterate over the results of an NDJSON file, in its order.
 
         for result in read_results("street.ndjson"):
@@ -41,13 +41,17 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[FrameResult]:
     What an interrupted run left (``NAME.ndjson.partial``) and what gzip has compressed is read as well. A
     last line that is cut off is left out, and a warning says so. Empty lines are passed over.
 
+    Args:
+        path: Of the file.
+        warn: Log that warning.
+
     Raises:
         UsageError: At once: the file cannot be read. While it is read: a line holds no result; it is named by
             its number.
     """
     path = Path(path)
     _check(path)
-    return _results(path)
+    return _results(path, logging.WARNING if warn else logging.DEBUG)
 
 
 def _check(path: Path) -> None:
@@ -67,10 +71,10 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"cannot read {path}: {error.strerror or error}")
 
 
-def _results(path: Path) -> Iterator[FrameResult]:
+def _results(path: Path, level: int) -> Iterator[FrameResult]:
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(_lines(path, file), start=1):
+            for number, line in enumerate(_lines(path, file, level), start=1):
                 if not line.strip():
                     continue
                 try:
@@ -78,14 +82,14 @@ def _results(path: Path) -> Iterator[FrameResult]:
                 except ValueError as error:  # msgspec's and those of UTF-8 are ValueErrors
                     if line.endswith(b"\n"):
                         raise UsageError(f"{path}, line {number}: no frame result ({error})") from error
-                    logger.warning("%s: line %d, the last one, is cut off and left out", path, number)
+                    logger.log(level, "%s: line %d, the last one, is cut off and left out", path, number)
                     return
                 yield result
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _lines(path: Path, file: BinaryIO, level: int) -> Iterator[bytes]:
     """The lines of a file, compressed or not."""
     compressed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
@@ -96,4 +100,4 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
         with gzip.open(file) as inside:
             yield from inside
     except _CUT as error:
-        logger.warning("%s: is cut off or damaged (%s); what comes before that is read", path, error)
+        logger.log(level, "%s: is cut off or damaged (%s); what comes before that is read", path, error)

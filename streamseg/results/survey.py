@@ -28,7 +28,6 @@ class StreamSurvey:
     first: FrameResult
     last: FrameResult
     paths: list[Path]
-    results: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Widths and heights of its pictures."""
     labels: dict[Track, Counter[str]] = field(default_factory=dict)
@@ -44,16 +43,27 @@ class Survey:
     """The results of some files."""
 
     streams: dict[str, StreamSurvey] = field(default_factory=dict)
-    class_ids: dict[str, int] = field(default_factory=dict)
-    """By label."""
+    classes: set[tuple[str, int]] = field(default_factory=set)
+    """Labels and class ids that occur together."""
+    all_labels: set[str] = field(default_factory=set)
+    """Those of objects that are not wanted, too."""
+    counts: Counter[Path] = field(default_factory=Counter)
+    """Results of each file."""
     models: set[str] = field(default_factory=set)
     counting: set[str] = field(default_factory=set)
     """Names of zones and lines at which objects were counted."""
 
+    objects: int = 0
+
+    @property
+    def labels(self) -> set[str]:
+        """Of the objects that are wanted."""
+        return {label for label, _ in self.classes}
+
     @property
     def results(self) -> int:
         """How many there are."""
-        return sum(stream.results for stream in self.streams.values())
+        return self.counts.total()
 
     def add(self, result: FrameResult, path: Path) -> None:
         """Take in the next result of a file. Raises UsageError if an object is not what it says it is."""
@@ -63,7 +73,7 @@ class Survey:
         if stream.paths[-1] != path:
             stream.paths.append(path)
         stream.last = result
-        stream.results += 1
+        self.counts[path] += 1
         stream.sizes[result.width, result.height] += 1
         self.models.add(result.model)
         if result.counts is not msgspec.UNSET:
@@ -72,7 +82,8 @@ class Survey:
             if (fault := _fault(instance, result)) is not None:
                 where = f"{path}: frame {result.frame} of stream {result.stream}"
                 raise UsageError(f"{where}: object {instance.label!r} {fault}")
-            self.class_ids.setdefault(instance.label, instance.class_id)
+            self.objects += 1
+            self.classes.add((instance.label, instance.class_id))
             if instance.id is not None:
                 stream.labels.setdefault((result.epoch, instance.id), Counter())[instance.label] += 1
 
@@ -121,11 +132,17 @@ def survey_results(paths: Sequence[Path], selection: Selection | None = None) ->
     """Read all results once. Raises UsageError if there is none, or one that cannot be read."""
     survey, selection = Survey(), selection or Selection()
     for path in paths:
-        for result in selection.of(read_results(path)):
+        for result in selection.of(_noting_labels(read_results(path), survey.all_labels)):
             survey.add(result, path)
     if not survey.streams:
         raise UsageError(f"{', '.join(map(str, paths))}: holds no results")
     return survey
+
+
+def _noting_labels(results: Iterable[FrameResult], labels: set[str]) -> Iterator[FrameResult]:
+    for result in results:
+        labels.update(instance.label for instance in result.instances)
+        yield result
 
 
 def result_files(places: Iterable[Path]) -> list[Path]:

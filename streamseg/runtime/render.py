@@ -70,7 +70,7 @@ class Render:
         """What is written."""
         if Path(video).exists() and self.path.exists() and self.path.samefile(video):
             raise UsageError(f"{self.path} is the video itself, the overlay needs another name")
-        stored = (one for one in read_results(results) if one.stream == self._stream)
+        stored = (one for one in read_results(results, warn=False) if one.stream == self._stream)
         source = replace(source, id=self._stream, decode=as_run.decode, deinterlace=as_run.deinterlace)
         self._frames = StoredFrames(source, stored, where=results)
         self.painted = 0
@@ -137,7 +137,7 @@ def choose_stream(survey: Survey, source: Source, results: Path, *, wanted: str 
         return wanted
     if len(streams) == 1:
         return next(iter(streams))
-    same = [name for name, one in streams.items() if _is_of(one, source)]
+    same = [name for name, one in streams.items() if is_of(one, source)]
     if len(same) != 1:
         told = "several are" if same else "none is"
         raise UsageError(
@@ -146,7 +146,8 @@ def choose_stream(survey: Survey, source: Source, results: Path, *, wanted: str 
     return same[0]
 
 
-def _is_of(stream: StreamSurvey, source: Source) -> bool:
+def is_of(stream: StreamSurvey, source: Source) -> bool:
+    """Whether the results of a stream say that they were made of ``source``."""
     return bool(stream.first.source) and place_key(stream.first.source) == place_key(source.place)
 
 
@@ -165,9 +166,10 @@ def check_epochs(stream: StreamSurvey, results: Path) -> None:
 
 def _check_blur(overlay: OverlayOptions, survey: Survey, results: Path) -> None:
     """Make sure that nothing stays visible because of a name that is spelled wrongly. Raises UsageError."""
-    labels = set(survey.class_ids)
     bundled = bundled_weights()
-    known = labels.union(*(read_spec(bundled[model]).classes for model in survey.models if model in bundled))
+    known = survey.labels.union(
+        *(read_spec(bundled[model]).classes for model in survey.models if model in bundled)
+    )
     for name in overlay.blur:
         if name not in known:
             there = ", ".join(sorted(known)) or "none"
