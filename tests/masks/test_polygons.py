@@ -36,7 +36,7 @@ def filled_by_opencv(parts: Sequence[Part], shape: tuple[int, ...]) -> NDArray[n
     return picture.astype(np.bool_)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(MASKS)
 def test_outlines_along_edges_are_the_mask_for_coco(crop: NDArray[np.bool_]) -> None:
     parts = edge_parts(crop, CORNER)
@@ -49,7 +49,7 @@ def test_outlines_along_edges_are_the_mask_for_coco(crop: NDArray[np.bool_]) -> 
     np.testing.assert_array_equal(filled_by_coco([join_rings(rings)], full.shape), full)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(MASKS)
 def test_outlines_through_middles_are_the_mask_for_opencv(crop: NDArray[np.bool_]) -> None:
     full = framed(crop)

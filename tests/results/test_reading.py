@@ -99,7 +99,7 @@ def test_a_line_that_holds_no_result_is_named_by_its_number(
 def test_another_version_is_refused(tmp_path: Path, results: list[FrameResult]) -> None:
     path = write_results(tmp_path / "a.ndjson", results)
     path.write_text(path.read_text().replace('"v":1', '"v":2'))
-    with pytest.raises(UsageError, match="line 1: no frame result .version 2, this program reads version 1"):
+    with pytest.raises(UsageError, match=r"line 1: no frame result .version 2, this program reads version 1"):
         list(read_results(path))
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_not_there_is_told_at_once(tmp_path: Path, results: list[
     write_results(tmp_path / "a.ndjson.partial", results)
     with pytest.raises(UsageError, match=r"no such file; what an interrupted run left is in .*\.partial$"):
         read_results(path)
-    with pytest.raises(UsageError, match="cannot read .*: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
         read_results(tmp_path)
 
 
