@@ -1,8 +1,8 @@
 """Polygons around masks, exact or simpler, for formats that know no run lengths.
 
 Two kinds of coordinates are in use. Of tools that fill an area between edges (COCO, CVAT) a pixel reaches
-from its number to the next one; of tools that draw with OpenCV a point is the middle of a pixel, and the
-pixels on the outline belong to the object.
+from its number to the next one; of tools that draw with OpenCV a point is a pixel, and the pixels on the
+outline belong to the object.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def edge_parts(crop: NDArray[np.bool_], corner: Sequence[int], *, tolerance: flo
     return _parts(double, corner, tolerance, edges=True)
 
 
-def centre_parts(crop: NDArray[np.bool_], corner: Sequence[int], *, tolerance: float = 0.0) -> list[Part]:
-    """The same, outlined through the middles of the outermost pixels: those of pixel k are at k + 0.5."""
+def pixel_parts(crop: NDArray[np.bool_], corner: Sequence[int], *, tolerance: float = 0.0) -> list[Part]:
+    """The same, outlined through the outermost pixels: the point of pixel k is k."""
     return _parts(np.ascontiguousarray(crop).view(np.uint8), corner, tolerance, edges=False)
 
 
@@ -127,8 +127,7 @@ def _ring(outline: Points, corner: Sequence[int], tolerance: float, *, edges: bo
     if tolerance:
         simple: Points = cv2.approxPolyDP(points, tolerance, True).reshape(-1, 2)
         points = points if len(simple) < 3 else simple
-    shift = 0.0 if edges else 0.5
-    ring: Ring = points.astype(np.float64) + np.array(corner[:2]) + shift
+    ring: Ring = points.astype(np.float64) + np.array(corner[:2])
     return ring
 
 

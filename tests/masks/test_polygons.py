@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from streamseg.masks.polygons import Part, Ring, centre_parts, edge_parts, join_rings
+from streamseg.masks.polygons import Part, Ring, pixel_parts, edge_parts, join_rings
 from tests.support.stored import SHAPES, mask
 
 CORNER = (7, 4)
@@ -51,9 +51,9 @@ def test_outlines_along_edges_are_the_mask_for_coco(crop: NDArray[np.bool_]) -> 
 
 @settings(max_examples=100, deadline=None)
 @given(MASKS)
-def test_outlines_through_middles_are_the_mask_for_opencv(crop: NDArray[np.bool_]) -> None:
+def test_outlines_through_pixels_are_the_mask_for_opencv(crop: NDArray[np.bool_]) -> None:
     full = framed(crop)
-    np.testing.assert_array_equal(filled_by_opencv(centre_parts(crop, CORNER), full.shape), full)
+    np.testing.assert_array_equal(filled_by_opencv(pixel_parts(crop, CORNER), full.shape), full)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -61,7 +61,7 @@ def test_pieces_and_holes_are_told_apart(shape: str) -> None:
     full = mask(shape)
     pieces, _ = cv2.connectedComponents(full.view(np.uint8), connectivity=8)
     holes, _ = cv2.connectedComponents(np.pad(~full, 1, constant_values=True).view(np.uint8), connectivity=4)
-    for parts in (edge_parts(full, (0, 0)), centre_parts(full, (0, 0))):
+    for parts in (edge_parts(full, (0, 0)), pixel_parts(full, (0, 0))):
         assert len(parts) == pieces - 1
         assert sum(len(part.holes) for part in parts) == holes - 2
 

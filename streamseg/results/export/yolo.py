@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from streamseg.masks.polygons import Ring, centre_parts, join_rings
+from streamseg.masks.polygons import Ring, join_rings, pixel_parts
 from streamseg.results.export.pictures import picture_name
 from streamseg.results.frame_result import instances_of
 from streamseg.types.results import FrameResult
 
 IMAGES, LABELS, DATA = "images", "labels", "data.yaml"
 """Names in a data set."""
+_WITHIN_PIXEL = 0.25
+"""Is added to the number of a pixel, so that it comes back from the fraction whether a reader cuts decimals
+off, as Ultralytics does, or rounds, as supervision does."""
 
 
 def write_yolo(
@@ -41,9 +44,9 @@ def write_yolo(
     for result in results:
         found, size, lines = instances_of(result), np.array([result.width, result.height]), []
         for label, box, crop in zip(found.labels, found.boxes.tolist(), found.crops, strict=True):
-            parts = centre_parts(crop, box, tolerance=tolerance)
+            parts = pixel_parts(crop, box, tolerance=tolerance)
             pieces += len(parts) > 1
-            ring = _three_corners(join_rings([part.ring() for part in parts])) / size
+            ring = (_three_corners(join_rings([part.ring() for part in parts])) + _WITHIN_PIXEL) / size
             lines.append(" ".join([str(numbers[label]), *(f"{value:.6f}" for value in ring.ravel())]) + "\n")
         (labels / f"{picture_name(result)}.txt").write_text("".join(lines))
     names = dict.fromkeys(range(max(numbers.values(), default=-1) + 1), "")
