@@ -118,8 +118,8 @@ class StoredFrames:
         if result.pts < published_pts(frame):
             raise UsageError(
                 f"{self._where} has a result for {result.pts} s (frame {result.frame}), where {self._place} "
-                f"has no frame, the next one is at {published_pts(frame)} s: the results are of another video, "
-                "or this one is damaged"
+                f"has no frame, the next one is at {published_pts(frame)} s: the results are of another "
+                "video, or this one is damaged"
             )
         if (result.width, result.height) != (frame.width, frame.height):
             raise UsageError(

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from streamseg.masks.polygons import Part, Ring, pixel_parts, edge_parts, join_rings
+from streamseg.masks.polygons import Part, Ring, edge_parts, join_rings, pixel_parts
 from tests.support.stored import SHAPES, mask
 
 CORNER = (7, 4)
