@@ -39,6 +39,7 @@ def run(
     recursive: bool = False,
     transport: Literal["tcp", "udp"] = "tcp",
     reconnect_attempts: int | None = None,
+    max_fps: float | None = None,
     outputs: Sequence[Sink] = (),
 ) -> Iterator[FrameResult]:
     """Segment recorded files and cameras; yields one result per frame, each stream's in order.
@@ -62,6 +63,7 @@ def run(
         recursive: Of folders, take what lies in their folders, too.
         transport: How RTSP carries the video.
         reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
+        max_fps: Cameras: take at most so many frames a second, evenly spaced; None takes all that come.
         outputs: Sinks that get the results too: outputs (:class:`streamseg.types.Output`), or functions
             that are called with the result, the frame and the instances.
 
@@ -75,6 +77,7 @@ def run(
         "end": end,
         "stride": stride,
         "reconnect_attempts": reconnect_attempts,
+        "max_fps": max_fps,
         "recursive": recursive,
     }
     model = {

@@ -57,6 +57,9 @@ logger = logging.getLogger(__name__)
     help="Cameras: give up after so many new attempts in a row.  [default: never]",
 )
 @click.option(
+    "--max-fps", type=float, metavar="N", help="Cameras: take at most so many frames a second, evenly."
+)
+@click.option(
     "--overlay",
     metavar="PARTS",
     help="What is painted: any of masks,outlines,boxes,labels,ids,trails, or none."
@@ -116,7 +119,7 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    of_streams = ("start", "end", "stride", "reconnect_attempts", "max_fps")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}

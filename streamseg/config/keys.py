@@ -112,6 +112,8 @@ class StreamConfig(_Config):
     """New attempts in a row that may fail before the stream is given up; None for any number."""
     damaged: Literal["keep", "drop"] = "keep"
     """Live sources only: what happens to frames that were patched up, or before which packets were lost."""
+    max_fps: Annotated[float, Field(gt=0)] | None = None
+    """Live sources only: so many frames a second at most, evenly spaced; None takes all that come."""
     classes: tuple[str, ...] | None = None
     """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
     score: Score | None = None

@@ -208,6 +208,7 @@ def _sources_of(
         "deinterlace": stream.deinterlace,
         "reconnect_attempts": stream.reconnect_attempts,
         "damaged": stream.damaged,
+        "max_fps": stream.max_fps,
         "stalled_after": stream.stalled_after,
         "live": stream.live,
         "user": stream.user,

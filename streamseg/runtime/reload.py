@@ -41,9 +41,9 @@ class Reloader:
     def apply(self, config: RunConfig) -> None:
         """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
 
-        A camera whose settings changed goes on as after a reconnect; other rules (classes, score, region,
-        ignore, zones, lines) count from the next frame on, also in a recording. What else changed is
-        named in a warning: it takes a restart.
+        A camera whose settings changed goes on as after a reconnect, with another ``max_fps`` without;
+        other rules (classes, score, region, ignore, zones, lines) count from the next frame on, also in a
+        recording. What else changed is named in a warning: it takes a restart.
         """
         known: dict[str, list[str]] = {}
         for id_, source in self._sources.items():

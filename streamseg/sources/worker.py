@@ -34,6 +34,7 @@ from streamseg.sources.messages import (
     Ended,
     FromParent,
     FromWorker,
+    Limit,
     Note,
     Open,
     Opened,
@@ -43,6 +44,7 @@ from streamseg.sources.messages import (
     Waiting,
     worker_channel,
 )
+from streamseg.sources.pace import RateLimit
 from streamseg.sources.pictures import PictureWriter
 from streamseg.sources.ring import RingWriter, slot_count
 
@@ -58,6 +60,7 @@ PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 MAX_MEMORY = 4 << 30
 """Bytes a worker may ask for: a file that makes FFmpeg want more must not take the other workers' memory."""
+NOT_LIMITED = "max_fps is for live sources; all frames of a recording are taken, or every Nth with stride"
 
 
 class Worker:
@@ -72,6 +75,8 @@ class Worker:
         self._last_sent = 0.0
         self._noted: set[tuple[str, str]] = set()
         """What was told of which stream: a camera's every connection would tell it again."""
+        self.limit: Limit | None = None
+        """The last that came: it counts for the job that it names."""
 
     def listen(self) -> None:
         """Take the parent's messages until it is gone; then the process ends at once."""
@@ -88,6 +93,8 @@ class Worker:
             case Release():
                 with self._ring_changes:
                     self._release(message)
+            case Limit():
+                self.limit = message
             case Stop():
                 with self._ring_changes:
                     self._stop()
@@ -178,6 +185,8 @@ class Worker:
     def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame, ticks: int) -> _Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
         writer, ring = self._ring_for(job, reader, frame)
+        if job.source.max_fps is not None and not reader.live:
+            self.note(job, NOT_LIMITED)
         opened = Opened(
             job=job.job,
             width=writer.width,
@@ -256,6 +265,9 @@ class _Delivery:
         self._writer, self._ring = writer, ring
         self._dropped = False
         """Whether the last frame was dropped."""
+        self._rate = RateLimit(job.source.max_fps)
+        self._passed_over = 0
+        """Frames that it left no room for and that the parent does not know of."""
         # The numbers of a recording are those of its file, which the parent cannot know of every URL.
         told = job.source.live is not None
         self._first_index = self._next_index = job.first_index if told or reader.live else 0
@@ -264,15 +276,19 @@ class _Delivery:
     def take(self, number: int, frame: VideoFrame, ticks: int) -> None:
         """Hand over the frame of this number since the opening.
 
-        A live one is dropped, and counted, if no slot is free, or if it is damaged and not to be kept. Raises
-        ReadError when the picture of a live source has changed its size.
+        A live one is dropped, and counted, if no slot is free, if it is damaged and not to be kept, or if
+        there are more than ``max_fps``: before anything is done with its pixels. Raises ReadError when the
+        picture of a live source has changed its size.
         """
-        now, decoded_at, seconds = time.time(), time.monotonic(), self._reader.take_seconds()
+        now, decoded_at = time.time(), time.monotonic()
         live, index = self._reader.live, self._first_index + number
         self._next_index = index + 1
         if self._reader.last_damaged and self._job.source.damaged == "drop":
-            self._worker.send(Counted(self._job.job, self._next_index, damaged=1))
-            self._dropped = False
+            self._count(damaged=1)
+            self._report_in_time()
+            return
+        if live and not self._in_rate(ticks):
+            self._passed_over += 1
             self._report_in_time()
             return
         if not self._writer.fits(frame):
@@ -280,9 +296,26 @@ class _Delivery:
         slot = self._ring.acquire(wait=not live)
         if slot is not None:
             self._writer.write(frame, self._ring.picture(slot))
-            self._worker.send(Decoded(self._job.job, slot, index, ticks, now, decoded_at, seconds))
+            seconds, passed_over = self._reader.take_seconds(), self._take_passed_over()
+            self._worker.send(
+                Decoded(self._job.job, slot, index, ticks, now, decoded_at, seconds, passed_over)
+            )
         self._dropped = slot is None and live
         self._report_in_time()
+
+    def _in_rate(self, ticks: int) -> bool:
+        told = self._worker.limit
+        if told is not None and told.job == self._job.job:
+            self._rate.change(told.max_fps)
+        return self._rate.takes(float(ticks * self._reader.facts.time_base))
+
+    def _take_passed_over(self) -> int:
+        count, self._passed_over = self._passed_over, 0
+        return count
+
+    def _count(self, *, damaged: int = 0) -> None:
+        self._worker.send(Counted(self._job.job, self._next_index, damaged, self._take_passed_over()))
+        self._dropped = False
 
     def _report_in_time(self) -> None:
         if time.monotonic() - self._last_report > COUNT_EVERY:
@@ -300,9 +333,8 @@ class _Delivery:
         frames, packets = self._reader.live_damage.take()
         if frames or packets:
             self._worker.send(Damaged(self._job.job, 0, frames, packets))
-        if self._dropped:
-            self._worker.send(Counted(self._job.job, self._next_index))
-            self._dropped = False
+        if self._dropped or self._passed_over:
+            self._count()
 
 
 def _die_with_parent() -> None:
