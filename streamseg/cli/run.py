@@ -37,7 +37,10 @@ logger = logging.getLogger(__name__)
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Overlay video: file, folder, or template with {stream}."
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Overlay video: file, folder, or template with {stream}; or rtsp://HOST/{stream} to push it to.",
 )
 @click.option(
     "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
@@ -178,7 +181,9 @@ def _add_outputs(
     if overlays and redis is None:
         raise UsageError("--redis-overlays needs --redis URL")
     given: list[dict[str, Any]] = []
-    if video is not None:
+    if video is not None and video.startswith(("rtsp://", "rtsps://")):
+        given.append({"type": "push", "url": video})
+    elif video is not None:
         given.append({"type": "video", "path": video})
     if ndjson is not None:
         given.append({"type": "ndjson", "path": ndjson})

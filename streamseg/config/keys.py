@@ -191,6 +191,16 @@ class VideoConfig(_Config):
     """Who encodes: the processor, or an NVIDIA device; without an encoder there the processor."""
 
 
+class PushConfig(_Config):
+    """Overlay, pushed to a media server."""
+
+    type: Literal["push"]
+    url: Annotated[Text, Field(min_length=1, repr=False)]
+    """``rtsp://user:password@host:port/{stream}`` or ``rtsps://``."""
+    encode: Literal["auto", "x264", "nvenc"] = "auto"
+    """As of the video."""
+
+
 class NdjsonConfig(_Config):
     """One JSON result per line."""
 
@@ -235,7 +245,7 @@ class WebhookConfig(_Config):
 
 
 OutputConfig = Annotated[
-    VideoConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
+    VideoConfig | PushConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
     Field(discriminator="type"),
 ]
 

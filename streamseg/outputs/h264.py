@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 from av import Packet
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
@@ -56,8 +57,18 @@ class PictureFormat:
 class PictureTrack:
     """Encodes RGB pictures; every two seconds, and at first, comes a key frame."""
 
-    def __init__(self, container: OutputContainer, encoder: Encoder, format_: PictureFormat) -> None:
-        """Add the track and open the encoder. Raises av.FFmpegError or ValueError."""
+    def __init__(
+        self,
+        container: OutputContainer,
+        encoder: Encoder,
+        format_: PictureFormat,
+        *,
+        parameter_sets: bool = False,
+    ) -> None:
+        """Add the track and open the encoder. Raises av.FFmpegError or ValueError.
+
+        ``parameter_sets``: they are wanted beforehand, although the container does not need them.
+        """
         self.frames = 0
         """Pictures encoded."""
         self.last_pts = -1
@@ -68,6 +79,8 @@ class PictureTrack:
         self._colours = _colours(*format_.size)
         self._reformatter = VideoReformatter()
         self._stream = self._add_to(container, encoder)
+        if parameter_sets:
+            self._stream.codec_context.flags |= Flags.global_header
         self._stream.codec_context.open()
 
     @property

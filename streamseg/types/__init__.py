@@ -24,7 +24,7 @@ from streamseg.types.events import (
 from streamseg.types.frames import Frame, FrameBatch, FramePolicy, StreamInfo
 from streamseg.types.instances import Instances
 from streamseg.types.results import RESULT_VERSION, FrameResult, InstanceResult
-from streamseg.types.stages import Meter, Model, Output, Pixels, StreamWriter, Ticket
+from streamseg.types.stages import Meter, Model, Output, Pixels, ResultDroppedError, StreamWriter, Ticket
 
 __all__ = [
     "BUSY",
@@ -47,6 +47,7 @@ __all__ = [
     "Model",
     "Output",
     "Pixels",
+    "ResultDroppedError",
     "SourceEvent",
     "StreamChanged",
     "StreamEnd",
