@@ -1,4 +1,4 @@
-"""A media server that others push to: RTSP's ANNOUNCE and RECORD over TCP, and decoded pictures of each path."""
+"""A media server to push to: RTSP's ANNOUNCE and RECORD over TCP; it decodes the pictures of each path."""
 
 from __future__ import annotations
 
