@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, run, subscribe, view
+from streamseg.cli import bench, broker, convert, data, export, run, subscribe, view
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -43,6 +43,7 @@ for _command in (
     run.run,
     subscribe.subscribe,
     view.view,
+    broker.broker,
     data.train,
     data.evaluate,
     convert.convert,

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
 )
-@click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
+@click.option("--redis", metavar="URL", help="Publish results to Redis streams; embedded starts a server.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
@@ -217,7 +217,7 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
             bar.observe(event)
 
         pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
+            services.config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
         )
         services.attach(pipeline)
         with pipeline:

@@ -213,6 +213,7 @@ class RedisConfig(_Config):
 
     type: Literal["redis"]
     url: Annotated[Text, Field(repr=False)]
+    """``redis://user:password@host:port/0`` or ``rediss://``; ``embedded`` starts one on this machine."""
     password_file: Annotated[Text, Field(min_length=1)] | None = None
     overlays: bool = False
     maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
