@@ -181,7 +181,7 @@ def _add_outputs(
     if overlays and redis is None:
         raise UsageError("--redis-overlays needs --redis URL")
     given: list[dict[str, Any]] = []
-    if video is not None and video.startswith(("rtsp://", "rtsps://")):
+    if video is not None and video.lower().startswith(("rtsp://", "rtsps://")):
         given.append({"type": "push", "url": video})
     elif video is not None:
         given.append({"type": "video", "path": video})

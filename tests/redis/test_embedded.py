@@ -20,7 +20,7 @@ from streamseg.redis.embedded import EmbeddedBroker, data_folder
 from tests.support.broker import wait_for
 from tests.support.media import write_clip
 from tests.support.reading import is_running
-from tests.support.runs import ROOT, run_program, started
+from tests.support.runs import ROOT, started
 from tests.support.servers import free_port, rtsp_server
 
 
@@ -35,6 +35,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def client(url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(url, protocol=2, decode_responses=True) as found:
         yield found
+
+
+@contextmanager
+def child(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Another Python, which ends with the test at the latest."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def process_of(url: str) -> int:
@@ -108,9 +121,7 @@ with EmbeddedBroker() as broker:
 
 
 def test_no_server_is_left_behind_when_its_owner_is_killed() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
+    with child("-c", HOLDER) as owner:
         assert owner.stdout is not None
         url = owner.stdout.readline().strip()
         pid = process_of(url)
@@ -175,35 +186,26 @@ def test_the_folder_is_where_the_user_s_data_lie(monkeypatch: pytest.MonkeyPatch
         assert data_folder() == tmp_path / ".local/share/streamseg/broker"
 
 
-def test_a_run_brings_its_broker_along_and_the_results_are_there_afterwards(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", frames=20)
-    done = run_program(clip, "--redis", "embedded")
-    assert done.returncode == 0, done.stderr
-    url = done.stderr.splitlines()[0]
-    assert url.startswith("redis://127.0.0.1:")
-    with EmbeddedBroker() as broker:
-        assert broker.url == url
-        with subscribe(url, ["clip"], start="start", timeout=5) as results:
-            assert [result.frame for result, _ in zip(results, range(20), strict=False)] == list(range(20))
-
-
-def test_ctrl_c_ends_the_broker_after_the_results(tmp_path: Path) -> None:
+def test_a_run_brings_its_broker_along_which_ends_with_it_after_ctrl_c(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", frames=100, bframes=0, gop=10)
     config = tmp_path / "run.yaml"
     with rtsp_server(tmp_path) as server:
         url = server.url("clip.mp4")
-        config.write_text(
-            f"streams: [{{id: cam, url: '{url}'}}]\noutputs: [{{type: redis, url: embedded}}]\n"
-        )
+        outputs = "outputs: [{type: redis, url: embedded}]"
+        config.write_text(f"streams: [{{id: cam, url: '{url}'}}]\n{outputs}\n")
         with started("-c", config) as program:
             assert program.stderr is not None
             broker = program.stderr.readline().strip()
             pid = process_of(broker)
             with subscribe(broker, ["cam"], timeout=30) as results:
                 next(iter(results))
+            config.write_text(f"streams: [{{id: cam, url: '{url}', max_fps: 20}}]\n{outputs}\n")
+            assert "streams of the configuration: changed cam" in program.stderr.readline()
             program.send_signal(signal.SIGINT)
             assert program.wait(30) == 130
-            assert "cannot" not in program.stderr.read()
+            rest = program.stderr.read()
+            assert "cannot" not in rest
+            assert "restart" not in rest, "embedded is no change of the outputs"
         assert not is_running(pid)
     with EmbeddedBroker() as again, client(again.url) as found:
         assert found.hget("streamseg:{cam}:status", "state") == "ended"
@@ -212,9 +214,7 @@ def test_ctrl_c_ends_the_broker_after_the_results(tmp_path: Path) -> None:
 def test_the_command_runs_until_it_is_told_to_end(tmp_path: Path) -> None:
     port = free_port()
     command = ["broker", "--port", str(port), "--dir", str(tmp_path / "other")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "streamseg", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as program:
+    with child("-m", "streamseg", *command) as program:
         assert program.stderr is not None
         url = program.stderr.readline().strip()
         assert url == f"redis://127.0.0.1:{port}/0"

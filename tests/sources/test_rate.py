@@ -140,15 +140,6 @@ def test_a_change_of_the_rate_alone_keeps_the_connection(server: RtspServer) -> 
     assert ours == list(range(ours[0], ours[0] + 20)), "every frame of the last ones"
 
 
-def test_a_change_of_more_than_the_rate_reconnects(server: RtspServer) -> None:
-    listener = Listener()
-    other = Source(id="cam", url=server.url("clip.mp4"), live=True, max_fps=5, transport="udp")
-    with SourcePool([camera(server, 1)], emit=listener) as pool:
-        listener.wait(lambda: listener.seen.get("cam"))
-        pool.replace(other)
-        listener.wait(lambda: listener.states("cam").count("connecting") == 2)
-
-
 def test_a_recording_gives_all_its_frames_and_one_line_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
