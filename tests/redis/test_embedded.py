@@ -197,6 +197,7 @@ def test_a_run_brings_its_broker_along_which_ends_with_it_after_ctrl_c(tmp_path:
             assert program.stderr is not None
             broker = program.stderr.readline().strip()
             pid = process_of(broker)
+            assert os.getsid(pid) != os.getsid(program.pid), "the terminal's Ctrl-C is for the run"
             with subscribe(broker, ["cam"], timeout=30) as results:
                 next(iter(results))
             config.write_text(f"streams: [{{id: cam, url: '{url}', max_fps: 20}}]\n{outputs}\n")
