@@ -8,7 +8,21 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, cluster, convert, data, engine, export, run, subscribe, view
+from streamseg.cli import (
+    bench,
+    broker,
+    cluster,
+    convert,
+    data,
+    engine,
+    export,
+    health,
+    render,
+    results,
+    run,
+    subscribe,
+    view,
+)
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -43,11 +57,15 @@ for _command in (
     run.run,
     subscribe.subscribe,
     view.view,
+    render.render,
+    results.results,
+    broker.broker,
     data.train,
     data.evaluate,
     convert.convert,
     export.export,
     bench.bench,
+    health.health,
     data.models,
     cluster.cluster,
     engine.engine,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from streamseg.cli.progress import Progress
-from streamseg.cli.say import say
+from streamseg.cli.stopping import say
 from streamseg.config import RunConfig
 from streamseg.types import FrameResult, StreamInfo
 

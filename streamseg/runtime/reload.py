@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from streamseg.config import RunConfig
+from streamseg.config import EventsConfig, NdjsonConfig, RunConfig, VideoConfig
 from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
@@ -26,7 +26,9 @@ class Reloader:
         self._config, self._resume = config, resume
         self._run = run
         streams = build_streams(config, refuse=lambda _: None)
-        outputs = build_outputs(config, several=len(streams) > 1)
+        files = [one for one in config.outputs if isinstance(one, VideoConfig | NdjsonConfig | EventsConfig)]
+        of_files = config.model_copy(update={"outputs": tuple(files)})
+        outputs = build_outputs(of_files, several=len(streams) > 1)
         if resume:
             streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
         self._streams = StreamSet(run, streams)
@@ -37,9 +39,9 @@ class Reloader:
     def apply(self, config: RunConfig) -> None:
         """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
 
-        A camera whose settings changed goes on as after a reconnect; other rules (classes, score, region,
-        ignore, zones, lines) count from the next frame on, also in a recording. What else changed is
-        named in a warning: it takes a restart.
+        A camera whose settings changed goes on as after a reconnect, with another ``max_fps`` without;
+        other rules (classes, score, region, ignore, zones, lines) count from the next frame on, also in a
+        recording. What else changed is named in a warning: it takes a restart.
         """
         known: dict[str, list[str]] = {}
         for id_, source in self._streams.sources.items():
