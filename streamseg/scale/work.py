@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from streamseg.config import RunConfig
+from streamseg.config import RedisConfig, RunConfig
 from streamseg.errors import UsageError
+from streamseg.redis.embedded import EMBEDDED
 from streamseg.runtime.build import build_streams
 
 
@@ -30,6 +31,8 @@ def work_of(config: RunConfig) -> Work:
     for section in ("view", "metrics"):
         if getattr(config, section).enabled:
             raise UsageError(f"{section}.enabled: each engine of a cluster would serve its own; leave it out")
+    if any(isinstance(o, RedisConfig) and o.url == EMBEDDED for o in config.outputs):
+        raise UsageError("outputs: redis: embedded starts a broker on this machine; name one all machines reach")
     if not isinstance(config.model.device, str):
         raise UsageError("model.device: with --ray every device has its worker; write auto, cpu or cuda")
     base = config.model_dump(mode="json") | {"streams": []}

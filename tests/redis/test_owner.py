@@ -151,6 +151,7 @@ def test_an_owner_publishes_in_one_round_trip(any_broker: RunningBroker) -> None
     engine = Engine(any_broker, claim(any_broker), overlays=True)
     engine.publish(0)
     with any_broker.client() as client:
+        wait_for(lambda: client.exists(STATUS))  # whoever tells of it is connected
         client.config_resetstat()
         for index in range(1, 21):
             engine.publish(index)

@@ -49,6 +49,7 @@ def test_every_camera_is_named_and_nothing_depends_on_this_folder(
         ({"metrics": {"enabled": True}}, "metrics.enabled: each engine"),
         ({"model": {"device": ["cpu", "cpu"]}}, "model.device: with --ray every device has its worker"),
         ({"outputs": [{"type": "ndjson", "path": "-"}]}, "a cluster has no standard output"),
+        ({"outputs": [{"type": "redis", "url": "embedded"}]}, "name one all machines reach"),
     ],
 )
 def test_what_a_cluster_cannot_do(content: dict[str, Any], complaint: str) -> None:
