@@ -118,3 +118,15 @@ def test_a_bad_set_is_named(assignment: str) -> None:
 )
 def test_passwords_are_masked(text: str, masked: str) -> None:
     assert mask_password(text) == masked
+
+
+def test_a_list_of_one_device_is_that_device() -> None:
+    def device(value: object) -> object:
+        return parse_config({"model": {"device": value}}, where="test").model.device
+
+    assert device(["cpu"]) == device("cpu") == "cpu"
+    assert device(["cuda:0", "cuda:1"]) == ("cuda:0", "cuda:1")
+    assert device(["cpu", "cpu"]) == ("cpu", "cpu")
+    for bad in ([], ["cpu", "tpu"], "cuda:", ["cpu", 1], {"cpu": 2}):
+        with pytest.raises(ConfigError, match=r"model\.device: .*allowed are auto, cpu, cuda, cuda:N"):
+            device(bad)
