@@ -16,7 +16,8 @@ import click
 from streamseg.cli.address import ANY_CLUSTER, DEFAULT_ADDRESS, AddressCommand, parse_address
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.overlay import names_in, overlay_keys, overlay_options
-from streamseg.cli.stopping import StopOnSignal, say
+from streamseg.cli.say import say
+from streamseg.cli.stopping import StopOnSignal
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError

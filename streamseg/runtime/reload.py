@@ -10,7 +10,7 @@ from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
-from streamseg.runtime.build import build_outputs, build_streams, check_files_differ, check_rules
+from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
 from streamseg.runtime.resume import former_ids
 from streamseg.runtime.stream_set import ChangingRun, StreamChanges, StreamSet
 from streamseg.sources import place_key
@@ -27,8 +27,7 @@ class Reloader:
         self._run = run
         streams = build_streams(config, refuse=lambda _: None)
         files = [one for one in config.outputs if isinstance(one, VideoConfig | NdjsonConfig | EventsConfig)]
-        of_files = config.model_copy(update={"outputs": tuple(files)})
-        outputs = build_outputs(of_files, several=len(streams) > 1)
+        outputs = [build_output(output, several=len(streams) > 1) for output in files]
         if resume:
             streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
         self._streams = StreamSet(run, streams)
