@@ -266,7 +266,7 @@ def test_the_rights_that_an_owner_needs(any_broker: RunningBroker) -> None:
     engine.publish(0)
     engine.close()
     with any_broker.client() as admin:
-        assert admin.hget(STATUS, "state") == b"ended"
+        wait_for(lambda: admin.hget(STATUS, "state") == b"ended")
     assert numbers(published(any_broker, "cam")) == [(0, 0)]
 
 
