@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -16,18 +15,17 @@ import click
 
 from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
 from streamseg.cli.logs import configure_logging
+from streamseg.cli.overlay import names_in, overlay_keys, overlay_options
 from streamseg.cli.say import say
+from streamseg.cli.stopping import StopOnSignal
 from streamseg.cli.watch import ConfigWatcher
-from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
+from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.runtime.pipeline import Pipeline
     from streamseg.runtime.stats import RunStats, StreamStats
-    from streamseg.scale.pool import EnginePool
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
-_PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
 logger = logging.getLogger(__name__)
 
 
@@ -37,12 +35,15 @@ logger = logging.getLogger(__name__)
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Overlay video: file, folder, or template with {stream}."
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Overlay video: file, folder, or template with {stream}; or rtsp://HOST/{stream} to push it to.",
 )
 @click.option(
     "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
 )
-@click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
+@click.option("--redis", metavar="URL", help="Publish results to Redis streams; embedded starts a server.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
 @click.option(
@@ -61,12 +62,9 @@ logger = logging.getLogger(__name__)
     help="Cameras: give up after so many new attempts in a row.  [default: never]",
 )
 @click.option(
-    "--overlay",
-    metavar="PARTS",
-    help="What is painted: any of masks,outlines,boxes,labels,ids,trails, or none."
-    "  [default: masks,outlines,labels,ids]",
+    "--max-fps", type=float, metavar="N", help="Cameras: take at most so many frames a second, evenly."
 )
-@click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
+@overlay_options
 @click.option("--recursive", is_flag=True, help="Of folders, take what lies in their folders, too.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
@@ -121,20 +119,20 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    of_streams = ("start", "end", "stride", "reconnect_attempts", "max_fps")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
     model = {key: flags[key] for key in ("weights", "precision", "score")}
     device = flags["device"]
-    model["device"] = device if device is None or "," not in device else _names(device)
+    model["device"] = device if device is None or "," not in device else names_in(device)
     classes = flags["classes"]
-    model["classes"] = None if classes is None else _names(classes)
+    model["classes"] = None if classes is None else names_in(classes)
     _override(content, "model", model)
     _override(content, "tracking", {"enabled": flags["track"]})
     if flags["view"] is not None:
         host, port = parse_address(flags["view"], option="--view")
         _override(content, "view", {"enabled": True, "host": host, "port": port})
-    _override(content, "overlay", _overlay(flags["overlay"], flags["blur"]))
+    _override(content, "overlay", overlay_keys(flags["overlay"], flags["blur"]))
     _add_outputs(
         content,
         video=flags["output"],
@@ -142,24 +140,6 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         redis=flags["redis"],
         overlays=flags["redis_overlays"],
     )
-
-
-def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
-    """The keys of the section ``overlay`` that ``--overlay`` and ``--blur`` set."""
-    values: dict[str, Any] = {} if blur is None else {"blur": _names(blur)}
-    if parts is not None:
-        chosen = [] if parts.strip() == "none" else _names(parts)
-        for bad in (part for part in chosen if part not in _PARTS):
-            meant = hint(bad, _PARTS)
-            raise UsageError(
-                f"--overlay: {bad!r} cannot be painted{meant}; allowed: {', '.join(_PARTS)}, or none"
-            )
-        values |= {part: part in chosen for part in _PARTS}
-    return values
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
 
 
 def _override(content: dict[str, Any], section: str, values: dict[str, Any]) -> None:
@@ -182,7 +162,9 @@ def _add_outputs(
     if overlays and redis is None:
         raise UsageError("--redis-overlays needs --redis URL")
     given: list[dict[str, Any]] = []
-    if video is not None:
+    if video is not None and video.lower().startswith(("rtsp://", "rtsps://")):
+        given.append({"type": "push", "url": video})
+    elif video is not None:
         given.append({"type": "video", "path": video})
     if ndjson is not None:
         given.append({"type": "ndjson", "path": ndjson})
@@ -204,7 +186,7 @@ def _run(
     progress: bool,
     log_options: Sequence[str],
 ) -> int:
-    stop = _StopOnSignal()
+    stop = StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
     from streamseg.cli.progress import Progress
@@ -217,7 +199,7 @@ def _run(
         Progress(show=progress and sys.stderr.isatty()) as bar,
         start(config, bar, resume=resume, log_options=log_options) as run,
     ):
-        stop.run = run
+        stop.work = run
         if watcher is not None:
             watcher.start(Reloader(config, run, resume=resume))
         run.join()
@@ -230,7 +212,7 @@ def _run(
     return code
 
 
-def _report(stats: RunStats, stop: _StopOnSignal) -> int:
+def _report(stats: RunStats, stop: StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
     labels = ", ".join(f"{count} {label}" for label, count in stats.labels.most_common()) or "none"
     rate = stats.frames / stats.seconds if stats.seconds else 0.0
@@ -263,27 +245,3 @@ def _reload_on_signal(watcher: ConfigWatcher) -> None:
         watcher.asked = True
 
     signal.signal(signal.SIGHUP, ask)
-
-
-class _StopOnSignal:
-    """The first SIGINT or SIGTERM drains the pipeline and finishes its files, the second aborts.
-
-    SIGHUP is one of them, too: the terminal was closed. (With a configuration file it reads that anew,
-    and behind nohup it means nothing.)
-    """
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.run: Pipeline | EnginePool | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None or self.run is None:
-            # Nothing has begun, or this is the second signal. The workers end with this process.
-            os._exit(128 + number)
-        self.signal = number
-        say("stopping: finishing what was decoded; once more to abort")
-        # Not here: the main thread may hold the very lock that stopping takes.
-        threading.Thread(target=self.run.stop, name="stop", daemon=True).start()

@@ -42,7 +42,7 @@ def _one_engine(config: RunConfig, bar: Progress, *, resume: bool) -> Iterator[P
             bar.observe(event)
 
         pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
+            services.config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
         )
         services.attach(pipeline)
         with pipeline:
@@ -59,7 +59,7 @@ def _several_engines(
     with EngineServices(config) as services:
         _say_urls(services.urls)
         pool = build_pool(
-            config,
+            services.config,
             token=services.token,
             resume=resume,
             opened=bar.observe,

@@ -16,6 +16,7 @@ from streamseg.config import (
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
+    PushConfig,
     RedisConfig,
     RunConfig,
     StreamConfig,
@@ -25,7 +26,7 @@ from streamseg.config import (
     one_device,
 )
 from streamseg.errors import SourceError, UsageError
-from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs import FunctionOutput, NdjsonOutput, PushOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.files import files_beside
 from streamseg.outputs.function import SinkFunction
@@ -250,6 +251,7 @@ def _sources_of(
         "deinterlace": stream.deinterlace,
         "reconnect_attempts": stream.reconnect_attempts,
         "damaged": stream.damaged,
+        "max_fps": stream.max_fps,
         "stalled_after": stream.stalled_after,
         "live": stream.live,
         "user": stream.user,
@@ -331,14 +333,12 @@ def build_output(
                 part_seconds=60 * config.part_minutes,
                 encode=config.encode,
             )
+        case PushConfig():
+            return PushOutput(config.url, overlay=overlay, rules=rules, encode=config.encode)
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
-        case EventsConfig():
-            return EventsOutput(config.path, several=several)
-        case MqttConfig():
-            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
-        case WebhookConfig():
-            return WebhookOutput(config.url, cooldown=config.cooldown)
+        case EventsConfig() | MqttConfig() | WebhookConfig():
+            return _build_events(config, several=several)
         case RedisConfig():
             return RedisOutput(
                 config.url,
@@ -348,3 +348,13 @@ def build_output(
                 overlay=overlay,
                 rules=rules,
             )
+
+
+def _build_events(config: EventsConfig | MqttConfig | WebhookConfig, *, several: bool) -> Output:
+    match config:
+        case EventsConfig():
+            return EventsOutput(config.path, several=several)
+        case MqttConfig():
+            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
+        case WebhookConfig():
+            return WebhookOutput(config.url, cooldown=config.cooldown)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from streamseg.config import RunConfig
+from streamseg.config import EventsConfig, NdjsonConfig, RunConfig, VideoConfig
 from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
-from streamseg.runtime.build import build_outputs, build_streams, check_files_differ, check_rules
+from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
 from streamseg.runtime.resume import former_ids
 from streamseg.runtime.stream_set import ChangingRun, StreamChanges, StreamSet
 from streamseg.sources import place_key
@@ -26,7 +26,8 @@ class Reloader:
         self._config, self._resume = config, resume
         self._run = run
         streams = build_streams(config, refuse=lambda _: None)
-        outputs = build_outputs(config, several=len(streams) > 1)
+        files = [one for one in config.outputs if isinstance(one, VideoConfig | NdjsonConfig | EventsConfig)]
+        outputs = [build_output(output, several=len(streams) > 1) for output in files]
         if resume:
             streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
         self._streams = StreamSet(run, streams)
@@ -37,9 +38,9 @@ class Reloader:
     def apply(self, config: RunConfig) -> None:
         """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
 
-        A camera whose settings changed goes on as after a reconnect; other rules (classes, score, region,
-        ignore, zones, lines) count from the next frame on, also in a recording. What else changed is
-        named in a warning: it takes a restart.
+        A camera whose settings changed goes on as after a reconnect, with another ``max_fps`` without;
+        other rules (classes, score, region, ignore, zones, lines) count from the next frame on, also in a
+        recording. What else changed is named in a warning: it takes a restart.
         """
         known: dict[str, list[str]] = {}
         for id_, source in self._streams.sources.items():

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from streamseg.config import MetricsConfig, RunConfig, ViewConfig
+from streamseg.runtime.broker import embedded_broker
 from streamseg.scale.handle import EngineHandle
 from streamseg.scale.metrics import EngineMetrics, MergedMetrics, make_metrics
 from streamseg.scale.page import EnginePage, PageProxy, PageSource
@@ -31,6 +32,8 @@ class EngineServices:
         """Where the servers are found, once they listen."""
         self.token = secrets.token_urlsafe(32)
         """What the engines' own servers are to ask for: their visitors come here."""
+        self.config = config
+        """The same; once entered, with the address of the broker that was brought along, if one is wanted."""
         self._paged = config.view.enabled
         self._servers: list[WebServer] = []
         self._stack = ExitStack()
@@ -41,8 +44,11 @@ class EngineServices:
             self._add_metrics(config.metrics)
 
     def __enter__(self) -> EngineServices:
-        """Listen. Raises UsageError if an address cannot be had."""
+        """Listen. Raises UsageError if an address or a broker cannot be had."""
         with ExitStack() as stack:
+            self.config, broker = stack.enter_context(embedded_broker(self.config))
+            if broker is not None:
+                self.urls.append(broker)
             for server in self._servers:
                 stack.enter_context(server)
                 self.urls.append(server.url)
