@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from streamseg.config import MetricsConfig, RunConfig, ViewConfig
 from streamseg.errors import UsageError
-from streamseg.outputs import NdjsonOutput, VideoOutput
-from streamseg.outputs.events import EventsOutput
+from streamseg.outputs import NdjsonOutput
+from streamseg.redis.publish import RedisOutput
 from streamseg.runtime.build import RunPlan, check_rules, plan_run
 from streamseg.runtime.resume import run_began, unfinished
 from streamseg.scale.control import Ready
@@ -73,13 +73,13 @@ def _of_engine(config: RunConfig, token: str) -> RunConfig:
 
 
 def _check_outputs(plan: RunPlan) -> None:
-    """Make sure that files can be written; of servers the engines find out, before anything is read."""
+    """Make sure that all can be written; whether Redis lets us in, the engines find out before they read."""
     for output in plan.outputs:
         if isinstance(output, NdjsonOutput) and not output.to_files:
             raise UsageError(
                 "results to standard output need one engine: name one device, or a folder for the results"
             )
-        if isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
+        if not isinstance(output, RedisOutput):  # whose connection would stay
             output.check([source.id for source in plan.sources])
 
 

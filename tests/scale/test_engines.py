@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -149,20 +148,23 @@ def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
             check_page(cameras)
             # The engine is back, and a camera comes while another goes.
             wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE)
-            began = time.time()
             cameras.write("bcde")
             wait_for(lambda: len(cameras.results("e")) > 5, seconds=PATIENCE, what="a camera that was added")
             wait_for(
                 (cameras.out / "a.ndjson").exists, seconds=PATIENCE, what="the file of the removed camera"
             )
-            # A busy machine starts decoders slowly: one that moves cannot be faster than one that is added.
-            usual = float(str(cameras.results("e")[0]["time"])) - began
-            assert all(away(cameras, name) <= max(5.0, usual) for name in moved)
+            seconds = {name: away(cameras, name) for name in moved}
+            assert max(seconds.values()) <= 5.0 * crowd(), seconds
             program.send_signal(signal.SIGTERM)
             _, said = program.communicate(timeout=PATIENCE)
         assert program.returncode == 143, said
         assert "added e; removed a" in said
         check_files(cameras, moved)
+
+
+def crowd() -> float:
+    """How many programs want each core: by so much does all take longer that starts a process."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 def away(cameras: Cameras, name: str) -> float:
