@@ -268,7 +268,7 @@ class WebhookConfig(_Config):
 
 
 OutputConfig = Annotated[
-    VideoConfig | PushConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
+    VideoConfig | NdjsonConfig | RedisConfig | PushConfig | EventsConfig | MqttConfig | WebhookConfig,
     Field(discriminator="type"),
 ]
 

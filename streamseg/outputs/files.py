@@ -33,7 +33,9 @@ def output_path(template: str, stream: str, suffix: str, *, several: bool) -> Pa
         UsageError: A plain file for several streams, a URL, or a name that leaves the template's folder.
     """
     if "://" in template:
-        raise UsageError(f"{template}: results and videos are written to files, not to URLs")
+        raise UsageError(
+            f"{template}: results and videos are written to files; URLs to push to begin with rtsp://"
+        )
     if _PLACE in template:
         fixed = Path(template.partition(_PLACE)[0] + "x").parent
         path = Path(template.replace(_PLACE, stream))
