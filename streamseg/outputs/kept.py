@@ -98,7 +98,7 @@ class KeptInstances:
         found, misfit = None, None
         try:
             if (result := next(results, None)) is not None:
-                found, misfit = instances_of(result), _misfit(frame, result)
+                found, misfit = instances_of(result, as_found=True), _misfit(frame, result)
         except (OSError, ValueError) as error:  # DecodeError is a ValueError
             misfit = f"cannot be read any more ({error})"
         if found is not None and misfit is None:
