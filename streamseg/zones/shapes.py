@@ -31,8 +31,3 @@ def covered(polygons: Sequence[NDArray[np.float64]], *, width: int, height: int)
         corners = np.rint((polygon - 0.5) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(area, [corners], 1, shift=_SHIFT)
     return area
-
-
-def contains(polygon: NDArray[np.float32], point: Point) -> bool:
-    """Whether a point lies in the polygon or on its edge; both in pixels."""
-    return cv2.pointPolygonTest(polygon, point, measureDist=False) >= 0

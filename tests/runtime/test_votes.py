@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,7 @@ CLASSES = ("car", "bus", "truck")
 
 def sighting(label: str, *, score: float = 0.8, id_: int = 1) -> Instances:
     found = standing({id_: (100, 300)}, label=label)
-    return replace(
-        found, class_ids=np.array([CLASSES.index(label)]), scores=np.array([score], np.float32)
-    )
+    return replace(found, class_ids=np.array([CLASSES.index(label)]), scores=np.array([score], np.float32))
 
 
 def voted(labels: Sequence[str], *, fps: float = 10.0, votes: LabelVotes | None = None) -> list[str]:
@@ -116,7 +115,7 @@ def test_results_have_one_label_an_id_and_say_what_was_outvoted(clip: Path, tmp_
             if found["id"] is not None:
                 labels.setdefault(found["id"], []).append(found["label"])
     assert outvoted > 20
-    changes = [sum(a != b for a, b in zip(seen, seen[1:], strict=False)) for seen in labels.values()]
+    changes = [sum(a != b for a, b in pairwise(seen)) for seen in labels.values()]
     assert max(changes) <= 1
 
 
