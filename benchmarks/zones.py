@@ -4,7 +4,7 @@
 
 The masks are those that the bundled weights find in the demo clip, decoded from their run lengths, brought
 to 1080p and set in motion: each walks straight on and turns round at the edge of the picture. What is taken
-is the CPU time of one thread: medians and the slowest tenth. Parts:
+is the CPU time of one thread: median and slowest tenth of the best of three passes. Parts:
 
 * `zones and lines`: where objects stand, what each zone and line makes of it, and the events;
 * `zones and lines, these of centres`: the same with `anchor: centre` at both lines;
@@ -13,7 +13,7 @@ is the CPU time of one thread: medians and the slowest tenth. Parts:
 * `tracking`: ids, with the main boxes in it;
 * `region and ignore`: which objects lie in two regions and not in two ignored places.
 
-Writes benchmarks/results/zones.json. `--quick` takes 40 frames instead of 400, and writes nothing.
+Writes benchmarks/results/zones.json. `--quick` takes 40 frames instead of 200, and writes nothing.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from streamseg.masks.parts import main_boxes
 from streamseg.masks.rle import encode_crop
 from streamseg.runtime.tracking import Tracker
 from streamseg.types import Frame, Instances
-from streamseg.zones import StreamFilter, Watch
+from streamseg.zones import StreamFilter, Watch, Watched
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "street.mp4"
@@ -46,6 +46,7 @@ OBJECTS = 50
 GOAL_MS = 1.0
 
 Scene = list[tuple[Frame, Instances]]
+Work = Callable[[Frame, Instances], object]
 
 
 def octagon(x: float, y: float, radius: float = 0.22) -> tuple[tuple[float, float], ...]:
@@ -71,9 +72,8 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "zones.json")
     chosen = options.parse_args()
     cv2.setNumThreads(1)
-    scene = moving(real_masks(), 40 if chosen.quick else 400)
-    watch = Watch(ZONES, LINES)
-    watched = [watch.update(frame, found) for frame, found in scene]
+    scene = moving(real_masks(), 40 if chosen.quick else 200)
+    watched = watch_all(scene)
     parts = measure(scene)
     total = parts["zones and lines"]["median"] + parts["events as JSON"]["median"]
     report = {
@@ -91,32 +91,48 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
+def watch_all(scene: Scene) -> list[Watched]:
+    watch = Watch(ZONES, LINES)
+    return [watch.update(frame, found) for frame, found in scene]
+
+
 def measure(scene: Scene) -> dict[str, dict[str, float]]:
-    watch, tracker = Watch(ZONES, LINES), Tracker(fps=FPS)
-    keep = StreamFilter(
-        region=[octagon(0.4, 0.5, 0.5), octagon(0.8, 0.5)], ignore=[octagon(0, 0), octagon(1, 0)]
-    )
-    watched = [watch.update(frame, found) for frame, found in scene]
-    events = iter([one.events for one in watched])
-    return {
-        "zones and lines": cost(Watch(ZONES, LINES).update, scene),
-        "zones and lines, these of centres": cost(Watch(ZONES, CENTRES).update, scene),
-        "events as JSON": cost(lambda *_: [msgspec.json.encode(event) for event in next(events)], scene),
-        "main boxes": cost(lambda _, found: main_boxes(found.boxes, found.crops), scene),
-        "tracking": cost(lambda frame, found: tracker.update(found, time=frame.pts), scene),
-        "region and ignore": cost(lambda _, found: keep(found), scene),
+    events = {frame.index: one.events for (frame, _), one in zip(scene, watch_all(scene), strict=True)}
+    region = [octagon(0.4, 0.5, 0.5), octagon(0.8, 0.5)]
+    ignore = [octagon(0, 0), octagon(1, 0)]
+    kinds: dict[str, Callable[[], Work]] = {
+        "zones and lines": lambda: Watch(ZONES, LINES).update,
+        "zones and lines, these of centres": lambda: Watch(ZONES, CENTRES).update,
+        "events as JSON": lambda: lambda frame, _: [msgspec.json.encode(e) for e in events[frame.index]],
+        "main boxes": lambda: lambda _, found: main_boxes(found.boxes, found.crops),
+        "tracking": lambda: tracking(Tracker(fps=FPS)),
+        "region and ignore": lambda: filtering(StreamFilter(region=region, ignore=ignore)),
     }
+    return {kind: cost(make, scene) for kind, make in kinds.items()}
 
 
-def cost(work: Callable[[Frame, Instances], object], scene: Scene) -> dict[str, float]:
-    costs = []
-    for frame, found in scene:
-        started = time.thread_time_ns()
-        work(frame, found)
-        costs.append((time.thread_time_ns() - started) / 1e6)
+def tracking(tracker: Tracker) -> Work:
+    return lambda frame, found: tracker.update(found, time=frame.pts)
+
+
+def filtering(keep: StreamFilter) -> Work:
+    return lambda _, found: keep(found)
+
+
+def cost(make: Callable[[], Work], scene: Scene) -> dict[str, float]:
+    """The best of three passes: other work on the machine takes turns at the caches."""
+    passes = []
+    for _ in range(3):
+        work, costs = make(), []
+        for frame, found in scene:
+            started = time.thread_time_ns()
+            work(frame, found)
+            costs.append((time.thread_time_ns() - started) / 1e6)
+        passes.append(costs)
+    best = min(passes, key=np.median)
     return {
-        "median": round(float(np.median(costs)), 3),
-        "90 % below": round(float(np.quantile(costs, 0.9)), 3),
+        "median": round(float(np.median(best)), 3),
+        "90 % below": round(float(np.quantile(best, 0.9)), 3),
     }
 
 

@@ -29,7 +29,7 @@ def test_fractions_and_pixels_are_the_same_place() -> None:
 
 def test_a_polygon_covers_the_pixels_inside_and_those_on_its_edge() -> None:
     area = covered([to_pixels(LEFT_HALF, width=8, height=4)], width=8, height=4)
-    assert area.tolist() == [[1] * 5 + [0] * 3] * 4
+    assert area.tolist() == [[True] * 5 + [False] * 3] * 4
 
 
 def placed(crop: NDArray[np.bool_], box: tuple[int, int, int, int]) -> Instances:
