@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from streamseg.errors import UsageError
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
+from streamseg.types import FrameResult, StreamInfo
 from tests.support.broker import free_port, wait_for
 from tests.support.media import write_clip
 from tests.support.mqtt import Listener, MqttBroker
@@ -152,6 +154,34 @@ def test_mqtt_that_comes_later_gets_all_events(clip: Path, broker: MqttBroker) -
     listeners[0].close()
     told = [event for _, event in listeners[0].messages]
     assert told == events_of(results)[-len(told) :]
+
+
+MINUTE = pytest.param(60.0, marks=[pytest.mark.soak, pytest.mark.timeout(180)])
+
+
+@pytest.mark.parametrize("seconds", [1.0, MINUTE])
+def test_mqtt_that_is_down_for_a_while_gets_all_events_of_a_recording(
+    clip: Path, broker: MqttBroker, seconds: float
+) -> None:
+    """Also if the recording comes to its end meanwhile."""
+    broker.start()
+    told: list[object] = []
+    starters: list[threading.Timer] = []
+
+    def observe(event: StreamInfo | FrameResult) -> None:
+        told.extend((isinstance(event, FrameResult) and event.events) or ())
+        if len(told) >= 4 and not starters:
+            wait_for(lambda: len(broker.taken) == len(told))
+            broker.stop()
+            starters.append(threading.Timer(seconds, broker.start))
+            starters[0].start()
+
+    results = run_watched(clip, outputs=[{"type": "mqtt", "url": broker.url}], observe=observe)
+    starters[0].join()
+    assert len(events_of(results)) > 8
+    wait_for(lambda: broker.taken[-1] == events_of(results)[-1])
+    taken = [event for event, _ in groupby(broker.taken)]  # qos 1: perhaps twice
+    assert taken == events_of(results)
 
 
 @pytest.mark.parametrize(
