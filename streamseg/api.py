@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from streamseg.config import ModelConfig, parse_config
@@ -39,6 +39,10 @@ def run(
     recursive: bool = False,
     transport: Literal["tcp", "udp"] = "tcp",
     reconnect_attempts: int | None = None,
+    region: Sequence[object] = (),
+    ignore: Sequence[object] = (),
+    zones: Mapping[str, Mapping[str, object]] | None = None,
+    lines: Mapping[str, Mapping[str, object]] | None = None,
     outputs: Sequence[Sink] = (),
 ) -> Iterator[FrameResult]:
     """Segment recorded files and cameras; yields one result per frame, each stream's in order.
@@ -62,6 +66,12 @@ def run(
         recursive: Of folders, take what lies in their folders, too.
         transport: How RTSP carries the video.
         reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
+        region: Polygon, or polygons, of points (x, y) as fractions of the picture or as pixels: keep only
+            objects that lie in it by half or more.
+        ignore: Polygons: leave out objects that lie in one of them by half or more.
+        zones: By name, the keys of a zone of the configuration: ``{"door": {"polygon": [...]}}``. Results
+            then have ``counts`` and ``events``, and their instances ``zones``.
+        lines: By name, those of a line: ``{"gate": {"points": [(0.1, 0.5), (0.9, 0.5)]}}``.
         outputs: Sinks that get the results too: outputs (:class:`streamseg.types.Output`), or functions
             that are called with the result, the frame and the instances.
 
@@ -76,6 +86,10 @@ def run(
         "stride": stride,
         "reconnect_attempts": reconnect_attempts,
         "recursive": recursive,
+        "region": region,
+        "ignore": ignore,
+        "zones": zones or {},
+        "lines": lines or {},
     }
     model = {
         "weights": weights,

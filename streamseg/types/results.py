@@ -15,7 +15,9 @@ class Outvoted(msgspec.Struct, frozen=True):
     """What the network called an object in one frame, where the frames of its track say otherwise."""
 
     label: str
+    """What the network called it."""
     class_id: int
+    """Of that label."""
 
 
 class InstanceResult(msgspec.Struct, frozen=True):
