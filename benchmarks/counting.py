@@ -42,8 +42,8 @@ class Scene:
 
 SCENES = {
     "street.mp4": Scene(
-        "four people come to the path left of the lamp post, one of them from the beginning, who leaves after "
-        "4.2 seconds; two of them come past the post, from right to left, after 1.3 and 10.2 seconds",
+        "four people come to the path left of the lamp post; one is there from the beginning and leaves "
+        "after 4.2 seconds, two come past the post, from right to left, after 1.3 and 10.2 seconds",
         {key: DEMO[key] for key in ("zones", "lines")},
         {"enter path": 4, "leave path": 1, "cross lamp in": 2},
     ),
