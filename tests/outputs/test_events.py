@@ -27,6 +27,9 @@ class Receiver:
     """An HTTP server that answers with the statuses it is given, then 200, and keeps what it accepted."""
 
     def __init__(self, port: int = 0, *, answers: list[int] | None = None) -> None:
+        self.open = threading.Event()
+        """No request is answered before."""
+        self.open.set()
         self.accepted: list[dict[str, Any]] = []
         self.requests = 0
         pending = list(answers or [])
@@ -35,6 +38,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 receiver.requests += 1
+                receiver.open.wait(20)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = pending.pop(0) if pending else 200
                 if status == 200:
@@ -111,6 +115,30 @@ def test_a_webhook_that_comes_later_gets_all_events(clip: Path) -> None:
     starter.join()
     receivers[0].close()
     assert receivers[0].accepted == events_of(results)
+
+
+def test_a_receiver_that_does_not_answer_holds_up_nothing(tmp_path: Path) -> None:
+    """Not even the decoder of a recording, whose frames are few in memory."""
+    long = write_clip(tmp_path / "long.mp4", frames=150)
+    receiver = Receiver()
+    receiver.open.clear()
+    waiting: list[int] = []
+
+    def observe(event: StreamInfo | FrameResult) -> None:
+        if isinstance(event, FrameResult) and event.frame == 149:
+            waiting.append(len(receiver.accepted))
+            receiver.open.set()
+
+    path = str(tmp_path / "a.ndjson")
+    outputs = [{"type": "webhook", "url": receiver.url}, {"type": "ndjson", "path": path}]
+    try:
+        results = run_watched(long, outputs=outputs, observe=observe, batching={"max_batch": 1})
+    finally:
+        receiver.close()
+    assert waiting == [0]
+    assert sum("events" in result for result in results) > 7  # more than there are slots for frames
+    # A request without an answer within 10 s is made again.
+    assert [event for event, _ in groupby(receiver.accepted)] == events_of(results)
 
 
 def test_a_cooldown_leaves_out_what_comes_again_too_soon(clip: Path) -> None:
