@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from streamseg.config import ModelConfig, parse_config
+from streamseg.config import ModelConfig, RunConfig, parse_config
 from streamseg.errors import UsageError
 from streamseg.outputs import MemoryOutput
+from streamseg.runtime.broker import embedded_broker
 from streamseg.runtime.build import Sink, build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.types import FrameResult
 
 __all__ = ["Sink", "run"]
+
+logger = logging.getLogger(__name__)
 
 _MODEL = ModelConfig()
 
@@ -26,7 +30,7 @@ Place = str | os.PathLike[str]
 def run(
     *sources: Place | Sequence[Place],
     weights: str = _MODEL.weights,
-    device: str = _MODEL.device,
+    device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _MODEL.precision,
     runtime: Literal["auto", "torch", "onnxruntime"] = _MODEL.runtime,
     score: float = _MODEL.score,
@@ -39,6 +43,8 @@ def run(
     recursive: bool = False,
     transport: Literal["tcp", "udp"] = "tcp",
     reconnect_attempts: int | None = None,
+    max_fps: float | None = None,
+    redis: str | None = None,
     region: Sequence[object] = (),
     ignore: Sequence[object] = (),
     zones: Mapping[str, Mapping[str, object]] | None = None,
@@ -66,6 +72,8 @@ def run(
         recursive: Of folders, take what lies in their folders, too.
         transport: How RTSP carries the video.
         reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
+        max_fps: Cameras: take at most so many frames a second, evenly spaced; None takes all that come.
+        redis: URL of a Redis to publish results to; ``embedded`` starts one, whose address is logged.
         region: Polygon, or polygons, of points (x, y) as fractions of the picture or as pixels: keep only
             objects that lie in it by half or more.
         ignore: Polygons: leave out objects that lie in one of them by half or more.
@@ -85,6 +93,7 @@ def run(
         "end": end,
         "stride": stride,
         "reconnect_attempts": reconnect_attempts,
+        "max_fps": max_fps,
         "recursive": recursive,
         "region": region,
         "ignore": ignore,
@@ -104,8 +113,16 @@ def run(
         "streams": [{"url": source, **stream} for source in _flat(sources)],
         "model": model,
         "tracking": {"enabled": track},
+        "outputs": [] if redis is None else [{"type": "redis", "url": redis}],
     }
-    config = parse_config(content, where="run()")
+    with embedded_broker(parse_config(content, where="run()")) as (config, broker):
+        if broker is not None:
+            logger.warning("results are published to %s", broker)
+        yield from _results(config, outputs)
+
+
+def _results(config: RunConfig, outputs: Sequence[Sink]) -> Iterator[FrameResult]:
+    """Those of a whole run, which ends with the loop over them. Raises UsageError and RunError."""
     memory = MemoryOutput()
     pipeline = build_pipeline(config, outputs=[memory, *outputs])
     worker = threading.Thread(target=_run_to_end, args=(pipeline, memory), name="streamseg.run")

@@ -8,7 +8,21 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, run, subscribe, view
+from streamseg.cli import (
+    bench,
+    broker,
+    cluster,
+    convert,
+    data,
+    engine,
+    export,
+    health,
+    render,
+    results,
+    run,
+    subscribe,
+    view,
+)
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -22,9 +36,9 @@ class _Commands(click.Group):
         """Find the command. Raises UsageError."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            commands = ", ".join(self.list_commands(ctx))
-            likely = hint(name, self.list_commands(ctx)) or _of_a_source(name)
-            raise UsageError(f"no such command {name!r}{likely}; there are {commands}")
+            commands = [known for known in self.list_commands(ctx) if not self.commands[known].hidden]
+            likely = hint(name, commands) or _of_a_source(name)
+            raise UsageError(f"no such command {name!r}{likely}; there are {', '.join(commands)}")
         return super().resolve_command(ctx, args)
 
 
@@ -43,12 +57,18 @@ for _command in (
     run.run,
     subscribe.subscribe,
     view.view,
+    render.render,
+    results.results,
+    broker.broker,
     data.train,
     data.evaluate,
     convert.convert,
     export.export,
     bench.bench,
+    health.health,
     data.models,
+    cluster.cluster,
+    engine.engine,
 ):
     program.add_command(_command)
 

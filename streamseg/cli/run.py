@@ -6,46 +6,51 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
+from streamseg.cli.address import ANY_CLUSTER, DEFAULT_ADDRESS, AddressCommand, parse_address
 from streamseg.cli.logs import configure_logging
+from streamseg.cli.overlay import names_in, overlay_keys, overlay_options
+from streamseg.cli.say import say
+from streamseg.cli.stopping import StopOnSignal
 from streamseg.cli.watch import ConfigWatcher
-from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
+from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.runtime.pipeline import Pipeline
     from streamseg.runtime.stats import RunStats, StreamStats
-    from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
-_PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
 logger = logging.getLogger(__name__)
 
 
-@click.command("run", cls=ViewCommand, epilog=EXAMPLE)
+@click.command("run", cls=AddressCommand, epilog=EXAMPLE)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Overlay video: file, folder, or template with {stream}."
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Overlay video: file, folder, or template with {stream}; or rtsp://HOST/{stream} to push it to.",
 )
 @click.option(
     "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
 )
-@click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
+@click.option("--redis", metavar="URL", help="Publish results to Redis streams; embedded starts a server.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    help="auto, cpu, cuda or cuda:N; several with commas: an engine on each.  [default: auto]",
+)
 @click.option("--precision", metavar="PRECISION", help="auto, fp32, bf16 or fp16.  [default: auto]")
 @click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
 @click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
@@ -57,12 +62,9 @@ logger = logging.getLogger(__name__)
     help="Cameras: give up after so many new attempts in a row.  [default: never]",
 )
 @click.option(
-    "--overlay",
-    metavar="PARTS",
-    help="What is painted: any of masks,outlines,boxes,labels,ids,trails, or none."
-    "  [default: masks,outlines,labels,ids]",
+    "--max-fps", type=float, metavar="N", help="Cameras: take at most so many frames a second, evenly."
 )
-@click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
+@overlay_options
 @click.option("--recursive", is_flag=True, help="Of folders, take what lies in their folders, too.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
@@ -77,6 +79,13 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value=ANY_CLUSTER,
+    metavar="[HOST:PORT]",
+    help=f"Hand the cameras to a Ray cluster, which goes on by itself.  [default: {ANY_CLUSTER}]",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
@@ -86,6 +95,7 @@ def run(
     sources: tuple[str, ...],
     config: Path | None,
     assignments: tuple[str, ...],
+    ray: str | None,
     resume: bool,
     no_progress: bool,
     log_level: str,
@@ -108,26 +118,33 @@ def run(
             set_key(content, assignment)
         return parse_config(content, where=str(config) if config else "command line")
 
+    if ray is not None:
+        from streamseg.cli.cluster import hand_over_cameras
+
+        return hand_over_cameras(load(), ray, resume=resume)
     watcher = ConfigWatcher(config, load) if config else None
-    return _run(load(), watcher, resume=resume, progress=not no_progress)
+    log_options = ["--log-level", log_level, *(["--log-json"] if log_json else [])]
+    return _run(load(), watcher, resume=resume, progress=not no_progress, log_options=log_options)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    of_streams = ("start", "end", "stride", "reconnect_attempts", "max_fps")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
-    model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
+    model = {key: flags[key] for key in ("weights", "precision", "score")}
+    device = flags["device"]
+    model["device"] = device if device is None or "," not in device else names_in(device)
     classes = flags["classes"]
-    model["classes"] = None if classes is None else _names(classes)
+    model["classes"] = None if classes is None else names_in(classes)
     _override(content, "model", model)
     _override(content, "tracking", {"enabled": flags["track"]})
     if flags["view"] is not None:
         host, port = parse_address(flags["view"], option="--view")
         _override(content, "view", {"enabled": True, "host": host, "port": port})
-    _override(content, "overlay", _overlay(flags["overlay"], flags["blur"]))
+    _override(content, "overlay", overlay_keys(flags["overlay"], flags["blur"]))
     _add_outputs(
         content,
         video=flags["output"],
@@ -135,24 +152,6 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         redis=flags["redis"],
         overlays=flags["redis_overlays"],
     )
-
-
-def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
-    """The keys of the section ``overlay`` that ``--overlay`` and ``--blur`` set."""
-    values: dict[str, Any] = {} if blur is None else {"blur": _names(blur)}
-    if parts is not None:
-        chosen = [] if parts.strip() == "none" else _names(parts)
-        for bad in (part for part in chosen if part not in _PARTS):
-            meant = hint(bad, _PARTS)
-            raise UsageError(
-                f"--overlay: {bad!r} cannot be painted{meant}; allowed: {', '.join(_PARTS)}, or none"
-            )
-        values |= {part: part in chosen for part in _PARTS}
-    return values
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
 
 
 def _override(content: dict[str, Any], section: str, values: dict[str, Any]) -> None:
@@ -175,7 +174,9 @@ def _add_outputs(
     if overlays and redis is None:
         raise UsageError("--redis-overlays needs --redis URL")
     given: list[dict[str, Any]] = []
-    if video is not None:
+    if video is not None and video.lower().startswith(("rtsp://", "rtsps://")):
+        given.append({"type": "push", "url": video})
+    elif video is not None:
         given.append({"type": "video", "path": video})
     if ndjson is not None:
         given.append({"type": "ndjson", "path": ndjson})
@@ -189,55 +190,54 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, progress: bool) -> int:
-    stop = _StopOnSignal()
+def _run(
+    config: RunConfig,
+    watcher: ConfigWatcher | None,
+    *,
+    resume: bool,
+    progress: bool,
+    log_options: Sequence[str],
+) -> int:
+    stop = StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
     from streamseg.cli.progress import Progress
-    from streamseg.runtime.build import build_pipeline
+    from streamseg.cli.start import start
     from streamseg.runtime.reload import Reloader
-    from streamseg.runtime.services import Services
 
     if not config.outputs and not resume and not config.view.enabled:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
-    with Services(config) as services, Progress(show=progress and sys.stderr.isatty()) as bar:
-        for url in services.urls:
-            _say(url)
-
-        def observe(event: StreamInfo | FrameResult) -> None:
-            services.observe(event)
-            bar.observe(event)
-
-        pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
-        )
-        services.attach(pipeline)
-        with pipeline:
-            stop.pipeline = pipeline
-            if watcher is not None:
-                watcher.start(Reloader(config, pipeline, resume=resume))
-            pipeline.join()
-            if watcher is not None:
-                watcher.stop()
-    pipeline.raise_first_error()
-    code = _report(pipeline.stats, stop)
-    if pipeline.stuck:
+    with (
+        Progress(show=progress and sys.stderr.isatty()) as bar,
+        start(config, bar, resume=resume, log_options=log_options) as run,
+    ):
+        stop.work = run
+        if watcher is not None:
+            watcher.start(Reloader(config, run, resume=resume))
+        run.join()
+        if watcher is not None:
+            watcher.stop()
+    run.raise_first_error()
+    code = _report(run.stats, stop)
+    if run.stuck:
         os._exit(code)  # else Python would wait for the model
     return code
 
 
-def _report(stats: RunStats, stop: _StopOnSignal) -> int:
+def _report(stats: RunStats, stop: StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
     labels = ", ".join(f"{count} {label}" for label, count in stats.labels.most_common()) or "none"
     rate = stats.frames / stats.seconds if stats.seconds else 0.0
-    _say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
     if stats.finished_before:
-        _say(f"{stats.finished_before} files were finished before")
+        say(f"{stats.finished_before} files were finished before")
     for name, stream in stats.streams.items():
         for line in _remarks(stream):
-            _say(f"{name}: {line}")
+            say(f"{name}: {line}")
+    for note in stats.notes:
+        say(note)
     for error in stats.errors:
-        _say(f"error: {error}")
+        say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if stats.errors else 0
@@ -257,34 +257,3 @@ def _reload_on_signal(watcher: ConfigWatcher) -> None:
         watcher.asked = True
 
     signal.signal(signal.SIGHUP, ask)
-
-
-class _StopOnSignal:
-    """The first SIGINT or SIGTERM drains the pipeline and finishes its files, the second aborts.
-
-    SIGHUP is one of them, too: the terminal was closed. (With a configuration file it reads that anew,
-    and behind nohup it means nothing.)
-    """
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.pipeline: Pipeline | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None or self.pipeline is None:
-            # Nothing has begun, or this is the second signal. The workers end with this process.
-            os._exit(128 + number)
-        self.signal = number
-        _say("stopping: finishing what was decoded; once more to abort")
-        # Not here: the main thread may hold the very lock that stopping takes.
-        threading.Thread(target=self.pipeline.stop, name="stop", daemon=True).start()
-
-
-def _say(line: str) -> None:
-    """Tell the user, if anybody still listens: Ctrl-C also ends the `tee` that read our messages."""
-    with suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()

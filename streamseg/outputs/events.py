@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from streamseg.files import check_writable
-from streamseg.outputs.files import output_path
+from streamseg.outputs.files import go_on_behind, output_path
 from streamseg.outputs.lines import LineFile
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
@@ -21,6 +21,8 @@ class EventsOutput(Output):
     def __init__(self, path_template: str, *, several: bool = False) -> None:
         """``path_template``: see :func:`output_path`; in a folder the files are ``STREAM.events.ndjson``."""
         self._template, self._several = path_template, several
+        self._kept: dict[str, int] = {}
+        """Bytes that stay, by stream."""
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -31,16 +33,24 @@ class EventsOutput(Output):
         for stream in streams:
             check_writable(self.path(stream))
 
+    def go_on(self, stream: str, *, since: float) -> None:
+        """Write a camera's events behind those that are there since then, in UNIX seconds.
+
+        Raises UsageError: the file cannot be read.
+        """
+        self._kept[stream] = go_on_behind(self.path(stream), since)
+
     def open(self, info: StreamInfo) -> StreamWriter:
         """Open the stream's file. Raises UsageError or OutputError."""
         path = self.path(info.stream)
         check_writable(path)
-        return _EventsWriter(path)
+        return _EventsWriter(path, self._kept.pop(info.stream, 0))
 
 
 class _EventsWriter(StreamWriter):
-    def __init__(self, path: Path) -> None:
-        self._file = LineFile(path)
+    def __init__(self, path: Path, kept: int) -> None:
+        """``kept``: bytes that stand in the file already and stay."""
+        self._file = LineFile(path, kept=kept)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
         """Write a line for each event. Raises OutputError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ from streamseg.errors import OutputError, UsageError
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.audio import AudioReader
 from streamseg.outputs.encoder import Encode, EncoderChoice
-from streamseg.outputs.files import leave_partial, output_path, write_failure
+from streamseg.outputs.files import leave_partial, output_path, write_failure, written_since
 from streamseg.outputs.mp4 import Mp4File
+from streamseg.outputs.timeline import Timeline
 from streamseg.overlay.paint import Painter
 from streamseg.types import (
     Frame,
@@ -73,6 +75,8 @@ class VideoOutput(Output):
         self._audio, self._overlay, self._part_seconds = audio, overlay, part_seconds
         self._rules = rules
         self._encoders = EncoderChoice(encode)
+        self._parts: dict[str, int] = {}
+        """Files that stay as they are, by stream."""
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -88,10 +92,23 @@ class VideoOutput(Output):
         for stream in streams:
             check_writable(self.path(stream))
 
-    def has_finished(self, stream: str) -> bool:
-        """Whether an earlier run wrote the whole video of a stream."""
+    def has_finished(self, stream: str, *, since: float = 0.0) -> bool:
+        """Whether an earlier run wrote the whole video of a stream.
+
+        ``since``: older files, in UNIX seconds, do not count.
+        """
         path = self.path(stream)
-        return path.exists() and not partial_path(path).exists()
+        return written_since(path, since) and not partial_path(path).exists()
+
+    def go_on(self, stream: str, *, since: float) -> None:
+        """Begin a camera's video with the next part behind those that are there since then, in UNIX seconds.
+
+        Raises UsageError: the name cannot be a video's.
+        """
+        parts = itertools.count(1)
+        paths = (part_path(self.path(stream), number) for number in parts)
+        there = itertools.takewhile(lambda path: _is_there(path, since), paths)
+        self._parts[stream] = sum(1 for _ in there)
 
     def open(self, info: StreamInfo) -> VideoWriter:
         """Make sure that the stream's file can be written. Raises UsageError or OutputError."""
@@ -99,8 +116,10 @@ class VideoOutput(Output):
         if path.exists() and os.path.exists(info.url) and path.samefile(info.url):
             raise UsageError(f"{path} is the source itself, the overlay video needs another name")
         check_writable(path)
+        parts = self._parts.pop(info.stream, 0)
         try:
-            partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
+            if not parts:
+                partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
         except OSError as error:
             raise write_failure(path, error) from error
         return VideoWriter(
@@ -110,7 +129,17 @@ class VideoOutput(Output):
             audio=self._audio,
             part_seconds=self._part_seconds,
             encoders=self._encoders,
+            parts=parts,
         )
+
+
+def part_path(path: Path, number: int) -> Path:
+    """The file of a video's part, from 1."""
+    return path if number == 1 else path.with_name(f"{path.stem}.part{number}{path.suffix}")
+
+
+def _is_there(path: Path, since: float) -> bool:
+    return written_since(path, since) or written_since(partial_path(path), since)
 
 
 class VideoWriter(StreamWriter):
@@ -125,19 +154,20 @@ class VideoWriter(StreamWriter):
         audio: bool,
         part_seconds: float,
         encoders: EncoderChoice,
+        parts: int = 0,
     ) -> None:
-        """Set up; the first file begins with the first picture. For the rest see :class:`VideoOutput`."""
+        """Set up; the first file begins with the first picture, behind so many parts that are there.
+
+        For the rest see :class:`VideoOutput`.
+        """
         self._path, self._info, self._painter = path, info, painter
         self._audio, self._part_seconds, self._encoders = audio, part_seconds, encoders
-        self._parts = 0
+        self._parts = parts
         self._file: Mp4File | None = None
         self._began = 0.0
         """Monotonic seconds when the part's first picture was decoded."""
-        self._last = 0.0
-        """Monotonic seconds when the last picture was decoded."""
-        self._epoch = -1
-        self._origin = Fraction()
-        """Seconds on the stream's clock that are second 0 of the file."""
+        self._timeline: Timeline | None = None
+        """Of the part."""
         self._warned = False
 
     @property
@@ -146,9 +176,7 @@ class VideoWriter(StreamWriter):
 
     @property
     def _part_path(self) -> Path:
-        if self._parts == 1:
-            return self._path
-        return self._path.with_name(f"{self._path.stem}.part{self._parts}{self._path.suffix}")
+        return part_path(self._path, self._parts)
 
     def begin_epoch(self, info: StreamInfo) -> None:
         """Go on with the camera's new connection."""
@@ -159,12 +187,12 @@ class VideoWriter(StreamWriter):
         assert frame is not None
         assert instances is not None
         file = self._file_for(frame)
-        pts = self._pts(file, frame)
+        assert self._timeline is not None
+        pts = self._timeline.pts(frame)
         if pts <= file.last_pts and not self._warned:
             self._warned = True
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
         file.write(self._painter.paint(frame, instances, result.counts), pts)
-        self._last = frame.decoded_at
 
     def close(self, end: StreamEnd) -> None:
         """Finish the file; where a stream was stopped, its sound ends with its pictures.
@@ -192,7 +220,7 @@ class VideoWriter(StreamWriter):
         self._parts += 1
         size, stream = (frame.width, frame.height), self._info.stream
         logger.log(level, "stream %s: now %dx%d, in %s", stream, *size, self._part_path)
-        self._epoch, self._began = -1, frame.decoded_at
+        self._began = frame.decoded_at
         try:
             self._file = Mp4File(
                 partial_path(self._part_path),
@@ -206,6 +234,11 @@ class VideoWriter(StreamWriter):
         except OutputError:
             leave_partial(self._part_path, empty=True)
             raise
+        self._timeline = Timeline(
+            self._file.timescale,
+            tick_per_frame=self._file.tick_per_frame,
+            begin=None if self._live else self._second_0(frame),
+        )
         return self._file
 
     def _sound(self, frame: Frame) -> AudioReader | None:
@@ -225,25 +258,6 @@ class VideoWriter(StreamWriter):
             return first
         begin = Fraction(self._info.start or self._info.origin)
         return min(round(begin / frame.time_base) * frame.time_base, first)
-
-    def _pts(self, file: Mp4File, frame: Frame) -> int:
-        """Time stamp of ``frame`` in ticks of the file."""
-        seconds = frame.ticks * frame.time_base
-        if frame.epoch != self._epoch:
-            self._epoch = frame.epoch
-            self._origin = self._origin_of(file, frame, seconds)
-        return round((seconds - self._origin) * file.timescale)
-
-    def _origin_of(self, file: Mp4File, frame: Frame, seconds: Fraction) -> Fraction:
-        """Second on the stream's clock, from ``frame`` on, that is second 0 of the file."""
-        if not self._live:
-            return self._second_0(frame)
-        if file.frames == 0:
-            return seconds
-        # The clock of a camera starts anew after a reconnect: the time in between is taken from ours.
-        gap = max(frame.decoded_at - self._last, 0.0)
-        ticks = max(round(gap * file.timescale), file.tick_per_frame)
-        return seconds - Fraction(file.last_pts + ticks, file.timescale)
 
     def _finish(self, end: StreamEnd, *, whole_audio: bool = True) -> None:
         """Finish the open file; it gets its name unless the stream or the disk failed."""

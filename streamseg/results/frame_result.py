@@ -68,7 +68,7 @@ def published_score(score: float) -> float:
 
 
 def instances_of(result: FrameResult, *, as_found: bool = False) -> Instances:
-    """The instances that a published result was made from, without their ids and with rounded scores.
+    """The instances that a published result was made from, with rounded scores.
 
     ``as_found``: with the labels that the network gave them in this frame.
 
@@ -89,6 +89,8 @@ def instances_of(result: FrameResult, *, as_found: bool = False) -> Instances:
         scores=np.array([instance.score for instance in found], np.float32),
         boxes=boxes,
         crops=tuple(crops),
+        ids=tuple(instance.id for instance in found),
+        run_lengths=tuple(instance.rle for instance in found),
     )
 
 

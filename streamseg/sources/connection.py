@@ -15,6 +15,7 @@ from streamseg.sources.source import Source
 from streamseg.types import (
     BUSY,
     DAMAGED,
+    RATE,
     EmitEvent,
     FramesDamaged,
     FramesDropped,
@@ -105,7 +106,7 @@ class StreamConnection:
         self._after = after or Numbering()
         self.source = source
         self.state: StreamState | None = None
-        self.epoch = self._after.epoch
+        self.epoch = max(self._after.epoch, _before_first(source))
         self.next_index = 0 if source.recorded else self._after.next_index
         self.retry_at = math.inf
         """When the next attempt is due, on ``clock``; infinite while one is under way."""
@@ -207,7 +208,7 @@ class StreamConnection:
         self._damaged = self._packets = 0
         self.info = opened.describe(self.source, self.epoch)
         if self._failed_attempts:
-            logger.warning("%s: %s", self.source.id, "live again" if self.epoch else "connected")
+            logger.warning("%s: %s", self.source.id, "live again" if self.info.reconnects else "connected")
         else:
             logger.info("%s: reading %s", self.source.id, self.source.shown)
         if opened.fallback != self._fallback:
@@ -219,14 +220,19 @@ class StreamConnection:
         self._emit(self.info)
         self._change(StreamState.LIVE)
 
-    def count_to(self, next_index: int, *, damaged: int = 0) -> None:
-        """Frames below this number were decoded; those of a live source that did not come are dropped."""
-        missing = next_index - self.next_index - damaged
+    def count_to(self, next_index: int, *, damaged: int = 0, passed_over: int = 0) -> None:
+        """Frames below this number were decoded; those of a live source that did not come are dropped.
+
+        So many of them because they are damaged, and so many because of ``max_fps``.
+        """
+        missing = next_index - self.next_index - damaged - passed_over
         self.next_index = max(self.next_index, next_index)
         if missing > 0 and self.source.live:
             self._emit(FramesDropped(self.source.id, BUSY, missing))
         if damaged:
             self._emit(FramesDropped(self.source.id, DAMAGED, damaged))
+        if passed_over:
+            self._emit(FramesDropped(self.source.id, RATE, passed_over))
 
     def damaged(self, message: Damaged) -> None:
         """More damage was found; of a live source the log tells it now and then."""
@@ -259,9 +265,21 @@ class StreamConnection:
         error = f"no frame for {self.source.read_timeout:g} s"
         self._try_again(error, state=StreamState.STALLED, refused=None)
 
+    def limit(self, source: Source) -> bool:
+        """Take another ``max_fps``; False, and nothing has changed, if there is more to ``source``."""
+        known = self._known(source)
+        if replace(known, max_fps=self.source.max_fps) != self.source:
+            return False
+        self.source = known
+        return True
+
+    def _known(self, source: Source) -> Source:
+        return source if source.live is not None else replace(source, live=self.source.live)
+
     def replace(self, source: Source) -> None:
         """Go on with other settings, at once."""
-        self.source = source if source.live is not None else replace(source, live=self.source.live)
+        self.source = self._known(source)
+        self.epoch = max(self.epoch, _before_first(source))
         self._failures = self._failed_attempts = self._refusals = 0
         self.info, self.retry_at = None, math.inf
         self._change(StreamState.CONNECTING)
@@ -302,7 +320,7 @@ class StreamConnection:
         if refused == "user":
             return self._backoff.delay(self._refusals, random.random(), refused=True)
         # A restreamer knows no path while its own camera is away: what was there may be back soon.
-        if refused == "path" and self.epoch < 0:
+        if refused == "path" and self.epoch == _before_first(self.source):
             return self._backoff.delay(1, random.random(), refused=True)
         return self._backoff.delay(self._failures, random.random())
 
@@ -311,4 +329,10 @@ class StreamConnection:
 
     def _change(self, state: StreamState) -> None:
         self.state = state
-        self._emit(StreamChanged(self.source.id, state, self._error, max(0, self.epoch)))
+        reconnects = max(0, self.epoch - (self.source.first_epoch or 0))
+        self._emit(StreamChanged(self.source.id, state, self._error, reconnects))
+
+
+def _before_first(source: Source) -> int:
+    """The epoch before the first one that this engine may use."""
+    return (source.first_epoch or 0) - 1

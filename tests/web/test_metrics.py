@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.config import parse_config
-from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.services import Services
 from streamseg.web import metrics
@@ -68,7 +67,7 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             "metrics": {"enabled": True, "port": 0},
         }
         config = parse_config(content, where="test")
-        with patch.object(build, "OomGuard", Moving), Services(config) as services:
+        with patch("streamseg.inference.OomGuard", Moving), Services(config) as services:
             (url,) = services.urls
             assert get(url + "healthz")[0] == 200
             assert get(url + "readyz") == (503, b"no source delivers frames yet\n")
@@ -115,7 +114,7 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     }
     config = parse_config(content, where="test")
     with (
-        patch.object(build, "OomGuard", Hanging),
+        patch("streamseg.inference.OomGuard", Hanging),
         patch.object(metrics, "_STUCK_SECONDS", 0.2),
         Services(config) as services,
     ):
@@ -143,10 +142,10 @@ def test_servers_that_are_never_entered_take_neither_threads_nor_descriptors() -
 
 def test_what_is_deployed_asks_for_metrics_that_there_are() -> None:
     known = NAMES | {f"{name}_{end}" for name in NAMES for end in ("total", "bucket", "sum", "count")}
-    for name in ("grafana.json", "prometheus.rules.yml"):
+    for name in ("grafana/streamseg.json", "prometheus.rules.yml"):
         asked = set(re.findall(r"\bstreamseg_\w+", (ROOT / "deploy" / name).read_text()))
         assert asked <= known, name
         assert len(asked) > 2
-    json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    json.loads((ROOT / "deploy" / "grafana" / "streamseg.json").read_text())
     yaml.safe_load((ROOT / "deploy" / "prometheus.rules.yml").read_text())
     yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
