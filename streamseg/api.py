@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from streamseg.config import ModelConfig, RunConfig, parse_config
@@ -45,6 +45,10 @@ def run(
     reconnect_attempts: int | None = None,
     max_fps: float | None = None,
     redis: str | None = None,
+    region: Sequence[object] = (),
+    ignore: Sequence[object] = (),
+    zones: Mapping[str, Mapping[str, object]] | None = None,
+    lines: Mapping[str, Mapping[str, object]] | None = None,
     outputs: Sequence[Sink] = (),
 ) -> Iterator[FrameResult]:
     """Segment recorded files and cameras; yields one result per frame, each stream's in order.
@@ -70,6 +74,12 @@ def run(
         reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
         max_fps: Cameras: take at most so many frames a second, evenly spaced; None takes all that come.
         redis: URL of a Redis to publish results to; ``embedded`` starts one, whose address is logged.
+        region: Polygon, or polygons, of points (x, y) as fractions of the picture or as pixels: keep only
+            objects that lie in it by half or more.
+        ignore: Polygons: leave out objects that lie in one of them by half or more.
+        zones: By name, the keys of a zone of the configuration: ``{"door": {"polygon": [...]}}``. Results
+            then have ``counts`` and ``events``, and their instances ``zones``.
+        lines: By name, those of a line: ``{"gate": {"points": [(0.1, 0.5), (0.9, 0.5)]}}``.
         outputs: Sinks that get the results too: outputs (:class:`streamseg.types.Output`), or functions
             that are called with the result, the frame and the instances.
 
@@ -85,6 +95,10 @@ def run(
         "reconnect_attempts": reconnect_attempts,
         "max_fps": max_fps,
         "recursive": recursive,
+        "region": region,
+        "ignore": ignore,
+        "zones": zones or {},
+        "lines": lines or {},
     }
     model = {
         "weights": weights,

@@ -94,6 +94,24 @@ def test_run_takes_paths_and_lists(tmp_path: Path) -> None:
         next(run(7))  # type: ignore[arg-type]
 
 
+def test_run_counts_at_zones_and_lines() -> None:
+    """As seen by eye: one of the people on the path passes the lamp post in the first two seconds."""
+    results = list(
+        run(
+            STREET,
+            end=2.0,
+            zones={"path": {"polygon": [(0.12, 0.3), (0.62, 0.34), (0.62, 0.62), (0.12, 0.47)]}},
+            lines={"lamp": {"points": [(0.62, 0.3), (0.62, 0.66)], "classes": ["person"]}},
+        )
+    )
+    assert results[-1].counts["lamp"] == {"in": 1, "out": 0}
+    assert [event.line for result in results for event in result.events or () if event.line] == ["lamp"]
+    inside = [found for found in results[-1].instances if found.zones == ("path",)]
+    assert 0 < len(inside) <= results[-1].counts["path"]
+    nothing = [(0, 0), (0.1, 0), (0.1, 0.1)]
+    assert not any(result.instances for result in run(STREET, end=0.5, region=nothing))
+
+
 def test_leaving_the_loop_ends_the_run() -> None:
     results = run(str(STREET), device="cpu")
     first = next(results)

@@ -1,7 +1,8 @@
 """What waits of one stream at one output.
 
-A recorded stream loses nothing: its frames hold their slots of the frame ring until they are written,
-so the ring bounds the backlog. A live stream keeps its newest results; the oldest are dropped and counted.
+A recorded stream loses nothing: its frames hold their slots of the frame ring until they are written, so the
+ring bounds the backlog; only results that wait for their events' sake wait without them. A live stream keeps
+its newest results; the oldest are dropped and counted.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class Limits:
         """``results``: of a live stream, by default as ``pixels`` allows."""
         drawn = pixels is not Pixels.NEVER
         if policy is FramePolicy.EVERY_FRAME:
-            return Limits(None, None, frames=True, instances=drawn, events_only=events_only)
+            # What waits of an output of events is little: it holds up neither the decoder nor other outputs.
+            return Limits(
+                None, None, frames=drawn or not events_only, instances=drawn, events_only=events_only
+            )
         kept = results or (PICTURES_KEPT if pixels is Pixels.ALWAYS else RESULTS_KEPT)
         pictures = PICTURES_KEPT if pixels is Pixels.RECENT else None
         return Limits(kept, pictures, frames=drawn, instances=drawn, events_only=events_only)

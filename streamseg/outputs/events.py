@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from streamseg.files import check_writable, mark_complete, partial_path
-from streamseg.outputs.files import go_on_behind, leave_partial, output_path, write_failure
+from streamseg.files import check_writable
+from streamseg.outputs.files import go_on_behind, output_path
+from streamseg.outputs.lines import LineFile
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 
@@ -49,30 +50,12 @@ class EventsOutput(Output):
 class _EventsWriter(StreamWriter):
     def __init__(self, path: Path, kept: int) -> None:
         """``kept``: bytes that stand in the file already and stay."""
-        self._path = path
-        try:
-            self._file = partial_path(path).open("r+b" if kept else "wb", buffering=0)
-            self._file.truncate(kept)
-            self._file.seek(kept)
-        except OSError as error:
-            raise write_failure(path, error) from error
+        self._file = LineFile(path, kept=kept)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
-        lines = b"".join(msgspec.json.encode(event) + b"\n" for event in result.events or ())
-        try:
-            while lines:
-                lines = lines[self._file.write(lines) :]
-        except OSError as error:
-            raise write_failure(self._path, error) from error
+        """Write a line for each event. Raises OutputError."""
+        self._file.write(b"".join(msgspec.json.encode(event) + b"\n" for event in result.events or ()))
 
     def close(self, end: StreamEnd) -> None:
         """Give the file its name unless the stream failed. Raises OutputError."""
-        try:
-            empty = self._file.tell() == 0
-            self._file.close()
-            if end is StreamEnd.FAILED:
-                leave_partial(self._path, empty=empty)
-            else:
-                mark_complete(partial_path(self._path), self._path)
-        except OSError as error:
-            raise write_failure(self._path, error) from error
+        self._file.close(complete=end is not StreamEnd.FAILED)

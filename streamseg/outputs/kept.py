@@ -99,8 +99,8 @@ class KeptInstances:
         found, misfit = None, None
         try:
             if (result := next(results, None)) is not None:
-                # The tracker gives them their ids again.
-                found, misfit = replace(instances_of(result), ids=()), _misfit(frame, result)
+                # The tracker gives them their ids again, and labels the votes.
+                found, misfit = replace(instances_of(result, as_found=True), ids=()), _misfit(frame, result)
         except (OSError, ValueError) as error:
             misfit = f"cannot be read any more ({error})"
         if found is not None and misfit is None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 5.0
 """For the broker to accept a connection or to acknowledge an event."""
-END_SECONDS = 10.0
-"""For what waits, once the run is over."""
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -52,7 +50,7 @@ class MqttOutput(Output):
         if importlib.util.find_spec("paho") is None:
             raise UsageError("outputs of type mqtt need the extra mqtt: pip install 'streamseg[mqtt]'")
         self._url, self._topic, self._qos = url, topic, qos
-        self._patience = Patience(f"MQTT broker {parts.hostname}", END_SECONDS)
+        self._patience = Patience(f"MQTT broker {parts.hostname}")
         self._client: Client | None = None
 
     def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002

@@ -2,17 +2,15 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from streamseg.errors import OutputError, OutputGoneError
-from streamseg.files import check_writable, mark_complete, partial_path
+from streamseg.files import check_writable, partial_path
 from streamseg.outputs.files import (
     go_on_behind,
-    leave_partial,
     output_path,
     unfinished_mark,
     write_failure,
@@ -20,6 +18,7 @@ from streamseg.outputs.files import (
     written_since,
 )
 from streamseg.outputs.kept import Kept, find_kept, first_result
+from streamseg.outputs.lines import LineFile
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 STDOUT = "-"
@@ -127,14 +126,7 @@ class _FileWriter(StreamWriter):
         self._path, self._kept = path, kept
         self._known = kept.lines
         """Results still to come that stand in the file already."""
-        self._size = kept.size
-        try:
-            self._file = kept.path.open("r+b" if kept.size else "wb", buffering=0)
-            if kept.size:
-                self._file.truncate(kept.size)
-                self._file.seek(kept.size)
-        except OSError as error:
-            raise write_failure(path, error) from error
+        self._file = LineFile(path, kept=kept.size)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
         """Write one line. Raises OutputError."""
@@ -142,26 +134,20 @@ class _FileWriter(StreamWriter):
             raise OutputError(self._kept.misfit)
         if self._known:
             self._known -= 1
-            return
-        line, written = _line(result), 0
-        try:
-            while written < len(line):
-                written += self._file.write(line[written:])
-            self._size += len(line)
-        except OSError as error:
-            with suppress(OSError):
-                self._file.truncate(self._size)  # half a line, on a disk that is full
-            raise write_failure(self._path, error) from error
+        else:
+            self._file.write(_line(result))
 
     def close(self, end: StreamEnd) -> None:
         """Give the file its name unless the stream failed. Raises OutputError."""
         surplus = self._known if end is StreamEnd.ENDED else 0
+        complete = end is not StreamEnd.FAILED and not surplus
+        mark = unfinished_mark(self._path)
         try:
-            self._file.close()
-            if end is StreamEnd.FAILED or surplus:
-                leave_partial(self._path, empty=self._size == 0)
-            else:
-                self._complete(resumable=end is StreamEnd.STOPPED)
+            if complete and end is StreamEnd.STOPPED:
+                mark.touch()  # a resumed run is to go on with it
+            self._file.close(complete=complete)
+            if complete and end is not StreamEnd.STOPPED:
+                mark.unlink(missing_ok=True)
         except OSError as error:
             raise write_failure(self._path, error) from error
         if surplus:
@@ -169,15 +155,6 @@ class _FileWriter(StreamWriter):
                 f"{self._kept.path} is of another source: it has {surplus} results more than this one has "
                 f"frames; begin anew without --resume"
             )
-
-    def _complete(self, *, resumable: bool) -> None:
-        """Give the file its name, and a mark if a resumed run is to go on with it."""
-        mark = unfinished_mark(self._path)
-        if resumable:
-            mark.touch()
-        mark_complete(self._kept.path, self._path)
-        if not resumable:
-            mark.unlink(missing_ok=True)
 
 
 class _StdoutWriter(StreamWriter):

@@ -17,6 +17,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two attempts; each pause is twice as long as the one before."""
 HEALTHY_SECONDS = 10.0
 """Seconds for which a peer has to be back until its next loss counts as the first one."""
+END_SECONDS = 120.0
+"""For a peer that is away once all sources have ended by themselves: time to restart it on another machine.
+Whoever stops a run sets a shorter limit."""
 
 _Answer = TypeVar("_Answer")
 
@@ -28,7 +31,7 @@ class PeerAwayError(Exception):
 class Patience:
     """Repeats what fails, without end while the run goes on. Any thread."""
 
-    def __init__(self, peer: str, seconds: float) -> None:
+    def __init__(self, peer: str, seconds: float = END_SECONDS) -> None:
         """``peer`` is its name, for messages; ``seconds`` to wait for it once :meth:`hurry` was called."""
         self._peer, self._wait = peer, BoundedWait(seconds)
         self.trouble: str | None = None

@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
 """For the receiver to answer a request."""
-END_SECONDS = 10.0
-"""For what waits, once the run is over."""
 _REDIRECTS = 5
 _PASSING = frozenset({408, 425, 429})
 """Refusals that say: later."""
@@ -47,7 +45,7 @@ class WebhookOutput(Output):
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             raise UsageError(f"webhook {mask_password(url)}: the URL must begin with http:// or https://")
         self._url, self._cooldown = url, cooldown
-        self._patience = Patience(f"webhook {mask_password(url)}", END_SECONDS)
+        self._patience = Patience(f"webhook {mask_password(url)}")
 
     def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
         """A writer with a cooldown of its own."""

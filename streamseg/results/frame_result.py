@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from streamseg.masks.rle import RunLengths, encode_crop
-from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances
+from streamseg.types import RESULT_VERSION, Frame, FrameResult, InstanceResult, Instances, Outvoted
 from streamseg.types.zones import ZoneEvent
 from streamseg.zones import Watched
 
@@ -16,6 +16,7 @@ def frame_result(
     model: str,
     published_at: float,
     source: str = "",
+    found: Instances | None = None,
     watched: Watched | None = None,
 ) -> FrameResult:
     """The result of ``frame``, in which ``instances`` were found.
@@ -26,6 +27,7 @@ def frame_result(
         model: Name of the model that found them.
         published_at: Seconds of the monotonic clock.
         source: What the frame was read from, see :attr:`StreamInfo.source`.
+        found: The same instances with the labels that the network gave them, if those may differ.
         watched: What zones and lines say of it, if the stream has any.
     """
     zones = watched.zones if watched else (msgspec.UNSET,) * len(instances)
@@ -41,7 +43,8 @@ def frame_result(
         latency_ms=round((published_at - frame.decoded_at) * 1000, 1),
         model=model,
         instances=tuple(
-            _instance_result(instances, i, rle, zones[i]) for i, rle in enumerate(run_lengths_of(instances))
+            _instance_result(instances, i, rle, zones[i], found or instances)
+            for i, rle in enumerate(run_lengths_of(instances))
         ),
         counts=watched.counts if watched else msgspec.UNSET,
         events=_events(watched, source) or msgspec.UNSET,
@@ -64,8 +67,10 @@ def published_score(score: float) -> float:
     return round(float(score), 4)
 
 
-def instances_of(result: FrameResult) -> Instances:
+def instances_of(result: FrameResult, *, as_found: bool = False) -> Instances:
     """The instances that a published result was made from, with rounded scores.
+
+    ``as_found``: with the labels that the network gave them in this frame.
 
     Raises:
         ValueError: A mask does not fill its picture, or a box lies outside of it.
@@ -75,11 +80,12 @@ def instances_of(result: FrameResult) -> Instances:
     crops = (
         instance.mask[y1:y2, x1:x2] for instance, (x1, y1, x2, y2) in zip(found, boxes.tolist(), strict=True)
     )
+    called = [(instance.outvoted or instance) if as_found else instance for instance in found]
     return Instances(
         height=result.height,
         width=result.width,
-        class_ids=np.array([instance.class_id for instance in found], np.int64),
-        labels=tuple(instance.label for instance in found),
+        class_ids=np.array([one.class_id for one in called], np.int64),
+        labels=tuple(one.label for one in called),
         scores=np.array([instance.score for instance in found], np.float32),
         boxes=boxes,
         crops=tuple(crops),
@@ -97,8 +103,13 @@ def run_lengths_of(instances: Instances) -> tuple[RunLengths, ...]:
 
 
 def _instance_result(
-    instances: Instances, i: int, rle: RunLengths, zones: tuple[str, ...] | msgspec.UnsetType
+    instances: Instances,
+    i: int,
+    rle: RunLengths,
+    zones: tuple[str, ...] | msgspec.UnsetType,
+    found: Instances,
 ) -> InstanceResult:
+    outvoted = found.class_ids[i] != instances.class_ids[i]
     x1, y1, x2, y2 = instances.boxes[i].tolist()
     return InstanceResult(
         id=instances.ids[i] if instances.ids else None,
@@ -109,4 +120,5 @@ def _instance_result(
         area=int(np.count_nonzero(instances.crops[i])),
         rle=rle,
         zones=zones,
+        outvoted=Outvoted(found.labels[i], int(found.class_ids[i])) if outvoted else msgspec.UNSET,
     )

@@ -36,7 +36,7 @@ def in_source_pixels(frame: Frame, find: Callable[[], Instances]) -> Instances:
 
 
 def resized(instances: Instances, height: int, width: int) -> Instances:
-    """Instances at another size, without run lengths; objects that have no pixel there are left out."""
+    """Instances at another size, without what was made of their masks; those without a pixel are left out."""
     parts = [
         _resized_crop(box, crop, height / instances.height, width / instances.width)
         for box, crop in zip(instances.boxes.tolist(), instances.crops, strict=True)
@@ -45,7 +45,9 @@ def resized(instances: Instances, height: int, width: int) -> Instances:
     chosen = instances[kept]
     boxes = np.array([parts[i][0] for i in kept], np.int64).reshape(-1, 4)
     crops = tuple(parts[i][1] for i in kept)
-    return replace(chosen, height=height, width=width, boxes=boxes, crops=crops, run_lengths=())
+    return replace(
+        chosen, height=height, width=width, boxes=boxes, crops=crops, run_lengths=(), main_boxes=None
+    )
 
 
 def _resized_crop(

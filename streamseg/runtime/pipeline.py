@@ -293,18 +293,19 @@ class Pipeline:
     def _deliver(self, frame: Frame, instances: Instances) -> None:
         """A frame's instances are there: those of a stream come in order, one at a time."""
         stream = self._streams[frame.stream]
-        instances, watched = stream.follow(frame, instances)
+        followed = stream.follow(frame, instances)
         result = frame_result(
             frame,
-            instances,
+            followed.instances,
             model=self._model_name,
             published_at=time.monotonic(),
             source=stream.source,
-            watched=watched,
+            found=followed.found,
+            watched=followed.watched,
         )
-        stream.put(result, frame, instances)
+        stream.put(result, frame, followed.instances)
         self._observe(result)
-        self._close_if(stream.stats.frame_delivered(instances), stream)
+        self._close_if(stream.stats.frame_delivered(followed.instances), stream)
 
     def _frames_dropped(self, event: FramesDropped) -> None:
         """Frames will have no result; those of the batcher are told by its threads."""

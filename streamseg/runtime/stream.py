@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from streamseg.outputs.backlog import StreamBacklog
 from streamseg.runtime.delivery import Outputs
 from streamseg.runtime.stats import StreamStats
 from streamseg.runtime.tracking import Tracker
+from streamseg.runtime.votes import LabelVotes
 from streamseg.types import Frame, FrameResult, FramesDamaged, Instances, StreamChanged, StreamInfo
 from streamseg.zones import StreamRules, Watched
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a stream makes of the instances of a frame."""
+
+    instances: Instances
+    """Those that count, with their ids and the labels of their tracks."""
+    found: Instances
+    """The same with the labels that the network gave them in this frame."""
+    watched: Watched | None
+    """What zones and lines say of them, if there are any."""
 
 
 class Stream:
@@ -25,6 +40,7 @@ class Stream:
         self._outputs = outputs
         self._track = track
         self._tracker: Tracker | None = None
+        self._votes = LabelVotes()
         self._epoch = -1
         self._backlogs: list[StreamBacklog] = []
         self._dropped = 0
@@ -54,11 +70,12 @@ class Stream:
         if watching:
             self._watch = rules.watch()
 
-    def follow(self, frame: Frame, instances: Instances) -> tuple[Instances, Watched | None]:
-        """The instances that count, with their ids; and what zones and lines say of them."""
-        tracked = self._tracked(frame, self._filter(instances))
+    def follow(self, frame: Frame, instances: Instances) -> Followed:
+        """Choose the instances that count, give them ids and labels, and watch them at zones and lines."""
+        found = self._tracked(frame, self._filter(instances))
+        labelled = self._votes.update(found, time=frame.pts)
         watch = self._watch
-        return tracked, watch.update(frame, tracked) if watch else None
+        return Followed(labelled, found, watch.update(frame, labelled) if watch else None)
 
     def _tracked(self, frame: Frame, instances: Instances) -> Instances:
         """Give instances their ids; with every epoch tracks begin anew: what happened between is unknown."""
@@ -67,6 +84,7 @@ class Stream:
         if self._tracker is None or frame.epoch != self._epoch:
             info = self.stats.info
             self._tracker, self._epoch = Tracker(fps=info.fps if info else None), frame.epoch
+            self._votes = LabelVotes()
         return self._tracker.update(instances, time=frame.pts)
 
     def put(self, result: FrameResult, frame: Frame, instances: Instances) -> None:

@@ -42,16 +42,18 @@ class Tracker:
         self._time = -math.inf
 
     def update(self, instances: Instances, *, time: float) -> Instances:
-        """Give the instances of the next frame their ids; ``time`` is its presentation time in seconds.
+        """Give the instances of the next frame their ids and main boxes.
 
-        Time counts, not frames: some are left out on purpose (``--stride``) or dropped.
+        ``time`` is its presentation time in seconds. Time counts, not frames: some are left out on purpose
+        (``--stride``) or dropped.
         """
         # Cameras repeat timestamps now and then, which the library refuses.
         self._time = time if time > self._time else self._time + _TICK
+        # Stray pieces make boxes of whole masks jump: with them ids switch three times as often.
+        main = main_boxes(instances.boxes, instances.crops)
         tracked = self._tracker.update(
             supervision.Detections(
-                # Stray pieces make boxes of whole masks jump: with them ids switch three times as often.
-                xyxy=main_boxes(instances.boxes, instances.crops).astype(np.float32),
+                xyxy=main.astype(np.float32),
                 # As published, so that an interrupted run is continued from its results with the same ids.
                 confidence=np.array([published_score(s) for s in instances.scores], np.float32),
                 class_id=instances.class_ids,
@@ -64,4 +66,4 @@ class Tracker:
         if len(tracked) and tracked.tracker_id is not None:
             for row, track in zip(tracked.data["row"], tracked.tracker_id, strict=True):
                 ids[int(row)] = int(track) if track >= 0 else None
-        return replace(instances, ids=tuple(ids))
+        return replace(instances, ids=tuple(ids), main_boxes=main)

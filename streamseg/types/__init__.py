@@ -23,7 +23,7 @@ from streamseg.types.events import (
 )
 from streamseg.types.frames import Frame, FrameBatch, FramePolicy, StreamInfo
 from streamseg.types.instances import Instances
-from streamseg.types.results import RESULT_VERSION, FrameResult, InstanceResult
+from streamseg.types.results import RESULT_VERSION, FrameResult, InstanceResult, Outvoted
 from streamseg.types.stages import Meter, Model, Output, Pixels, ResultDroppedError, StreamWriter, Ticket
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Meter",
     "Model",
     "Output",
+    "Outvoted",
     "Pixels",
     "ResultDroppedError",
     "SourceEvent",

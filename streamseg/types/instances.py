@@ -57,6 +57,8 @@ class Instances:
     """N track ids, unique in the frame; None each (or empty) without tracking."""
     run_lengths: tuple[RunLengths, ...] = ()
     """N masks as results publish them; empty if nobody has made them yet."""
+    main_boxes: NDArray[np.int64] | None = None
+    """(N, 4) x1, y1, x2, y2 around the largest piece of each mask; None if nobody has found them yet."""
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -67,6 +69,8 @@ class Instances:
             )
         if self.boxes.shape != (n, 4):
             raise ValueError(f"boxes must be (N, 4) with N = {n}, got {self.boxes.shape}")
+        if self.main_boxes is not None and self.main_boxes.shape != (n, 4):
+            raise ValueError(f"main_boxes must be (N, 4) with N = {n}, got {self.main_boxes.shape}")
         for name, values in (("ids", self.ids), ("run_lengths", self.run_lengths)):
             if len(values) not in {0, n}:
                 raise ValueError(f"{name} must be empty or {n}, got {len(values)}")
@@ -97,6 +101,7 @@ class Instances:
             crops=tuple(self.crops[i] for i in places),
             ids=tuple(self.ids[i] for i in places) if self.ids else (),
             run_lengths=tuple(self.run_lengths[i] for i in places) if self.run_lengths else (),
+            main_boxes=None if self.main_boxes is None else self.main_boxes[chosen],
         )
 
     def __repr__(self) -> str:

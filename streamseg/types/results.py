@@ -18,14 +18,26 @@ if TYPE_CHECKING:
 RESULT_VERSION = 1
 
 
+class Outvoted(msgspec.Struct, frozen=True):
+    """What the network called an object in one frame, where the frames of its track say otherwise."""
+
+    label: str
+    """What the network called it."""
+    class_id: int
+    """Of that label."""
+
+
 class InstanceResult(msgspec.Struct, frozen=True):
     """One object of a :class:`FrameResult`."""
 
     id: int | None
     """Stable for one object within stream and epoch; None without tracking."""
     label: str
+    """Of a tracked object the one that the frames of its track so far agree on."""
     class_id: int
+    """Of this label."""
     score: float
+    """That the network gave the object in this frame, whatever it called it."""
     box: tuple[float, float, float, float]
     """x1, y1, x2, y2 in source pixels, tight around the mask, x2 and y2 exclusive."""
     area: int
@@ -33,6 +45,8 @@ class InstanceResult(msgspec.Struct, frozen=True):
     rle: RunLengths = msgspec.field(name="mask")
     zones: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Names of the zones that it is in; absent where the stream has no zones and lines."""
+    outvoted: Outvoted | msgspec.UnsetType = msgspec.UNSET
+    """What the network called it in this frame; absent where that is the label."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:

@@ -51,4 +51,6 @@ def shrink(instances: Instances, size: tuple[int, int]) -> Instances:
         cv2.resize(crop.view(np.uint8), (x2 - x1, y2 - y1), interpolation=cv2.INTER_NEAREST).view(np.bool_)
         for crop, (x1, y1, x2, y2) in zip(instances.crops, boxes.tolist(), strict=True)
     )
-    return replace(instances, width=width, height=height, boxes=boxes, crops=crops, run_lengths=())
+    return replace(
+        instances, width=width, height=height, boxes=boxes, crops=crops, run_lengths=(), main_boxes=None
+    )

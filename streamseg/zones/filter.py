@@ -36,8 +36,8 @@ class StreamFilter:
         self._classes, self._score = classes, score
         self._region, self._ignore = region, ignore
         self._size = (0, 0)
-        self._inside: NDArray[np.uint8] | None = None
-        self._outside: list[NDArray[np.uint8]] = []
+        self._inside: NDArray[np.bool_] | None = None
+        self._outside: list[NDArray[np.bool_]] = []
 
     def __call__(self, instances: Instances) -> Instances:
         """Those that are wanted, in the same order."""
@@ -53,7 +53,7 @@ class StreamFilter:
             return
         self._size = (height, width)
 
-        def area(polygons: Sequence[Sequence[Point]]) -> NDArray[np.uint8]:
+        def area(polygons: Sequence[Sequence[Point]]) -> NDArray[np.bool_]:
             pixels = [to_pixels(polygon, width=width, height=height) for polygon in polygons]
             return covered(pixels, width=width, height=height)
 
@@ -70,8 +70,8 @@ class StreamFilter:
         return all(_share(instances, i, area) < _HALF for area in self._outside)
 
 
-def _share(instances: Instances, i: int, area: NDArray[np.uint8]) -> float:
-    """The part of a mask that lies in ``area``, (height, width) 0/1."""
+def _share(instances: Instances, i: int, area: NDArray[np.bool_]) -> float:
+    """The part of a mask that lies in ``area``, (height, width)."""
     x1, y1, x2, y2 = instances.boxes[i].tolist()
     crop = instances.crops[i]
     return float(np.count_nonzero(area[y1:y2, x1:x2] & crop) / max(1, int(np.count_nonzero(crop))))

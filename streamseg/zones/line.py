@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,9 +38,10 @@ class Line:
 
     def __init__(self, config: LineConfig, *, width: int, height: int) -> None:
         self.config = config
-        (self._ax, self._ay), (self._bx, self._by) = to_pixels(
-            config.points, width=width, height=height
-        ).tolist()
+        ends: list[list[float]] = to_pixels(config.points, width=width, height=height).tolist()
+        (self._ax, self._ay), (bx, by) = ends
+        self._dx, self._dy = bx - self._ax, by - self._ay
+        self._length = max(_TINY, math.hypot(self._dx, self._dy))
 
     def update(self, position: Position, point: Point) -> Direction | None:
         """Take in where the object is, in source pixels; returns the direction in which it has crossed.
@@ -64,9 +66,7 @@ class Line:
 
     def _distance(self, point: Point) -> float:
         """Pixels from the straight line, more than 0 on its right (y points down)."""
-        dx, dy = self._bx - self._ax, self._by - self._ay
-        area = dx * (point[1] - self._ay) - dy * (point[0] - self._ax)
-        return float(area / max(_TINY, (dx * dx + dy * dy) ** 0.5))
+        return (self._dx * (point[1] - self._ay) - self._dy * (point[0] - self._ax)) / self._length
 
     def _side(self, point: Point) -> int:
         distance = self._distance(point)
@@ -77,8 +77,5 @@ class Line:
         left, right = self._distance(before), self._distance(after)
         part = left / (left - right)
         x, y = (b + part * (a - b) for b, a in zip(before, after, strict=True))
-        dx, dy = self._bx - self._ax, self._by - self._ay
-        along = (x - self._ax) * dx + (y - self._ay) * dy
-        length = dx * dx + dy * dy
-        slack = _TINY * max(1.0, length)
-        return bool(-slack <= along <= length + slack)
+        along = ((x - self._ax) * self._dx + (y - self._ay) * self._dy) / self._length
+        return -_TINY <= along <= self._length + _TINY

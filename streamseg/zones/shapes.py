@@ -23,16 +23,11 @@ def to_pixels(points: Sequence[Point], *, width: int, height: int) -> NDArray[np
     return pixels if (pixels > 1).any() else pixels * (width, height)
 
 
-def covered(polygons: Sequence[NDArray[np.float64]], *, width: int, height: int) -> NDArray[np.uint8]:
-    """(height, width) 0/1: the pixels that the polygons, each (n, 2) x, y in pixels, cover or touch."""
+def covered(polygons: Sequence[NDArray[np.float64]], *, width: int, height: int) -> NDArray[np.bool_]:
+    """(height, width): the pixels that the polygons, each (n, 2) x, y in pixels, cover or touch."""
     area = np.zeros((height, width), np.uint8)
     for polygon in polygons:
         # The centre of the pixel in column 0 lies at x = 0.5, which OpenCV calls 0.
         corners = np.rint((polygon - 0.5) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(area, [corners], 1, shift=_SHIFT)
-    return area
-
-
-def contains(polygon: NDArray[np.float32], point: Point) -> bool:
-    """Whether a point lies in the polygon or on its edge; both in pixels."""
-    return cv2.pointPolygonTest(polygon, point, measureDist=False) >= 0
+    return area.view(np.bool_)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from streamseg.config import LineConfig, ZoneConfig
 from streamseg.types import Frame, Instances
@@ -13,12 +13,17 @@ from streamseg.types.zones import Counts, ZoneEvent
 from streamseg.zones.anchors import Anchor, anchors_of
 from streamseg.zones.line import Line, Position
 from streamseg.zones.shapes import Point
-from streamseg.zones.zone import Presence, Zone
+from streamseg.zones.zone import Change, Presence, Zone
 
 FORGET_SECONDS = 2.0
 """An object that is hidden for longer has left: its track id does not come back either."""
 _REACH = 0.75
 """A new id this near a lost one, in diagonals of the lost object's box, goes on with what is known of it."""
+_SAME_PLACE = 0.5
+"""IoU with the lost object's box that makes a new id of another class the same object: one that the network
+takes for a car and for a truck by turns may change its id with its class."""
+
+_Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Watched:
     counts: Counts
     """After this frame."""
     events: tuple[ZoneEvent, ...]
-    """In the order of the instances; first those of objects that are gone."""
+    """In the order of the instances; last those of objects that are gone."""
 
 
 @dataclass(slots=True)
@@ -39,12 +44,13 @@ class _Known:
 
     id: int
     label: str
-    box: tuple[float, float, float, float]
-    place: Point
+    box: _Box
     seen: float
     """Seconds on the stream's clock."""
-    presences: dict[str, Presence] = field(default_factory=dict)
-    positions: dict[str, Position] = field(default_factory=dict)
+    presences: dict[str, Presence]
+    positions: dict[str, Position]
+    inside: tuple[str, ...] = ()
+    """Names of the zones that it is in."""
 
 
 class Watch:
@@ -60,6 +66,7 @@ class Watch:
         self._zones: dict[str, Zone] = {}
         self._lines: dict[str, Line] = {}
         self._known: dict[int, _Known] = {}
+        self._present = dict.fromkeys(zones, 0)
         self._crossed = {name: {"in": 0, "out": 0} for name in lines}
         self._size = (0, 0)
         self._frame: Frame | None = None
@@ -67,27 +74,23 @@ class Watch:
     def update(self, frame: Frame, instances: Instances) -> Watched:
         """Take in the next frame's instances, with their track ids; those without are passed over."""
         events = self._begin(frame)
-        anchors = self._anchors(instances)
+        now = frame.pts
         places = {id_: i for i, id_ in enumerate(instances.ids) if id_ is not None}
-        self._hand_over(instances, places)
+        boxes: list[_Box] = [(x1, y1, x2, y2) for x1, y1, x2, y2 in instances.boxes.astype(float).tolist()]
+        self._hand_over(instances.labels, boxes, places)
+        anchors = self._anchors(instances)
         for id_, i in places.items():
-            known = self._see(frame, instances, i, id_)
+            known = self._see(id_, instances.labels[i], boxes[i], now)
             events += self._visit(frame, known, {kind: points[i] for kind, points in anchors.items()})
         events += self._forget(frame, places)
         self._frame = frame
-        zones = tuple(self._zones_of(id_) for id_ in instances.ids or (None,) * len(instances))
+        ids = instances.ids or (None,) * len(instances)
+        zones = tuple(() if id_ is None else self._known[id_].inside for id_ in ids)
         return Watched(zones, self.counts(), tuple(events))
 
     def counts(self) -> Counts:
         """Objects in each zone, and how many have crossed each line in each direction so far."""
-        known = self._known.values()
-        counts: Counts = {
-            name: sum(name in k.presences and k.presences[name].inside for k in known)
-            for name in self._zone_configs
-        }
-        for name, crossed in self._crossed.items():
-            counts[name] = dict(crossed)
-        return counts
+        return {**self._present, **{name: dict(crossed) for name, crossed in self._crossed.items()}}
 
     def _begin(self, frame: Frame) -> list[ZoneEvent]:
         """Fit the shapes to the frame; with a new epoch, or another size, everybody has left."""
@@ -113,31 +116,31 @@ class Watch:
         configs = [*self._zone_configs.values(), *self._line_configs.values()]
         return {kind: anchors_of(instances, kind) for kind in {config.anchor for config in configs}}
 
-    def _hand_over(self, instances: Instances, places: Mapping[int, int]) -> None:
+    def _hand_over(self, labels: tuple[str, ...], boxes: list[_Box], places: Mapping[int, int]) -> None:
         """Give what is known of lost ids to new ones that appear in their places."""
         lost = [known for known in self._known.values() if known.id not in places]
+        if not lost:
+            return
         pairs = []
-        for id_, i in places.items():
-            if id_ in self._known or not lost:
-                continue
-            place = _middle(instances.boxes[i].tolist())
+        for id_ in places.keys() - self._known.keys():
+            i = places[id_]
             for known in lost:
-                x1, y1, x2, y2 = known.box
-                distance = math.dist(place, known.place) / max(1.0, math.hypot(x2 - x1, y2 - y1))
-                if known.label == instances.labels[i] and distance <= _REACH:
-                    pairs.append((distance, id_, known))
-        for _, id_, known in sorted(pairs, key=lambda pair: pair[:2]):
-            if known.id in self._known and known.id not in places and id_ not in self._known:
+                near = _distance(known.box, boxes[i]) <= _REACH
+                if near and (known.label == labels[i] or _iou(known.box, boxes[i]) >= _SAME_PLACE):
+                    pairs.append((known.label != labels[i], _distance(known.box, boxes[i]), id_, known))
+        for _, _, id_, known in sorted(pairs, key=lambda pair: pair[:3]):
+            if known.id not in places and id_ not in self._known:
                 del self._known[known.id]
                 known.id = id_
                 self._known[id_] = known
 
-    def _see(self, frame: Frame, instances: Instances, i: int, id_: int) -> _Known:
-        x1, y1, x2, y2 = instances.boxes[i].tolist()
-        box = (float(x1), float(y1), float(x2), float(y2))
-        label = instances.labels[i]
-        known = self._known.setdefault(id_, _Known(id_, label, box, _middle(box), frame.pts))
-        known.label, known.box, known.place, known.seen = label, box, _middle(box), frame.pts
+    def _see(self, id_: int, label: str, box: _Box, now: float) -> _Known:
+        known = self._known.get(id_)
+        if known is None:
+            presences = {name: Presence() for name in self._zones}
+            positions = {name: Position() for name in self._lines}
+            known = self._known[id_] = _Known(id_, label, box, now, presences, positions)
+        known.label, known.box, known.seen = label, box, now
         return known
 
     def _visit(self, frame: Frame, known: _Known, points: Mapping[Anchor, Point]) -> list[ZoneEvent]:
@@ -146,43 +149,47 @@ class Watch:
         for name, zone in self._zones.items():
             # One that is found to be of another class leaves the zones of the former.
             inside = _looks_at(zone.config, known.label) and zone.holds(points[zone.config.anchor])
-            presence = known.presences.setdefault(name, Presence())
-            if happened := zone.update(presence, inside=inside, now=frame.pts):
-                events.append(self._event(frame, known, event=happened, zone=name))
+            if happened := zone.update(known.presences[name], inside=inside, now=known.seen):
+                events.append(self._tell(frame, known, event=happened, zone=name))
         for name, line in self._lines.items():
-            position = known.positions.setdefault(name, Position())
-            direction = line.update(position, points[line.config.anchor])
+            direction = line.update(known.positions[name], points[line.config.anchor])
             if direction and _looks_at(line.config, known.label):
                 self._crossed[name][direction] += 1
-                events.append(self._event(frame, known, event="cross", line=name, direction=direction))
+                events.append(self._tell(frame, known, event="cross", line=name, direction=direction))
         return events
 
     def _forget(self, frame: Frame, places: Mapping[int, int]) -> list[ZoneEvent]:
+        now = frame.pts
         gone = [
             known
             for known in self._known.values()
-            if known.id not in places and not 0 <= frame.pts - known.seen <= FORGET_SECONDS
+            if known.id not in places and not 0 <= now - known.seen <= FORGET_SECONDS
         ]
         return [event for known in gone for event in self._leave(frame, known)]
 
     def _leave(self, frame: Frame, known: _Known) -> list[ZoneEvent]:
         """An object is gone, and with it from every zone that it was in."""
         del self._known[known.id]
-        inside = [name for name, presence in known.presences.items() if presence.inside]
-        return [self._event(frame, known, event="leave", zone=name) for name in inside]
+        events = []
+        for name in known.inside:
+            known.presences[name].inside = False
+            events.append(self._tell(frame, known, event="leave", zone=name))
+        return events
 
-    def _zones_of(self, id_: int | None) -> tuple[str, ...]:
-        if id_ is None:
-            return ()
-        return tuple(name for name, presence in self._known[id_].presences.items() if presence.inside)
-
-    def _event(self, frame: Frame, known: _Known, **what: Any) -> ZoneEvent:
+    def _tell(
+        self, frame: Frame, known: _Known, *, event: Change | Literal["cross"], **what: Any
+    ) -> ZoneEvent:
+        """The event, with the counts after it."""
+        if event in {"enter", "leave"}:
+            self._present[what["zone"]] += 1 if event == "enter" else -1
+            known.inside = tuple(name for name, presence in known.presences.items() if presence.inside)
         return ZoneEvent(
             stream=frame.stream,
             epoch=frame.epoch,
             frame=frame.index,
             pts=round(frame.pts, 6),
             time=round(frame.time, 3),
+            event=event,
             id=known.id,
             label=known.label,
             box=known.box,
@@ -195,5 +202,19 @@ def _looks_at(config: ZoneConfig | LineConfig, label: str) -> bool:
     return config.classes is None or label in config.classes
 
 
-def _middle(box: tuple[float, float, float, float] | list[int]) -> Point:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+def _distance(lost: _Box, new: _Box) -> float:
+    """From the middle of one box to that of the other, in diagonals of the first."""
+    dx, dy = new[0] + new[2] - lost[0] - lost[2], new[1] + new[3] - lost[1] - lost[3]
+    diagonal = math.hypot(lost[2] - lost[0], lost[3] - lost[1])
+    return math.hypot(dx, dy) / 2 / max(1.0, diagonal)
+
+
+def _iou(a: _Box, b: _Box) -> float:
+    """Intersection over union of two boxes."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / max(1.0, _area(a) + _area(b) - shared)
+
+
+def _area(box: _Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])

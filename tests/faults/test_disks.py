@@ -6,14 +6,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from streamseg.errors import OutputError, OutputGoneError
 from streamseg.outputs import MemoryOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
-from streamseg.types import FrameResult
+from streamseg.types import FrameResult, StreamEnd
+from streamseg.types.zones import ZoneEvent
+from tests.support.clips import frame, info, result_of
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.program import read_results, read_video
@@ -28,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
     mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     if not mounted:
-        for name in ("a.mp4", "a.ndjson", "b.mp4", "b.ndjson"):
+        for name in ("a.mp4", "a.ndjson", "b.mp4", "b.ndjson", "a.events.ndjson"):
             (disk / f"{name}.partial").symlink_to("/dev/full")
     try:
         yield disk
@@ -76,6 +80,50 @@ def test_results_on_a_full_disk_end_in_a_whole_line_and_are_resumed(small_disk: 
     pipeline = run_here(noisy, results=larger / "a.ndjson", resume=True)
     assert pipeline.stats.streams["a"].kept == kept
     assert [r["frame"] for r in without_clock(larger / "a.ndjson")] == list(range(80))
+
+
+def test_events_on_a_full_disk_end_in_a_whole_line(small_disk: Path) -> None:
+    output = EventsOutput(str(small_disk / "a.events.ndjson"))
+    writer, whole = output.open(info("a")), 0
+
+    def fill_up() -> None:
+        nonlocal whole
+        for number in range(2000):
+            writer.write(happening(number), None, None)
+            whole += 1
+
+    with pytest.raises(OutputGoneError, match=r"cannot write .*a\.events\.ndjson: No space left on device"):
+        fill_up()
+    partial = small_disk / "a.events.ndjson.partial"
+    if partial.is_symlink():
+        return
+    writer.close(StreamEnd.FAILED)
+    lines = partial.read_bytes().splitlines(keepends=True)
+    assert lines[-1].endswith(b"\n")
+    frames = [msgspec.json.decode(line)["frame"] for line in lines]
+    # Three a result; of the last result as many as there was room for.
+    assert frames == [number // 3 for number in range(len(frames))]
+    assert 3 * whole <= len(frames) < 3 * whole + 3
+
+
+def happening(number: int) -> FrameResult:
+    """A result in which three objects enter a zone."""
+    result = result_of(frame(number, stream="a"))
+    event = ZoneEvent(
+        stream="a",
+        epoch=0,
+        frame=number,
+        pts=result.pts,
+        time=result.time,
+        event="enter",
+        zone="door",
+        id=0,
+        label="person",
+        box=(0.0, 0.0, 1.0, 1.0),
+        counts={"door": 1},
+    )
+    events = tuple(msgspec.structs.replace(event, id=3 * number + k) for k in range(3))
+    return msgspec.structs.replace(result, events=events)
 
 
 def test_with_no_output_left_the_run_ends_early(small_disk: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from streamseg.errors import UsageError
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
+from streamseg.types import FrameResult, StreamInfo
 from tests.support.broker import free_port, wait_for
 from tests.support.media import write_clip
 from tests.support.mqtt import Listener, MqttBroker
@@ -25,6 +27,9 @@ class Receiver:
     """An HTTP server that answers with the statuses it is given, then 200, and keeps what it accepted."""
 
     def __init__(self, port: int = 0, *, answers: list[int] | None = None) -> None:
+        self.open = threading.Event()
+        """No request is answered before."""
+        self.open.set()
         self.accepted: list[dict[str, Any]] = []
         self.requests = 0
         pending = list(answers or [])
@@ -33,6 +38,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 receiver.requests += 1
+                receiver.open.wait(20)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = pending.pop(0) if pending else 200
                 if status == 200:
@@ -111,6 +117,30 @@ def test_a_webhook_that_comes_later_gets_all_events(clip: Path) -> None:
     assert receivers[0].accepted == events_of(results)
 
 
+def test_a_receiver_that_does_not_answer_holds_up_nothing(tmp_path: Path) -> None:
+    """Not even the decoder of a recording, whose frames are few in memory."""
+    long = write_clip(tmp_path / "long.mp4", frames=150)
+    receiver = Receiver()
+    receiver.open.clear()
+    waiting: list[int] = []
+
+    def observe(event: StreamInfo | FrameResult) -> None:
+        if isinstance(event, FrameResult) and event.frame == 149:
+            waiting.append(len(receiver.accepted))
+            receiver.open.set()
+
+    path = str(tmp_path / "a.ndjson")
+    outputs = [{"type": "webhook", "url": receiver.url}, {"type": "ndjson", "path": path}]
+    try:
+        results = run_watched(long, outputs=outputs, observe=observe, batching={"max_batch": 1})
+    finally:
+        receiver.close()
+    assert waiting == [0]
+    assert sum("events" in result for result in results) > 7  # more than there are slots for frames
+    # A request without an answer within 10 s is made again.
+    assert [event for event, _ in groupby(receiver.accepted)] == events_of(results)
+
+
 def test_a_cooldown_leaves_out_what_comes_again_too_soon(clip: Path) -> None:
     receiver = Receiver()
     try:
@@ -152,6 +182,34 @@ def test_mqtt_that_comes_later_gets_all_events(clip: Path, broker: MqttBroker) -
     listeners[0].close()
     told = [event for _, event in listeners[0].messages]
     assert told == events_of(results)[-len(told) :]
+
+
+MINUTE = pytest.param(60.0, marks=[pytest.mark.soak, pytest.mark.timeout(180)])
+
+
+@pytest.mark.parametrize("seconds", [1.0, MINUTE])
+def test_mqtt_that_is_down_for_a_while_gets_all_events_of_a_recording(
+    clip: Path, broker: MqttBroker, seconds: float
+) -> None:
+    """Also if the recording comes to its end meanwhile."""
+    broker.start()
+    told: list[object] = []
+    starters: list[threading.Timer] = []
+
+    def observe(event: StreamInfo | FrameResult) -> None:
+        told.extend((isinstance(event, FrameResult) and event.events) or ())
+        if len(told) >= 4 and not starters:
+            wait_for(lambda: len(broker.taken) == len(told))
+            broker.stop()
+            starters.append(threading.Timer(seconds, broker.start))
+            starters[0].start()
+
+    results = run_watched(clip, outputs=[{"type": "mqtt", "url": broker.url}], observe=observe)
+    starters[0].join()
+    assert len(events_of(results)) > 8
+    wait_for(lambda: broker.taken[-1] == events_of(results)[-1])
+    taken = [event for event, _ in groupby(broker.taken)]  # qos 1: perhaps twice
+    assert taken == events_of(results)
 
 
 @pytest.mark.parametrize(

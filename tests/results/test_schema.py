@@ -34,7 +34,7 @@ def test_the_file_is_what_the_types_say() -> None:
 def test_every_key_of_an_instance_is_described_or_plain() -> None:
     keys = frame_result_schema()["$defs"]["InstanceResult"]["properties"]
     assert "x1, y1, x2, y2" in keys["box"]["description"]
-    assert keys.keys() == result()["instances"][0].keys() | {"zones"}  # where the stream has any
+    assert keys.keys() == result()["instances"][0].keys() | {"zones", "outvoted"}  # where there are any
 
 
 def test_results_of_a_run_are_valid(tmp_path: Path) -> None:

@@ -21,15 +21,21 @@ def objects(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [found for result in results for found in result["instances"]]
 
 
+def called(found: dict[str, Any]) -> str:
+    """What the network called it."""
+    return found.get("outvoted", found)["label"]  # type: ignore[no-any-return]
+
+
 def middle(found: dict[str, Any], *, width: int) -> float:
     x1, _, x2, _ = found["box"]
     return (x1 + x2) / 2 / width
 
 
 def test_classes_and_score_of_a_stream(clip: Path) -> None:
+    """Of classes counts what the network calls an object in the frame, not what its track is called."""
     everything = objects(run_watched(clip, rules={}))
     cars = objects(run_watched(clip, rules={"classes": ["car"], "score": 0.45}))
-    wanted = [f for f in everything if f["label"] == "car" and f["score"] >= 0.45]
+    wanted = [f for f in everything if called(f) == "car" and f["score"] >= 0.45]
     assert [f["box"] for f in cars] == [f["box"] for f in wanted]
     assert 0 < len(cars) < len(everything)
 

@@ -5,13 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from dataclasses import dataclass
 from typing import Any
 
-from amqtt.broker import Broker
+from amqtt.broker import Broker, BrokerContext
+from amqtt.plugins.base import BasePlugin
+from amqtt.session import ApplicationMessage
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.broker import wait_for
+
+_taken: dict[int, list[dict[str, Any]]] = {}
+"""By the broker's port, what it has taken."""
+
+
+class Recorder(BasePlugin[BrokerContext]):
+    """Keeps what a broker takes: a subscriber would miss what comes before it is back."""
+
+    @dataclass
+    class Config:
+        port: int = 0
+
+    async def on_broker_message_received(self, *, client_id: str, message: ApplicationMessage) -> None:
+        _taken[self.config.port].append(json.loads(message.data or b"null"))
 
 
 class MqttBroker:
@@ -19,6 +36,8 @@ class MqttBroker:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.taken = _taken.setdefault(port, [])
+        """All that was published, also before it was stopped and started again."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -35,7 +54,10 @@ class MqttBroker:
         self._broker = Broker(
             {
                 "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}},
-                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+                "plugins": {
+                    "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
+                    "tests.support.mqtt.Recorder": {"port": self.port},
+                },
             }
         )
         await self._broker.start()

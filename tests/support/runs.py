@@ -195,6 +195,7 @@ def run_here(
     redis: str | None = None,
     seconds: float = 0.0,
     resume: bool = False,
+    model: type[Moving] = Moving,
     **part: float,
 ) -> Pipeline:
     """Run in this process to the end; folders as outputs end in a slash."""
@@ -204,7 +205,7 @@ def run_here(
         "model": {"weights": str(seconds)},
         "outputs": [{"type": kind, key: str(place)} for kind, key, place in places if place is not None],
     }
-    with patch("streamseg.inference.OomGuard", Moving):
+    with patch("streamseg.inference.OomGuard", model):
         pipeline = build_pipeline(parse_config(content, where="test"), resume=resume)
     with pipeline:
         pipeline.join()

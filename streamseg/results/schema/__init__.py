@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 
 from streamseg.masks.rle import RunLengths
-from streamseg.types import RESULT_VERSION, FrameResult, InstanceResult
+from streamseg.types import RESULT_VERSION, FrameResult, InstanceResult, Outvoted
 from streamseg.types.ids import ID_PATTERN, ID_RULE
 from streamseg.types.zones import EVENT_VERSION, ZoneEvent
 
 FILE = "frame_result.json"
-_TYPES: tuple[type[msgspec.Struct], ...] = (FrameResult, InstanceResult, RunLengths, ZoneEvent)
+_TYPES: tuple[type[msgspec.Struct], ...] = (FrameResult, InstanceResult, Outvoted, RunLengths, ZoneEvent)
 
 _COUNT = {"minimum": 0}
 # What the Python types do not say: ranges and patterns, by type and key.
@@ -39,6 +39,7 @@ _LIMITS: dict[str, dict[str, dict[str, Any]]] = {
         "score": {"minimum": 0, "maximum": 1},
         "area": {"minimum": 1},
     },
+    "Outvoted": {"class_id": _COUNT},
     "ZoneEvent": {"v": {"const": EVENT_VERSION}, "epoch": _COUNT, "frame": _COUNT, "id": _COUNT},
 }
 
