@@ -38,7 +38,7 @@ from streamseg.types import FrameResult, Meter, Output, StreamInfo
 from streamseg.zones import StreamRules
 
 if TYPE_CHECKING:
-    from streamseg.inference.segmenter import BatchTicket
+    from streamseg.inference.tickets import BatchTicket
 
 Sink = Output | SinkFunction
 """Where results go: an output, or a function that is called with each of them."""
@@ -112,17 +112,7 @@ def load_model(
 
     Raises UsageError, and RunError if the device has no room for it.
     """
-    return OomGuard.load(
-        config.weights,
-        device=config.device,
-        precision=config.precision,
-        runtime=config.runtime,
-        score=config.score,
-        classes=config.classes,
-        max_instances=config.max_instances,
-        meter=meter,
-        max_batch=max_batch,
-    )
+    return OomGuard.load(config, meter=meter, max_batch=max_batch)
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:

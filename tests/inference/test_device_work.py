@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from streamseg.inference import Segmenter
 from streamseg.inference.collect import collect_edges
-from streamseg.inference.segmenter import BatchTicket
+from streamseg.inference.tickets import BatchTicket
 from streamseg.models.spec import InputSpec
 from tests.support.batches import segment_batch
 from tests.support.lively import VARIANTS, make_detector
