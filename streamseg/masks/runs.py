@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -119,6 +118,8 @@ class RunCrops(Sequence[NDArray[np.bool_]]):
 
 def _crop(edges: NDArray[np.int64], box: Sequence[int], height: int) -> NDArray[np.bool_]:
     """The mask inside its ``box`` in a picture of ``height`` rows."""
+    import cv2  # noqa: PLC0415  subscribers, who know the types, do without
+
     x1, y1, x2, y2 = box
     columns = edges[0::2] // height
     # From positions in the picture to positions in the box, which has fewer rows.

@@ -76,11 +76,15 @@ class Pixels(Enum):
     ALWAYS = "always"
 
 
+class ResultDroppedError(Exception):
+    """Raised by a writer for a result that it left out for want of time: it is counted as dropped."""
+
+
 class StreamWriter(ABC):
     """Writes the results of one stream. Its methods are called by one thread at a time, in order.
 
-    An exception ends the output of this stream; an OutputGoneError ends the output for all streams. What
-    could still be put in order is closed as failed.
+    Any other exception than ResultDroppedError ends the output of this stream; an OutputGoneError ends the
+    output for all streams. What could still be put in order is closed as failed.
     """
 
     def begin_epoch(self, info: StreamInfo) -> None:
@@ -88,7 +92,7 @@ class StreamWriter(ABC):
 
     @abstractmethod
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
-        """Hand on one frame's result. Raises OutputError.
+        """Hand on one frame's result. Raises OutputError, or ResultDroppedError if it is left out.
 
         ``frame`` and ``instances`` are there as :attr:`Output.pixels` says, else None.
         """
@@ -113,6 +117,9 @@ class Output(ABC):
     """Whether it is given those results alone in which something happened at a zone or line."""
     paced_by_reader: bool = False
     """Whether somebody reads it at leisure: it is then never given up for being slow."""
+    closes_last: bool = False
+    """Whether its finished file says that a recorded stream needs no more work: it is finished when all other
+    outputs have written the stream."""
 
     @property
     def trouble(self) -> str | None:
