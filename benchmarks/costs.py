@@ -143,7 +143,7 @@ def program(device: str, folder: Path, url: str | None) -> float:
     config = parse_config(content, where="benchmark")
     with Services(config) as services:
         pipeline = build_pipeline(
-            config, extra_outputs=services.outputs, observe=services.observe, meter=services.meter
+            config, outputs=services.outputs, observe=services.observe, meter=services.meter
         )
         services.attach(pipeline)
         with viewer(services.urls[0] if services.urls else None), pipeline:

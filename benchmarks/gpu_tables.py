@@ -23,7 +23,7 @@ from streamseg.config import parse_config
 from streamseg.inference import Segmenter
 from streamseg.inference.devices import choose_precision
 from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
-from streamseg.inference.segmenter import BatchTicket
+from streamseg.inference.tickets import BatchTicket
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.models.weights.zoo import official_models, read_model

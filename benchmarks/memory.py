@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 from workload import head_output
 
-from streamseg.inference.segmenter import BatchTicket, Computing, Segmenter
+from streamseg.inference.segmenter import Segmenter
+from streamseg.inference.tickets import BatchTicket, Computing
 from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput

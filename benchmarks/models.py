@@ -38,7 +38,8 @@ from machine import describe_machine
 from workload import Loaded, head_output
 
 from streamseg.inference.devices import PRECISIONS, choose_device, choose_precision
-from streamseg.inference.segmenter import BatchTicket, Segmenter
+from streamseg.inference.segmenter import Segmenter
+from streamseg.inference.tickets import BatchTicket
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.weights.zoo import official_models, read_model

@@ -8,8 +8,11 @@
    encode) predicts, plots and writes; streamseg finds, tracks, and writes the overlay and NDJSON.
 2. Painting 10 and 50 objects on a picture of 1920x1080 by supervision, Ultralytics and streamseg.
 
-Wall time and CPU time, imports and loading left out. Writes benchmarks/results/peers.json.
+What is not installed is left out and named. Wall time and CPU time, imports and loading left out. Writes
+benchmarks/results/peers.json.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -18,23 +21,33 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
-import supervision
 import torch
 from machine import describe_machine
 from overlay import scene
 from throughput import CLIP, ROOT, whole_program
-from ultralytics import YOLO
-from ultralytics.engine.results import Results
 
 from streamseg.config import OverlayOptions
 from streamseg.overlay.paint import Painter
 from streamseg.types import Frame, Instances
 
+if TYPE_CHECKING:
+    import supervision
+    from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+LEFT_OUT = {
+    "mmdetection's SOLO family": "mmdet needs mmcv, which has no wheel for this Python and torch",
+    "roboflow's InferencePipeline": "inference wants other versions of av, numpy and OpenCV than streamseg, "
+    "so the two cannot run in one process by turns",
+}
+"""What would be worth comparing with, and why it is not."""
 PEER = "ultralytics yolo11n-seg 640"
 Scene = tuple[Frame, Instances]
 
@@ -46,6 +59,8 @@ def main() -> None:
     chosen = options.parse_args()
     report = {
         "machine": describe_machine() | {"torch_threads": torch.get_num_threads()},
+        "peers": {name: installed(name) or "not installed" for name in ("ultralytics", "supervision")},
+        "left_out": LEFT_OUT,
         "clip_to_video": clip_to_video(chosen.rounds),
         "painting_1080p_ms": {f"{count} objects": painting(count) for count in (10, 50)},
         "rounds": chosen.rounds,
@@ -54,14 +69,23 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
+def installed(name: str) -> str | None:
+    """The version of a package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def clip_to_video(rounds: int) -> dict[str, dict[str, float]]:
     """Frames per second of wall time and per CPU second, medians, and their ratios to the peer's."""
-    model = YOLO("yolo11n-seg.yaml")
     frames = count_frames()
-    programs = {
-        PEER: lambda: ultralytics_program(model),
-        "streamseg demo": lambda: whole_program("cpu", video=True).wall,
-    }
+    programs = {"streamseg demo": lambda: whole_program("cpu", video=True).wall}
+    if installed("ultralytics"):
+        from ultralytics import YOLO  # noqa: PLC0415  may be missing
+
+        model = YOLO("yolo11n-seg.yaml")
+        programs = {PEER: lambda: ultralytics_program(model)} | programs
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for number in range(rounds + 1):
         for name, program in programs.items():
@@ -74,9 +98,15 @@ def clip_to_video(rounds: int) -> dict[str, dict[str, float]]:
         name: {
             "frames_per_second": round(statistics.median(wall[name]), 2),
             "frames_per_cpu_second": round(statistics.median(cpu[name]), 2),
-            "ratio": round(ratio(wall[name], wall[PEER]), 2),
-            "cpu_ratio": round(ratio(cpu[name], cpu[PEER]), 2),
         }
+        | (
+            {
+                "ratio": round(ratio(wall[name], wall[PEER]), 2),
+                "cpu_ratio": round(ratio(cpu[name], cpu[PEER]), 2),
+            }
+            if PEER in programs
+            else {}
+        )
         for name in programs
     }
 
@@ -118,12 +148,13 @@ def painting(count: int) -> dict[str, float]:
     scenes = [scene(number, count, 1920, 1080) for number in range(9)]
     names = {0: "person"}
     painter = Painter(OverlayOptions())
-    painters = {
-        "ultralytics": lambda s: full_results(s, names).plot(),
-        "supervision": supervision_painter(),
-        "streamseg": lambda s: painter.paint(*s),
-    }
-    inputs = {"supervision": [(s, detections(s)) for s in scenes]}
+    painters = {"streamseg": lambda s: painter.paint(*s)}
+    inputs = {}
+    if installed("ultralytics"):
+        painters["ultralytics"] = lambda s: full_results(s, names).plot()
+    if installed("supervision"):
+        painters["supervision"] = supervision_painter()
+        inputs["supervision"] = [(s, detections(s)) for s in scenes]
     times = {}
     for name, paint in painters.items():
         costs = []
@@ -137,6 +168,8 @@ def painting(count: int) -> dict[str, float]:
 
 def full_results(one: Scene, names: dict[int, str]) -> Results:
     """What Ultralytics' model hands to its painter: masks of the whole picture."""
+    from ultralytics.engine.results import Results  # noqa: PLC0415  may be missing
+
     frame, found = one
     boxes = np.column_stack([found.boxes, found.scores, found.class_ids]).astype(np.float32)
     masks = torch.from_numpy(found.masks().astype(np.float32))
@@ -144,6 +177,8 @@ def full_results(one: Scene, names: dict[int, str]) -> Results:
 
 
 def detections(one: Scene) -> supervision.Detections:
+    import supervision  # noqa: PLC0415  may be missing
+
     _, found = one
     return supervision.Detections(
         xyxy=found.boxes.astype(np.float32),
@@ -154,6 +189,8 @@ def detections(one: Scene) -> supervision.Detections:
 
 
 def supervision_painter() -> Callable[[tuple[Scene, supervision.Detections]], object]:
+    import supervision  # noqa: PLC0415  may be missing
+
     masks, labels = supervision.MaskAnnotator(), supervision.LabelAnnotator()
 
     def paint(one: tuple[Scene, supervision.Detections]) -> object:

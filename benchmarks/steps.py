@@ -32,8 +32,9 @@ sys.path.insert(0, str(ROOT))
 
 from machine import describe_machine  # noqa: E402
 
-from streamseg.inference.finish import Edges, HostDetections, SoftMasks, make_instances  # noqa: E402
+from streamseg.inference.finish import HostDetections, SoftMasks, make_instances  # noqa: E402
 from streamseg.masks.device_runs import run_edges, spans  # noqa: E402
+from streamseg.masks.runs import MaskRuns  # noqa: E402
 from streamseg.masks.upsample import Geometry  # noqa: E402
 from streamseg.results.frame_result import frame_result  # noqa: E402
 from streamseg.runtime.batching import Batcher  # noqa: E402
@@ -166,9 +167,9 @@ def host_part(seconds: float) -> dict[str, object]:
     soft, classes = objects(), np.zeros(OBJECTS, np.int64)
     scores = np.full(OBJECTS, 0.9, np.float32)
 
-    def edges() -> Edges:
+    def edges() -> MaskRuns:
         reach = spans(soft, 0.5).numpy()
-        return Edges(run_edges(soft, reach, [FULL_HD] * OBJECTS, threshold=0.5))
+        return MaskRuns(*FULL_HD.source, *run_edges(soft, reach, [FULL_HD] * OBJECTS, threshold=0.5))
 
     ways = {
         "run edges from the device": HostDetections(classes, scores, edges()),

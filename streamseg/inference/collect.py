@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamseg.inference.finish import Edges, HostDetections, SoftMasks
+from streamseg.inference.finish import HostDetections, SoftMasks
 from streamseg.masks.device_runs import run_edges, spans
+from streamseg.masks.runs import MaskRuns
 from streamseg.masks.upsample import Geometry
 from streamseg.models.postprocess.detections import Good, Postprocessor, Ranked
 
@@ -45,11 +46,15 @@ def collect_edges(
     good = postprocessor.good(ranked, *reach.unbind(dim=-1))
     geometries = [size for size, n in zip(sizes, good.counts, strict=True) for _ in range(n)]
     reaches: NDArray[np.int64] = np.stack([x.numpy() for x in good.more], axis=1).astype(np.int64)
-    edges = run_edges(good.soft_masks, reaches, geometries, threshold=threshold)
-    ends = np.cumsum(good.counts)
-    return _by_picture(good, [Edges(edges[end - n : end]) for end, n in zip(ends, good.counts, strict=True)])
+    edges, counts = run_edges(good.soft_masks, reaches, geometries, threshold=threshold)
+    ends = np.cumsum(good.counts)[:-1]
+    of_pictures = np.split(counts, ends)
+    split = np.split(edges, np.cumsum([of_picture.sum() for of_picture in of_pictures])[:-1])
+    return _by_picture(
+        good, [MaskRuns(*s.source, *runs) for s, *runs in zip(sizes, split, of_pictures, strict=True)]
+    )
 
 
-def _by_picture(good: Good, masks: Sequence[SoftMasks | Edges]) -> list[HostDetections]:
+def _by_picture(good: Good, masks: Sequence[SoftMasks | MaskRuns]) -> list[HostDetections]:
     split = (np.split(x.numpy(), np.cumsum(good.counts)[:-1]) for x in (good.class_ids, good.scores))
     return [HostDetections(*found) for found in zip(*split, masks, strict=True)]

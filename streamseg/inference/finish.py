@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamseg.masks.rle import decode_edges, encode_crop, encode_edges
-from streamseg.masks.upsample import Geometry, enlarge
+from streamseg.masks.host_runs import mask_runs
+from streamseg.masks.runs import MaskRuns, RunCrops
+from streamseg.masks.upsample import Geometry
 from streamseg.types import Instances
 
 
@@ -22,14 +23,6 @@ class SoftMasks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Edges:
-    """N masks of one picture at source resolution, as the device gives them."""
-
-    of_masks: Sequence[NDArray[np.int64]]
-    """As :func:`streamseg.masks.rle.encode_edges` takes them; empty if the mask is."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class HostDetections:
     """N instances of one picture in host memory, best score first."""
 
@@ -37,7 +30,7 @@ class HostDetections:
     """(N,)"""
     scores: NDArray[np.float32]
     """(N,) in [0, 1]."""
-    masks: SoftMasks | Edges
+    masks: SoftMasks | MaskRuns
 
 
 def make_instances(found: HostDetections, sizes: Geometry, *, classes: Sequence[str]) -> Instances:
@@ -45,29 +38,19 @@ def make_instances(found: HostDetections, sizes: Geometry, *, classes: Sequence[
 
     Works on arrays of its own only: it may run in several threads at once.
     """
-    height, width = sizes.source
-    if isinstance(found.masks, Edges):
-        # A mask can vanish when it is only a thread on the network's grid, or lies on the padding.
-        kept = [k for k, edges in enumerate(found.masks.of_masks) if edges.size]
-        runs = [found.masks.of_masks[k] for k in kept]
-        run_lengths = tuple(encode_edges(edges, height, width) for edges in runs)
-        inside = [decode_edges(edges, height) for edges in runs]
-        boxes = np.array([box for box, _ in inside], np.int64).reshape(-1, 4)
-        crops = tuple(crop for _, crop in inside)
-    else:
-        all_boxes, all_crops = enlarge(found.masks.values, sizes, threshold=found.masks.threshold)
-        kept = [k for k, crop in enumerate(all_crops) if crop.size]
-        boxes, crops = all_boxes[kept], tuple(all_crops[k] for k in kept)
-        pairs = zip(crops, boxes, strict=True)
-        run_lengths = tuple(encode_crop(crop, box, height, width) for crop, box in pairs)
+    masks = found.masks
+    runs = masks if isinstance(masks, MaskRuns) else mask_runs(masks.values, sizes, threshold=masks.threshold)
+    # A mask can vanish when it is only a thread on the network's grid, or lies on the padding.
+    kept = np.flatnonzero(runs.counts)
+    crops = RunCrops.of(MaskRuns(runs.height, runs.width, runs.edges, runs.counts[kept]))
     class_ids = found.class_ids[kept]
     return Instances(
-        height=height,
-        width=width,
+        height=runs.height,
+        width=runs.width,
         class_ids=class_ids,
-        labels=tuple(classes[c] for c in class_ids),
+        labels=tuple(classes[c] for c in class_ids.tolist()),
         scores=found.scores[kept],
-        boxes=boxes,
+        boxes=crops.boxes,
         crops=crops,
-        run_lengths=run_lengths,
+        run_lengths=crops.runs.run_lengths(),
     )

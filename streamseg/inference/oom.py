@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from streamseg.config import ModelConfig
 from streamseg.errors import RunError
-from streamseg.inference.segmenter import BatchTicket, Segmenter
+from streamseg.inference.segmenter import Segmenter
+from streamseg.inference.tickets import BatchTicket
 from streamseg.types import Instances, Meter, Model, Ticket
 
 logger = logging.getLogger(__name__)
@@ -62,34 +64,14 @@ class OomGuard(Generic[Ticket]):
         self._one_submits = threading.Lock()
 
     @staticmethod
-    def load(
-        weights: str = "demo",
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-        runtime: str = "auto",
-        score: float = 0.3,
-        classes: Sequence[str] | None = None,
-        max_instances: int = 100,
-        meter: Meter | None = None,
-        max_batch: int = 1,
-    ) -> OomGuard[BatchTicket]:
+    def load(config: ModelConfig, *, meter: Meter | None = None, max_batch: int = 1) -> OomGuard[BatchTicket]:
         """Load a segmenter and run it once; on CUDA every batch size to ``max_batch`` that has a graph.
 
-        The other arguments and errors are those of :meth:`Segmenter.load`; also raises RunError if the
-        device has no room for it.
+        ``meter`` and errors are those of :meth:`Segmenter.load`; also raises RunError if the device has no
+        room for it.
         """
         try:
-            segmenter = Segmenter.load(
-                weights,
-                device=device,
-                precision=precision,
-                runtime=runtime,
-                score=score,
-                classes=classes,
-                max_instances=max_instances,
-                meter=meter,
-            )
+            segmenter = Segmenter.of(config, meter=meter)
             segmenter.warm_up(max_batch=max_batch)
         except torch.OutOfMemoryError as error:
             raise RunError(f"the device's memory does not hold the model: {error}") from error

@@ -134,6 +134,15 @@ class DevicePreparer:
         return images
 
 
+def choose_preparer(
+    spec: InputSpec, device: torch.device, dtype: torch.dtype
+) -> HostPreparer | DevicePreparer:
+    """The one for a network's device and data type."""
+    if device.type == "cpu":
+        return HostPreparer(spec, dtype=dtype)
+    return DevicePreparer(spec, device=device, dtype=dtype)
+
+
 def resize_batch(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, *size) float32 of whole grey levels, 0 to 255, on the pictures' device.
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import cast, overload
 
@@ -19,51 +18,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamseg.config import hint, one_device, parse_model
+from streamseg.config import ModelConfig, hint, one_device, parse_model
 from streamseg.errors import ConfigError
 from streamseg.inference.collect import collector
 from streamseg.inference.devices import choose_device
-from streamseg.inference.finish import HostDetections, make_instances
+from streamseg.inference.finish import make_instances
 from streamseg.inference.pictures import PictureLike, to_rgb
-from streamseg.inference.prepare import DevicePreparer, HostPreparer, Preparation, check_picture
+from streamseg.inference.prepare import Preparation, check_picture, choose_preparer
 from streamseg.inference.runtimes import choose_network
 from streamseg.inference.runtimes.graphs import graph_size
 from streamseg.inference.streams import DeviceStreams
+from streamseg.inference.tickets import BatchTicket, Computing
 from streamseg.masks.upsample import Geometry
 from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
-from streamseg.models.nets.head import HeadOutput
-from streamseg.models.postprocess.candidates import Candidates
-from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances, Meter
 
 _BATCH = 8
 """Pictures of a list that go to the device together, as :class:`BatchingConfig` has it for streams."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Computing:
-    """A batch in the network."""
-
-    output: HeadOutput
-    candidates: Candidates
-    begun: torch.cuda.Event | None
-    """When the network began; None on a CPU."""
-    ready: torch.cuda.Event | None
-    """When its output was there."""
-
-
-@dataclass(slots=True, eq=False)
-class BatchTicket:
-    """A batch of B pictures on its way. It holds what the next call needs, and nothing after that."""
-
-    sizes: tuple[Geometry, ...]
-    """Sizes of each picture, all on the canvas of the batch."""
-    computing: Future[Computing] | None
-    """The network's output, until it is waited for."""
-    found: list[HostDetections | None]
-    """What each picture holds: after it was waited for, until it is finished."""
 
 
 class Segmenter:
@@ -111,7 +84,7 @@ class Segmenter:
         )
         self._collect = collector(self.device, test.mask_threshold)
         self._postprocessor = detector.postprocessor(test, self.device, class_ids)
-        self._preparer = _preparer(self.spec.input, self.device, self.dtype)
+        self._preparer = choose_preparer(self.spec.input, self.device, self.dtype)
         self._streams = DeviceStreams(self.device)
 
     @classmethod
@@ -146,27 +119,30 @@ class Segmenter:
             ConfigError: Another argument has a value that the section ``model`` of a configuration may not
                 have either, or a class name is unknown.
         """
-        wanted = parse_model(
-            {
-                "weights": os.fspath(weights) if isinstance(weights, os.PathLike) else weights,
-                "device": str(device) if isinstance(device, torch.device) else device,
-                "precision": precision,
-                "runtime": runtime,
-                "score": score,
-                "classes": classes,
-                "max_instances": max_instances,
-            }
-        )
-        path = find_weights(wanted.weights)
+        options = {
+            "weights": os.fspath(weights) if isinstance(weights, os.PathLike) else weights,
+            "device": str(device) if isinstance(device, torch.device) else device,
+            "precision": precision,
+            "runtime": runtime,
+            "score": score,
+            "classes": classes,
+            "max_instances": max_instances,
+        }
+        return cls.of(parse_model(options), meter=meter)
+
+    @classmethod
+    def of(cls, config: ModelConfig, *, meter: Meter | None = None) -> Segmenter:
+        """What a section ``model`` describes. Raises WeightsError or ConfigError as :meth:`load`."""
+        path = find_weights(config.weights)
         return cls(
             load_detector(path),
             name=path.stem,
-            device=one_device(wanted),
-            precision=wanted.precision,
-            runtime=wanted.runtime,
-            score=wanted.score,
-            classes=wanted.classes,
-            max_instances=wanted.max_instances,
+            device=one_device(config),
+            precision=config.precision,
+            runtime=config.runtime,
+            score=config.score,
+            classes=config.classes,
+            max_instances=config.max_instances,
             meter=meter,
         )
 
@@ -300,12 +276,6 @@ class Segmenter:
     def _tell(self, stage: str, seconds: float) -> None:
         if self._meter is not None:
             self._meter.stage(stage, seconds)
-
-
-def _preparer(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> HostPreparer | DevicePreparer:
-    if device.type == "cpu":
-        return HostPreparer(spec, dtype=dtype)
-    return DevicePreparer(spec, device=device, dtype=dtype)
 
 
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:

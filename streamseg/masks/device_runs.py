@@ -1,8 +1,8 @@
 """Run lengths of masks at source resolution, made on the device.
 
 The same sums in the same order as in :mod:`streamseg.masks.upsample`, rounded one by one: what comes out is
-equal, bit for bit, to the run lengths of what :func:`~streamseg.masks.upsample.enlarge` returns. All masks of
-a batch go through together: their windows lie one behind the other, column by column.
+equal, bit for bit, to what :func:`~streamseg.masks.host_runs.mask_runs` returns. All masks of a batch go
+through together: their windows lie one behind the other, column by column.
 """
 
 from collections.abc import Sequence
@@ -71,45 +71,48 @@ def spans(soft_masks: Tensor, threshold: float) -> Tensor:
 
 def run_edges(
     soft_masks: Tensor, spans: NDArray[np.int64], geometries: Sequence[Geometry], *, threshold: float
-) -> list[NDArray[np.int64]]:
-    """(M, h, w) soft masks over the canvas -> the edges of M masks' runs in their sources.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(M, h, w) soft masks over the canvas -> the edges of M masks' runs in their sources, mask by mask.
 
-    ``spans`` (M, 4) as of :func:`spans`, ``geometries`` one for each mask. Edges are as for
-    :func:`streamseg.masks.rle.encode_edges`, runs end with their column; an empty mask has none. The host
-    waits for the device once (again if a mask is as ragged as noise).
+    ``spans`` (M, 4) as of :func:`spans`, ``geometries`` one for each mask. Edges, and the second array, are
+    those of :class:`~streamseg.masks.runs.MaskRuns`. The host waits for the device once (again if a mask is
+    as ragged as noise).
     """
+    counts = np.zeros(len(geometries), np.int64)
     if not geometries:
-        return []
+        return counts[:0], counts
     different = tuple(dict.fromkeys(geometries))
     tables = _tables(different, tuple(soft_masks.shape[1:]), soft_masks.device)
-    windows = [
-        _window(k, span, tables, different.index(geometry))
-        for k, (span, geometry) in enumerate(zip(spans.tolist(), geometries, strict=True))
-    ]
-    layout = np.array([window for window in windows if window], np.int64).reshape(-1, len(_Windows._fields))
-    nothing = np.zeros(0, np.int64)
+    layout = _layout(spans, np.array([different.index(g) for g in geometries]), tables)
     if not len(layout):
-        return [nothing] * len(windows)
+        return counts[:0], counts
     mask, edges = _download(
-        *_changes(soft_masks, layout, tables, threshold), room=_EDGES * layout[:, 4].sum()
+        *_changes(soft_masks, layout, tables, threshold), room=_EDGES * int(layout[:, 4].sum())
     )
-    counts = np.bincount(mask, minlength=len(layout))
-    split = iter(np.split(edges, counts.cumsum()[:-1]))
-    return [next(split) if window else nothing for window in windows]
+    counts[layout[:, 0]] = np.bincount(mask, minlength=len(layout))
+    return edges, counts
 
 
-def _window(mask: int, span: Sequence[int], tables: _Tables, geometry: int) -> tuple[int, ...] | None:
-    """A mask's window as in :class:`_Windows`; None if nothing of it is in the source."""
-    rows, columns = tables.axes[geometry]
-    y, x = (rows.first[span[0]], columns.first[span[2]])
-    y_past, x_past = (rows.last[span[1] - 1] + 1, columns.last[span[3] - 1] + 1)
-    if span[1] <= span[0] or y_past <= y or x_past <= x:
-        return None
-    above = rows.taps[y]
-    lines = rows.taps[y_past - 1] + len(rows.weights) - above
-    row_start, column_start = tables.starts[geometry]
-    starts = (row_start + y, column_start + x)
-    return (mask, y, x, y_past - y + 1, x_past - x, above, lines, *starts, len(rows.taps))
+def _layout(spans: NDArray[np.int64], geometry: NDArray[np.int64], tables: _Tables) -> NDArray[np.int64]:
+    """One row of :class:`_Windows` for each mask that has something in its source.
+
+    ``geometry`` (M,) says which of the tables' a mask has.
+    """
+    parts = []
+    for number, ((rows, columns), starts) in enumerate(zip(tables.axes, tables.starts, strict=True)):
+        mask = np.flatnonzero((geometry == number) & (spans[:, 1] > spans[:, 0]))
+        top, bottom, left, right = spans[mask].T
+        y, y_past = rows.first[top], rows.last[bottom - 1] + 1
+        x, x_past = columns.first[left], columns.last[right - 1] + 1
+        there = (y_past > y) & (x_past > x)
+        mask, y, y_past, x, x_past = (side[there] for side in (mask, y, y_past, x, x_past))
+        above = rows.taps[y]
+        lines = rows.taps[y_past - 1] + len(rows.weights) - above
+        height = np.full_like(mask, len(rows.taps))
+        sides = (y_past - y + 1, x_past - x, above, lines, starts[0] + y, starts[1] + x, height)
+        parts.append(np.stack((mask, y, x, *sides), axis=1))
+    layout = np.concatenate(parts)
+    return layout[layout[:, 0].argsort()]
 
 
 def _changes(

@@ -5,6 +5,7 @@ runs of the crop become runs of the frame by arithmetic, and the frame is never 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -41,38 +42,34 @@ def encode_crop(
         raise ValueError(
             f"box {x1, y1, x2, y2} must hold a crop of shape {crop.shape} in {width}x{height} pixels"
         )
-    return encode_edges(_run_edges(crop, x1, y1, height), height, width)
+    edges = _run_edges(crop, x1, y1, height)
+    return encode_edges(edges, np.array([edges.size]), height, width)[0]
 
 
-def encode_edges(edges: NDArray[np.int64], height: int, width: int) -> RunLengths:
-    """Encode a mask of a frame by where its runs begin and end.
+def encode_edges(
+    edges: NDArray[np.int64], counts: NDArray[np.int64], height: int, width: int
+) -> tuple[RunLengths, ...]:
+    """Encode N masks of a frame by where their runs begin and end.
 
-    ``edges`` (2n,) holds first and one-past-last positions by turns, ascending, in column-major order. A run
-    that goes on in the next column may come in two.
+    ``edges`` (E,) holds first and one-past-last positions by turns, ascending, in column-major order, mask by
+    mask, ``counts`` (N,) how many each mask has. A run that goes on in the next column may come in two.
     """
+    size = height * width
+    mask = np.repeat(np.arange(len(counts)), counts // 2)
+    begins, ends = edges[0::2], edges[1::2]
     # Only a mask as high as the frame has runs that touch.
-    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
-    if touching.size:
-        edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
-    return RunLengths(size=(height, width), counts=_compress(edges, height, width))
-
-
-def decode_edges(
-    edges: NDArray[np.int64], height: int
-) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
-    """The tight box x1, y1, x2, y2 of a mask that is not empty, and the crop inside it.
-
-    ``edges`` as for :func:`encode_edges`; no run may go on in the next column. ``height``: rows of the frame.
-    """
-    columns, first = np.divmod(edges[0::2], height)
-    last = edges[1::2] - columns * height
-    x1, x2, y1, y2 = int(columns[0]), int(columns[-1]) + 1, int(first.min()), int(last.max())
-    inside = np.empty_like(edges)
-    inside[0::2], inside[1::2] = first - y1, last - y1
-    inside += ((columns - x1) * (y2 - y1)).repeat(2)
-    lengths = np.diff(inside, prepend=0, append=(x2 - x1) * (y2 - y1))
-    columns_first = np.repeat(np.arange(lengths.size) % 2 == 1, lengths).reshape(x2 - x1, y2 - y1)
-    return (x1, y1, x2, y2), columns_first.T
+    apart = (ends[:-1] != begins[1:]) | (mask[:-1] != mask[1:])
+    if not apart.all():
+        first, last = np.append(True, apart), np.append(apart, True)
+        begins, ends, mask = begins[first], ends[last], mask[first]
+    # All frames one behind the other, each mask's edges between the borders of its frame.
+    marks = np.empty(2 * len(mask) + len(counts) + 1, np.int64)
+    places = 2 * np.arange(len(mask)) + mask + 1
+    marks[places], marks[places + 1] = begins + mask * size, ends + mask * size
+    borders = 2 * np.searchsorted(mask, np.arange(len(counts) + 1)) + np.arange(len(counts) + 1)
+    marks[borders] = size * np.arange(len(counts) + 1)
+    lengths = np.diff(marks)
+    return _compress([lengths[a:b] for a, b in pairwise(borders.tolist())], height, width)
 
 
 def decode_mask(rle: RunLengths) -> NDArray[np.bool_]:
@@ -115,13 +112,12 @@ def _run_edges(crop: NDArray[np.bool_], x1: int, y1: int, height: int) -> NDArra
     return (x1 + column) * height + y1 + row
 
 
-def _compress(edges: NDArray[np.int64], height: int, width: int) -> str:
-    if edges.size and edges[-1] == height * width:
-        edges = edges[:-1]  # COCO writes no run of zeros of length 0 at the end
-    counts = np.diff(edges, prepend=0, append=height * width)
-    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    text: str = encoded["counts"].decode("ascii")
-    return text
+def _compress(lengths: Sequence[NDArray[np.int64]], height: int, width: int) -> tuple[RunLengths, ...]:
+    size = (height, width)
+    # COCO writes no run of zeros of length 0 at the end.
+    plain = [{"size": size, "counts": one[:-1] if one.size > 1 and not one[-1] else one} for one in lengths]
+    encoded = coco_mask.frPyObjects(plain, height, width) if plain else []
+    return tuple(RunLengths(size=size, counts=one["counts"].decode("ascii")) for one in encoded)
 
 
 # As pycocotools' rleFrString, for all counts at once: pycocotools' own decoder warns with NumPy 2

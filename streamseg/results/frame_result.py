@@ -117,7 +117,7 @@ def _instance_result(
         class_id=int(instances.class_ids[i]),
         score=published_score(instances.scores[i]),
         box=(float(x1), float(y1), float(x2), float(y2)),
-        area=int(np.count_nonzero(instances.crops[i])),
+        area=instances.area(i),
         rle=rle,
         zones=zones,
         outvoted=Outvoted(found.labels[i], int(found.class_ids[i])) if outvoted else msgspec.UNSET,

@@ -23,7 +23,6 @@ from streamseg.config import (
     VideoConfig,
     WebhookConfig,
     hint,
-    one_device,
 )
 from streamseg.errors import SourceError, UsageError
 from streamseg.outputs import FunctionOutput, NdjsonOutput, PushOutput, VideoOutput
@@ -40,7 +39,7 @@ from streamseg.zones import StreamRules
 
 if TYPE_CHECKING:
     from streamseg.inference import OomGuard
-    from streamseg.inference.segmenter import BatchTicket
+    from streamseg.inference.tickets import BatchTicket
     from streamseg.runtime.pipeline import Pipeline
 
 Sink = Output | SinkFunction
@@ -155,17 +154,7 @@ def load_model(
     """
     from streamseg.inference import OomGuard  # noqa: PLC0415  as above
 
-    return OomGuard.load(
-        config.weights,
-        device=one_device(config),
-        precision=config.precision,
-        runtime=config.runtime,
-        score=config.score,
-        classes=config.classes,
-        max_instances=config.max_instances,
-        meter=meter,
-        max_batch=max_batch,
-    )
+    return OomGuard.load(config, meter=meter, max_batch=max_batch)
 
 
 def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.masks.rle import RunLengths
+from streamseg.masks.runs import RunCrops
 from streamseg.types.detections import make_detections
 from streamseg.types.display import png_of
 
@@ -51,8 +52,9 @@ class Instances:
     """(N,) in [0, 1]."""
     boxes: NDArray[np.int64]
     """(N, 4) x1, y1, x2, y2, tight around the mask, x2 and y2 exclusive."""
-    crops: tuple[NDArray[np.bool_], ...]
-    """N masks, each (y2 - y1, x2 - x1), the part of the full mask inside its box."""
+    crops: tuple[NDArray[np.bool_], ...] | RunCrops
+    """N masks, each (y2 - y1, x2 - x1), the part of the full mask inside its box; those of a model are made
+    when they are looked at."""
     ids: tuple[int | None, ...] = ()
     """N track ids, unique in the frame; None each (or empty) without tracking."""
     run_lengths: tuple[RunLengths, ...] = ()
@@ -77,7 +79,8 @@ class Instances:
         for rle in self.run_lengths:
             if tuple(rle.size) != (self.height, self.width):
                 raise ValueError(f"run lengths must be of {self.height, self.width}, got {tuple(rle.size)}")
-        for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops, strict=True):
+        made = () if isinstance(self.crops, RunCrops) else self.crops
+        for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), made, strict=False):
             if crop.shape != (y2 - y1, x2 - x1):
                 raise ValueError(f"a crop must fill its box {x1, y1, x2, y2}, got {crop.shape}")
 
@@ -98,7 +101,7 @@ class Instances:
             labels=tuple(self.labels[i] for i in places),
             scores=self.scores[chosen],
             boxes=self.boxes[chosen],
-            crops=tuple(self.crops[i] for i in places),
+            crops=_chosen(self.crops, places),
             ids=tuple(self.ids[i] for i in places) if self.ids else (),
             run_lengths=tuple(self.run_lengths[i] for i in places) if self.run_lengths else (),
             main_boxes=None if self.main_boxes is None else self.main_boxes[chosen],
@@ -108,6 +111,12 @@ class Instances:
         ids = self.ids or (None,) * len(self)
         listed = list_objects(zip(self.labels, self.scores.tolist(), ids, strict=True))
         return f"Instances({len(self)} in {self.width}x{self.height}{listed})"
+
+    def area(self, i: int) -> int:
+        """Pixels of mask ``i``."""
+        if isinstance(self.crops, RunCrops):
+            return int(self.crops.areas[i])
+        return int(np.count_nonzero(self.crops[i]))
 
     def masks(self) -> NDArray[np.bool_]:
         """Full masks, (N, height, width) bool. Costs N full frames of memory."""
@@ -146,6 +155,12 @@ def list_objects(objects: Iterable[tuple[str, float, int | None]]) -> str:
     texts = [describe_object(*values) for values in objects]
     more = ", ..." if len(texts) > _LISTED else ""
     return f": {', '.join(texts[:_LISTED])}{more}" if texts else ""
+
+
+def _chosen(
+    crops: tuple[NDArray[np.bool_], ...] | RunCrops, places: Sequence[int]
+) -> tuple[NDArray[np.bool_], ...] | RunCrops:
+    return crops.some(places) if isinstance(crops, RunCrops) else tuple(crops[i] for i in places)
 
 
 def _as_index(key: Selection) -> Any:

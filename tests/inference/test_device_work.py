@@ -17,7 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from streamseg.inference import Segmenter
 from streamseg.inference.collect import collect_edges
-from streamseg.inference.segmenter import BatchTicket
+from streamseg.inference.tickets import BatchTicket
+from streamseg.models.nets.flat import batch_tensors, with_tensors
+from streamseg.models.nets.head import HeadOutput
+from streamseg.models.postprocess import blocks as module
 from streamseg.models.spec import InputSpec
 from tests.support.batches import segment_batch
 from tests.support.lively import VARIANTS, make_detector
@@ -95,6 +98,35 @@ def test_launches_and_waits_do_not_grow_with_the_batch(variant: str) -> None:
     assert count(segmenter, PICTURES).launches <= LAUNCHES
     one, many = (count(segmenter, PICTURES[:1] * n).launches for n in (1, BATCH))
     assert many <= one + 5  # a copy of what is contiguous by itself in a batch of one
+
+
+def full_size(variant: str, *, score: float) -> tuple[Segmenter, HeadOutput]:
+    """A batch of 800x1344, as the published models see pictures: one picture, eight times."""
+    detector = make_detector(**VARIANTS[variant])
+    detector.spec = detector.spec.model_copy(update={"input": InputSpec(long_side=1344, short_side=800)})
+    segmenter = Segmenter(detector, name="large", device="cpu", precision="fp32", score=score)
+    picture = np.random.default_rng(0).integers(0, 256, (800, 1344, 3), dtype=np.uint8)
+    launched = segmenter.submit([picture]).computing
+    assert launched is not None
+    output = launched.result().output
+    many = [x.expand(BATCH, *x.shape[1:]).contiguous() for x in batch_tensors(output)]
+    return segmenter, with_tensors(output, many)
+
+
+@pytest.mark.parametrize("blocks", ["cpu", "cuda"])
+@pytest.mark.parametrize("variant", ["solo", "decoupled", "solov2"])
+def test_launches_of_a_batch_of_full_size(variant: str, blocks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the blocks of a CPU with 19 to 38 candidates a picture, in those of a GPU with over a hundred."""
+    for table in (module._BLOCK, module._HELD):
+        monkeypatch.setitem(table, "cpu", table[blocks])
+    segmenter, output = full_size(variant, score=0.5 if blocks == "cpu" else 0.1)
+    postprocessor = segmenter._postprocessor
+    with torch.inference_mode(), Dispatches() as dispatches:
+        candidates = postprocessor.select(output)
+        ((_, ranked),) = postprocessor.rank(output, candidates)
+        postprocessor.good(ranked)
+    assert candidates.used().cells.shape[1] > (15 if blocks == "cpu" else 100)
+    assert dispatches.launches <= LAUNCHES
 
 
 @pytest.mark.cuda

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from streamseg.config import ModelConfig
 from streamseg.errors import RunError
 from streamseg.inference import OomGuard, Segmenter
 from streamseg.types import Instances
@@ -164,4 +165,4 @@ def test_a_model_that_does_not_fit_is_said_in_one_line(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Segmenter, "warm_up", full)
     with pytest.raises(RunError, match="the device's memory does not hold the model: CUDA out of memory"):
-        OomGuard.load("demo", device="cpu")
+        OomGuard.load(ModelConfig(device="cpu"))

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from streamseg.inference import Segmenter
-from streamseg.masks.upsample import Geometry, enlarge
+from streamseg.masks.upsample import Geometry
 from streamseg.models.input_size import geometry, padded, resize_picture
 from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec, ModelSpec
 from streamseg.training.losses import LossTerms, solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
+from tests.support.enlarge import enlarge
 from tests.support.oracle import Oracle, detector_name, names_of
 from tests.support.prepared import network_input
 from tests.training.test_targets_oracle import pairs_per_cell

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from streamseg.cli import main
 from streamseg.errors import UsageError
 from streamseg.inference import Segmenter
-from streamseg.masks.upsample import enlarge
 from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.deformable import DeformableConv2d
 from streamseg.models.nets.detector import Detector
@@ -27,6 +26,7 @@ from streamseg.models.onnx.export import export_onnx
 from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec, TestSpec
 from streamseg.models.weights.files import save_weights
+from tests.support.enlarge import enlarge
 from tests.support.lively import GRIDS, VARIANTS, make_detector, shake
 from tests.support.prepared import network_input
 from tests.support.program import ROOT, STREET, read_video

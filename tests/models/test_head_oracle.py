@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamseg.masks.upsample import Geometry, enlarge
+from streamseg.masks.upsample import Geometry
 from streamseg.models.nets.decoupled import DecoupledOutput
 from streamseg.models.nets.detector import Head, build_head
 from streamseg.models.nets.head import HeadOutput, candidate_masks
@@ -21,6 +21,7 @@ from streamseg.models.postprocess.candidates import (
 )
 from streamseg.models.postprocess.detections import Detections, Postprocessor
 from streamseg.models.spec import TestSpec
+from tests.support.enlarge import enlarge
 from tests.support.oracle import Oracle, names_of, thinned
 from tests.support.tiny import SETTINGS, STRIDES
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streamseg.config import ModelConfig
 from streamseg.types import Instances
 from tests.support.media import read_counter
 
@@ -50,8 +51,8 @@ class Moving:
         self.seconds = seconds
 
     @classmethod
-    def load(cls, weights: str, **options: object) -> Moving:
-        return cls(float(weights))
+    def load(cls, config: ModelConfig, **options: object) -> Moving:
+        return cls(float(config.weights))
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         return height, width

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SLOPE = 0.1
-"""Of the leaky ReLU in networks whose norms are folded into the convolutions."""
+from streamseg.models.nets.leaky import conv_leaky_relu
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -118,11 +117,10 @@ class SeparableLeakyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
-        x = self.depthwise(x)
         if not self.act:
-            y: Tensor = self.pointwise(x)
+            y: Tensor = self.pointwise(self.depthwise(x))
             return y
-        return F.leaky_relu_(self.pointwise(F.leaky_relu_(x, SLOPE)), SLOPE)
+        return conv_leaky_relu(self.pointwise, conv_leaky_relu(self.depthwise, x))
 
 
 def freeze_depthwise(network: nn.Module) -> None:

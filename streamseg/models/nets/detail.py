@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.models.nets.depthwise import SLOPE
 from streamseg.models.nets.layers import resize
+from streamseg.models.nets.leaky import SLOPE, conv_leaky_relu
 from streamseg.models.spec import MaskFeatureSpec
 
 
@@ -22,7 +22,7 @@ class ConvLeakyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        return F.leaky_relu_(self.conv(x), SLOPE)
+        return conv_leaky_relu(self.conv, x)
 
 
 class DetailMaskFeature(nn.Module):

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from streamseg.models.nets.depthwise import SLOPE, DepthwiseConv2d, SeparableLeakyReLU
+from streamseg.models.nets.depthwise import DepthwiseConv2d, SeparableLeakyReLU
 from streamseg.models.nets.layers import resize
+from streamseg.models.nets.leaky import conv_leaky_relu
 from streamseg.models.spec import GhostPanSpec
 
 
@@ -28,7 +28,7 @@ class GhostPan(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Finest map first, in and out; the last one of the output is half the size of the coarsest map."""
-        reduced = [F.leaky_relu_(conv(x), SLOPE) for conv, x in zip(self.reduce, maps, strict=True)]
+        reduced = [conv_leaky_relu(conv, x) for conv, x in zip(self.reduce, maps, strict=True)]
         merged = [reduced[-1]]
         for block, fine in zip(self.top_down, reversed(reduced[:-1]), strict=True):
             merged.insert(0, block(torch.cat((resize(merged[0], fine.shape[-2:]), fine), dim=1)))
@@ -64,10 +64,10 @@ class _GhostLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        first = self.primary(x)
         if self.act:
-            first = F.leaky_relu_(first, SLOPE)
-        second = self.cheap(first)
-        if self.act:
-            second = F.leaky_relu_(second, SLOPE)
+            first = conv_leaky_relu(self.primary, x)
+            second = conv_leaky_relu(self.cheap, first)
+        else:
+            first = self.primary(x)
+            second = self.cheap(first)
         return torch.cat((first, second), dim=1)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamseg.models.nets.depthwise import SLOPE, DepthwiseConv2d
+from streamseg.models.nets.depthwise import DepthwiseConv2d
+from streamseg.models.nets.leaky import SLOPE, conv_leaky_relu
 
 _STAGES = ((24, 116, 4), (116, 232, 8), (232, 464, 4))
 """Inputs, outputs and units of the stages that give C3, C4 and C5."""
@@ -52,21 +53,22 @@ class _Unit(nn.Module):
             self.branch1 = _named(
                 ("0", DepthwiseConv2d(inputs, stride=2)),
                 ("2", nn.Conv2d(inputs, half, kernel_size=1)),
-                ("4", nn.LeakyReLU(SLOPE, inplace=True)),
             )
         self.halve = halve
         self.branch2 = _named(
             ("0", nn.Conv2d(inputs if halve else half, half, kernel_size=1)),
-            ("2", nn.LeakyReLU(SLOPE, inplace=True)),
             ("3", DepthwiseConv2d(half, stride=stride)),
             ("5", nn.Conv2d(half, half, kernel_size=1)),
-            ("7", nn.LeakyReLU(SLOPE, inplace=True)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W), or half that size."""
-        first, second = (self.branch1(x), x) if self.halve else x.chunk(2, dim=1)
-        return _shuffle(first, self.branch2(second))
+        first, second = (x, x) if self.halve else x.chunk(2, dim=1)
+        if self.halve:
+            depthwise, pointwise = self.branch1
+            first = conv_leaky_relu(pointwise, depthwise(first))
+        narrow, depthwise, pointwise = self.branch2
+        return _shuffle(first, conv_leaky_relu(pointwise, depthwise(conv_leaky_relu(narrow, second))))
 
 
 def _named(*layers: tuple[str, nn.Module]) -> nn.Sequential:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BLOCK = {"cpu": 16 << 20, "cuda": 1 << 30}
+_BLOCK = {"cpu": 24 << 20, "cuda": 1 << 30}
 """Bytes of masks in one step: on a CPU they stay in its cache, on a GPU each step is a launch."""
 _HELD = {"cpu": 192 << 20, "cuda": 4 << 30}
 """Bytes of the soft masks that exist at once; one picture may need more."""

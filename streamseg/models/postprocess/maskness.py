@@ -20,13 +20,14 @@ def measure(soft_masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     batch, count = soft_masks.shape[:2]
     device = soft_masks.device
     shared = torch.zeros((batch, count, count), device=device)
-    total = torch.zeros((batch, count), device=device)
-    for soft in soft_masks.flatten(2).split(at_once(device, 4 * batch * count), dim=2):
+    blocks = soft_masks.flatten(2).split(at_once(device, 4 * batch * count), dim=2)
+    totals = torch.empty((len(blocks), batch, count), device=device)
+    for soft, total in zip(blocks, totals.unbind(), strict=True):
         # A comparison can write floats, which is faster than to convert its booleans.
         pixels = torch.gt(soft, threshold, out=torch.empty_like(soft))
-        total += torch.linalg.vecdot(pixels, soft)
+        torch.linalg.vecdot(pixels, soft, out=total)
         _add_products(shared, pixels)
-    return shared, total
+    return shared, totals.sum(dim=0)
 
 
 def _add_products(shared: Tensor, pixels: Tensor) -> None:
