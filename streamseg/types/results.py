@@ -17,13 +17,17 @@ class InstanceResult(msgspec.Struct, frozen=True):
     id: int | None
     """Stable for one object within stream and epoch; None without tracking."""
     label: str
+    """Name of its class."""
     class_id: int
+    """Number of its class among those of the model."""
     score: float
+    """How sure the model is."""
     box: tuple[float, float, float, float]
     """x1, y1, x2, y2 in source pixels, tight around the mask, x2 and y2 exclusive."""
     area: int
     """Pixels of the mask."""
     rle: RunLengths = msgspec.field(name="mask")
+    """Its pixels at the size of the source, as COCO run lengths."""
     zones: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Names of the zones that it is in; absent where the stream has no zones and lines."""
 
@@ -42,8 +46,11 @@ class FrameResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result of one frame, version 1: an NDJSON line, a Redis field."""
 
     v: int
+    """Version of this format."""
     stream: str
+    """Id of the stream."""
     epoch: int
+    """One higher after each reconnect of a live source."""
     frame: int
     """Number among the decoded frames of the stream, from 0."""
     pts: float
@@ -51,10 +58,13 @@ class FrameResult(msgspec.Struct, frozen=True, omit_defaults=True):
     time: float
     """UNIX seconds when the frame was decoded."""
     width: int
+    """Of the source, in pixels."""
     height: int
+    """Of the source, in pixels."""
     latency_ms: float
     """From decoding to publication."""
     model: str
+    """Name of the weights."""
     instances: tuple[InstanceResult, ...]
     """Best score first."""
     counts: Counts | msgspec.UnsetType = msgspec.UNSET
