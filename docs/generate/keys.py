@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 Schema = dict[str, Any]
+_POINT = [{"minimum": 0, "type": "number"}] * 2
 _ROLE = re.compile(r":\w+:`~?([^`]*)`")
 
 
@@ -68,17 +69,28 @@ def keys_of(model: type[BaseModel]) -> list[Key]:
             name,
             allowed(schema["properties"][name], schema.get("$defs", {})),
             _default(field.default, field.default_factory),
-            re.sub(r"\bNone\b", "`null`", docs.get(name, "")),
+            _for_yaml(docs.get(name) or _of_its_section(model, name, field.annotation)),
         )
         for name, field in model.model_fields.items()
     ]
+
+
+def _of_its_section(model: type[BaseModel], name: str, annotation: Any) -> str:
+    """What a key without words of its own means: a section says it itself, and so does a kind of output."""
+    if name == "type":
+        return first_paragraph(model.__doc__)
+    return next((first_paragraph(section.__doc__) for section in sections_in(annotation)), "")
+
+
+def _for_yaml(text: str) -> str:
+    return re.sub(r"\bNone\b", "`null`", text)
 
 
 def _default(value: Any, factory: Any) -> str:
     if value is PydanticUndefined:
         return "" if factory is None else "`{}`"
     if isinstance(value, BaseModel):
-        return "see there"
+        return "see below"
     return f"`{yaml_value(value)}`"
 
 
@@ -117,36 +129,43 @@ def allowed(schema: Schema, defs: Schema) -> str:
 def _object(schema: Schema) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    return "keys, see there"
+    return "keys, see below"
 
 
 def _of_type(schema: Schema, defs: Schema) -> str:
     match schema.get("type"):
-        case "null":
-            return "`null`"
-        case "boolean":
-            return "`true`, `false`"
-        case "integer":
-            return "whole number" + _range(schema)
-        case "number":
-            return "number" + _range(schema)
         case "array":
             return _array(schema, defs)
         case "object":
-            inner = schema.get("additionalProperties")
-            return "mapping of names to " + (allowed(inner, defs) if isinstance(inner, dict) else "values")
-        case "string" if "pattern" in schema:
-            return "text like `" + schema["pattern"].replace("|", "\\|") + "`"
+            return "names, each with " + _values(schema, defs)
         case "string":
-            return "path" if schema.get("format") == "path" else "text"
-    return "any value"
+            return _text(schema)
+        case "integer":
+            return "whole number" + _range(schema)
+        case kind:
+            return _SIMPLE.get(str(kind), "any value") + _range(schema)
+
+
+_SIMPLE = {"null": "`null`", "boolean": "`true`, `false`", "number": "number"}
+
+
+def _text(schema: Schema) -> str:
+    if "pattern" in schema:
+        return "text like `" + re.sub(r"^\^\(?|\)?\$$", "", schema["pattern"]) + "`"
+    return "path" if schema.get("format") == "path" else "text"
+
+
+def _values(schema: Schema, defs: Schema) -> str:
+    of_names = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
+    return next((allowed(one, defs) for one in of_names if isinstance(one, dict)), "a value")
 
 
 def _array(schema: Schema, defs: Schema) -> str:
     if "prefixItems" in schema:
         return "[" + ", ".join(allowed(one, defs) for one in schema["prefixItems"]) + "]"
-    least = f", at least {schema['minItems']}" if schema.get("minItems", 0) > 1 else ""
-    return f"list of {allowed(schema.get('items', {}), defs)}{least}"
+    if schema.get("items", {}).get("prefixItems") == _POINT:
+        return "points [x, y]" + (f", at least {schema['minItems']}" if "minItems" in schema else "")
+    return f"list of {allowed(schema.get('items', {}), defs)}"
 
 
 def _range(schema: Schema) -> str:
@@ -154,7 +173,7 @@ def _range(schema: Schema) -> str:
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     parts = []
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
+        return f" from {_number(low)} to {_number(high)}"
     if low is not None:
         parts.append(f"from {low:g} on")
     if above is not None:
@@ -184,3 +203,7 @@ def sections(model: type[BaseModel], at: str = "") -> Iterator[tuple[str, type[B
             if field.annotation is not one and type(None) not in get_args(field.annotation):
                 place += ".NAME" if "dict" in str(field.annotation) else ".N"
             yield from sections(one, place)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -232,7 +232,7 @@ class EventsConfig(_Config):
 
     type: Literal["events"]
     path: Annotated[Text, Field(min_length=1)]
-    """As that of NDJSON."""
+    """As that of a video."""
 
 
 class MqttConfig(_Config):
