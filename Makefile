@@ -40,7 +40,7 @@ lint: $(VENV)/installed-test
 
 # The documentation, as pages that need no server: open site/index.html.
 docs: $(VENV)/installed-test
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html"
 
 # The long tests; then cameras and a broker that fail once a minute, for half an hour: writes
