@@ -161,5 +161,8 @@ def speed_table() -> str:
     content = json.loads((RESULTS / "throughput.json").read_text())
     wall, cpu = content["frames_per_second"], content["frames_per_cpu_second"]
     rows = ((name, f"{wall[name]:.1f}", f"{cpu[name]:.1f}") for name in wall)
-    head = f"The demo clip (768x576) on {describe_machine(content['machine'])}, {content['precision']}:\n\n"
-    return head + table(["", "frames/s", "frames per second of CPU time"], rows)
+    machine = describe_machine(content["machine"])
+    head = (
+        f"Frames per second on the demo clip (768x576), in {content['precision']}.\nMachine: {machine}.\n\n"
+    )
+    return head + table(["", "by time", "by CPU time"], rows)

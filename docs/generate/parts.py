@@ -15,6 +15,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "metrics": reference.metrics,
     "errors": reference.error_table,
     "benchmarks": machines.benchmarks,
+    "subscribe_js": lambda: f"```js\n{(machines.ROOT / 'examples' / 'subscribe.mjs').read_text()}```\n",
     "speed": machines.speed_table,
 }
 _MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)

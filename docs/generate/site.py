@@ -18,7 +18,11 @@ from docs.generate.annotated import annotated  # noqa: E402
 from docs.generate.parts import fill  # noqa: E402
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+\.md)(#[^)\s]*)?\)")
-_COPIES = {"changelog.md": "CHANGELOG.md", "model-card.md": "streamseg/weights/README.md"}
+_COPIES = {
+    "changelog.md": "CHANGELOG.md",
+    "examples.md": "examples/README.md",
+    "model-card.md": "streamseg/weights/README.md",
+}
 """Pages whose text lies elsewhere in the project."""
 
 
