@@ -36,19 +36,15 @@ def all_blocks() -> Iterator[Block]:
         yield from blocks_in(fill(path.read_text()), str(path.relative_to(ROOT)))
 
 
-@pytest.fixture(autouse=True)
-def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that a block of shell sets or a page asks for."""
-    for name in set(re.findall(r"\$\{(\w+)\}", "".join(block.code for block in all_blocks()))):
-        monkeypatch.setenv(name, _TOKEN)
-
-
-def test_every_block(tmp_path: Path) -> None:
+def test_every_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One test for all: collecting them by number would give each edit of a page other names."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    found = list(all_blocks())
+    for name in set(re.findall(r"\$\{(\w+)\}", "".join(block.code for block in found))):
+        monkeypatch.setenv(name, _TOKEN)
     wrong: list[str] = []
     seen: dict[str, int] = {}
-    for block in all_blocks():
+    for block in found:
         check = CHECKS.get(block.language)
         if check is None:
             wrong.append(f"{block}: no check for a block of {block.language or 'no language'}")
@@ -79,7 +75,7 @@ def test_every_block(tmp_path: Path) -> None:
         ("sh", "streamseg run a.mp4 --no-such-option\n", "No such option"),
         ("sh", "streamseg runn a.mp4\n", "no such command"),
         ("sh", "streamseg run -c x.yaml --set model.scor=1\n", "unknown key model.scor"),
-        ("sh", "cat x | streamseg subscribe\n", "Missing argument"),
+        ("sh", "cat x | streamseg subscribe\n", "Missing parameter: url"),
         ("sh", "make nothing\n", "nothing"),
         ("sh", "python benchmarks/nothing.py\n", "nothing.py"),
         ("sh", "pip install '.[nothing]'\n", "nothing"),
@@ -111,7 +107,7 @@ def check_shell(block: Block, folder: Path) -> None:
 
 
 def simple_commands(line: str) -> Iterator[list[str]]:
-    """The words of each command of a line: pipes and lists are taken apart, variables set before it dropped."""
+    """The words of each command of a line, without the variables that are set before it."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&<>")
     lexer.whitespace_split = True
     words: list[str] = []
@@ -179,7 +175,7 @@ def check_run(values: dict[str, Any]) -> None:
 
 
 def check_yaml(block: Block, folder: Path) -> None:
-    """A part of a run's configuration, or of a training run's; files of other programs only have to be YAML."""
+    """A part of a configuration of ours; a file of another program only has to be YAML."""
     text = re.sub(r"\$\{(\w+)\}", _TOKEN, block.code)
     documents = [one for one in yaml.safe_load_all(text) if one is not None]
     if any(key in one for one in documents for key in ("services", "apiVersion", "scrape_configs", "groups")):
