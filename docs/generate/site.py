@@ -106,4 +106,4 @@ def _about(markdown: str) -> str:
     """The first sentence below the title."""
     paragraphs = [part for part in re.split(r"\n\s*\n", markdown) if re.match(r"[A-Za-z*\[]|`[^`]", part)]
     plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", " ".join(paragraphs[0].split())) if paragraphs else ""
-    return re.split(r"(?<=[.:])\s", plain)[0].rstrip(":")
+    return re.split(r"(?<!\.)(?<=[.:])\s(?=[A-Z`])", plain)[0].rstrip(":")
