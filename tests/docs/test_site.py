@@ -14,6 +14,7 @@ import pytest
 from tests.support.pages import ROOT
 
 pytest.importorskip("material", reason="mkdocs-material is not installed")
+pytestmark = pytest.mark.timeout(300)  # the first test builds the site
 _LINKS = {"a": "href", "img": "src", "script": "src", "link": "href", "source": "src", "iframe": "src"}
 
 
@@ -40,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        build, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=110
+        build, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
     return target
