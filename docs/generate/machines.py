@@ -73,8 +73,9 @@ def _tables(content: Any, title: str = "") -> Iterator[str]:
     if isinstance(content, list):
         yield from _rows(content, title)
         return
-    plain = {key: value for key, value in content.items() if _is_plain(value)}
-    nested = {key: value for key, value in content.items() if key not in plain}
+    shown = {key: value for key, value in content.items() if not _is_markdown(value)}
+    plain = {key: value for key, value in shown.items() if _is_plain(value)}
+    nested = {key: value for key, value in shown.items() if key not in plain}
     if plain:
         yield f"{title[:1].upper()}{title[1:]}:\n" if title else ""
         yield table(["", ""], ((_words(key), _cell(value)) for key, value in plain.items()))
@@ -101,7 +102,7 @@ def _rows(items: list[Any], title: str) -> Iterator[str]:
     if all(isinstance(item, dict) for item in items):
         flat = [_flatten(item) for item in items]
         yield from _matrix({str(row.pop(next(iter(row)))): row for row in flat}, title)
-    elif not str(items[0]).startswith("|"):  # a table of Markdown says nothing that is not there as numbers
+    else:
         yield f"{title}: {', '.join(map(_cell, items))}\n"
 
 
@@ -110,6 +111,11 @@ def _flatten(item: dict[str, Any], above: str = "") -> dict[str, Any]:
     for key, value in item.items():
         flat |= _flatten(value, f"{above}{key}: ") if isinstance(value, dict) else {above + key: value}
     return flat
+
+
+def _is_markdown(value: Any) -> bool:
+    """Whether it is a table for people: it says nothing that is not there as numbers."""
+    return isinstance(value, list) and bool(value) and str(value[0]).startswith("|")
 
 
 def _is_plain(value: Any) -> bool:
