@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, run, subscribe, view
+from streamseg.cli import bench, convert, data, export, health, render, results, run, subscribe, view
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -43,11 +43,14 @@ for _command in (
     run.run,
     subscribe.subscribe,
     view.view,
+    render.render,
+    results.results,
     data.train,
     data.evaluate,
     convert.convert,
     export.export,
     bench.bench,
+    health.health,
     data.models,
 ):
     program.add_command(_command)

@@ -31,6 +31,7 @@ class NdjsonOutput(Output):
         self._several = several
         self._stdout = (stdout or sys.stdout.buffer) if path_template == STDOUT else None
         self._kept: dict[str, Kept] = {}
+        self.closes_last = self.to_files
 
     @property
     def to_files(self) -> bool:
