@@ -1,5 +1,7 @@
 """No key, option, metric or error without words, and the annotated configuration loads."""
 
+import tomllib
+
 import pytest
 import yaml
 from pydantic import BaseModel
@@ -106,3 +108,9 @@ def test_a_part_that_there_is_not_is_told() -> None:
     assert all(make() for make in PARTS.values())
     with pytest.raises(KeyError, match="nothing"):
         fill("<!-- made: nothing -->")
+
+
+def test_every_extra_is_on_the_page_of_installing() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "install.md").read_text()
+    assert [extra for extra in extras if f"| `{extra}` |" not in page] == []
