@@ -8,7 +8,19 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, health, render, results, run, subscribe, view
+from streamseg.cli import (
+    bench,
+    broker,
+    convert,
+    data,
+    export,
+    health,
+    render,
+    results,
+    run,
+    subscribe,
+    view,
+)
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -45,6 +57,7 @@ for _command in (
     view.view,
     render.render,
     results.results,
+    broker.broker,
     data.train,
     data.evaluate,
     convert.convert,

@@ -25,6 +25,8 @@ def health(config: Path, ready: bool) -> None:
     """Ask the program that runs with this configuration, on this machine, how it does.
 
     Ends with 0 if it makes progress, with 1 and the reason if not. Needs `metrics: {enabled: true}`.
+
+    Example: streamseg health --config cameras.yaml --ready
     """
     from streamseg.config import parse_config, read_config
 

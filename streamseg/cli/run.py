@@ -35,12 +35,15 @@ logger = logging.getLogger(__name__)
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Overlay video: file, folder, or template with {stream}."
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Overlay video: file, folder, or template with {stream}; or rtsp://HOST/{stream} to push it to.",
 )
 @click.option(
     "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
 )
-@click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
+@click.option("--redis", metavar="URL", help="Publish results to Redis streams; embedded starts a server.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
@@ -53,6 +56,9 @@ logger = logging.getLogger(__name__)
     type=int,
     metavar="N",
     help="Cameras: give up after so many new attempts in a row.  [default: never]",
+)
+@click.option(
+    "--max-fps", type=float, metavar="N", help="Cameras: take at most so many frames a second, evenly."
 )
 @overlay_options
 @click.option("--recursive", is_flag=True, help="Of folders, take what lies in their folders, too.")
@@ -108,7 +114,7 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    of_streams = ("start", "end", "stride", "reconnect_attempts", "max_fps")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
@@ -149,7 +155,9 @@ def _add_outputs(
     if overlays and redis is None:
         raise UsageError("--redis-overlays needs --redis URL")
     given: list[dict[str, Any]] = []
-    if video is not None:
+    if video is not None and video.lower().startswith(("rtsp://", "rtsps://")):
+        given.append({"type": "push", "url": video})
+    elif video is not None:
         given.append({"type": "video", "path": video})
     if ndjson is not None:
         given.append({"type": "ndjson", "path": ndjson})
@@ -183,7 +191,7 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
             bar.observe(event)
 
         pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
+            services.config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
         )
         services.attach(pipeline)
         with pipeline:
