@@ -23,12 +23,24 @@ from streamseg.web.metrics import RunCollector, RunMetrics
 
 def command_line() -> str:
     """All subcommands and their options."""
-    commands = program.commands
-    rows = ((f"[`{name}`](#{name})", one.get_short_help_str(200)) for name, one in commands.items())
+    commands = shown_commands()
+    rows = (
+        (f"[`{name}`](#{name.replace(' ', '-')})", one.get_short_help_str(200))
+        for name, one in commands.items()
+    )
     parts = [table(["command", "what it does"], rows)]
     for name, command in commands.items():
         parts += [f"## {name}\n", *_command(name, command)]
     return "\n".join(parts)
+
+
+def shown_commands() -> dict[str, click.Command]:
+    """Every subcommand that users see, by name; those of a group as ``GROUP COMMAND``."""
+    found: dict[str, click.Command] = {}
+    for name, command in program.commands.items():
+        inner = command.commands if isinstance(command, click.Group) else {}
+        found |= {f"{name} {below}": one for below, one in inner.items()} or {name: command}
+    return {name: command for name, command in found.items() if not command.hidden}
 
 
 def _command(name: str, command: click.Command) -> Iterator[str]:

@@ -164,7 +164,8 @@ class ModelConfig(_Config):
     weights: Text = "demo"
     """Name of bundled weights, or path of a ``.safetensors`` file."""
     device: Annotated[str | tuple[str, ...], BeforeValidator(_devices)] = "auto"
-    """Where it runs; auto: an NVIDIA GPU if there is one; a list: an engine process on each, also several on one device."""
+    """Where it runs; auto: an NVIDIA GPU if there is one; a list: an engine process on each, also several
+    on one device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: half precision wherever it is faster on that device."""
     runtime: Literal["auto", "torch", "onnxruntime"] = "auto"

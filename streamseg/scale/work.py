@@ -32,9 +32,7 @@ def work_of(config: RunConfig) -> Work:
         if getattr(config, section).enabled:
             raise UsageError(f"{section}.enabled: each engine of a cluster would serve its own; leave it out")
     if any(isinstance(o, RedisConfig) and o.url == EMBEDDED for o in config.outputs):
-        raise UsageError(
-            "outputs: redis: embedded is of one machine; name one all machines reach"
-        )
+        raise UsageError("outputs: redis: embedded is of one machine; name one all machines reach")
     if not isinstance(config.model.device, str):
         raise UsageError("model.device: with --ray every device has its worker; write auto, cpu or cuda")
     base = config.model_dump(mode="json") | {"streams": []}

@@ -18,8 +18,8 @@ from docs.generate.reference import (
     metrics,
     options,
     result_keys,
+    shown_commands,
 )
-from streamseg.cli import program
 from streamseg.config import RunConfig, parse_config
 from streamseg.training.config import TrainConfig
 from streamseg.types import FrameResult, InstanceResult
@@ -46,12 +46,14 @@ def test_every_key_of_a_result_is_described() -> None:
 def test_every_option_is_described() -> None:
     missing = [
         f"{name} {flag}"
-        for name, command in program.commands.items()
+        for name, command in shown_commands().items()
         for flag, text in options(command)
         if not text.partition("  [")[0].strip()
     ]
     assert not missing
-    assert all(command.help and command.epilog for command in program.commands.values())
+    assert [
+        name for name, command in shown_commands().items() if not command.help or not command.epilog
+    ] == []
     assert command_line().count("| `--set KEY=VALUE` |") >= 2
 
 
