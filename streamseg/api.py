@@ -36,6 +36,7 @@ def run(
     score: float = _MODEL.score,
     classes: Sequence[str] | None = _MODEL.classes,
     max_instances: int = _MODEL.max_instances,
+    overlap: Literal["class", "any"] | None = None,
     track: bool = True,
     start: float = 0.0,
     end: float | None = None,
@@ -65,6 +66,8 @@ def run(
         score: Instances below this score, in [0, 1], are left out.
         classes: Names of the classes to keep; all of them if not given.
         max_instances: At most so many per frame, the best ones.
+        overlap: What is found under a better object and left out: another of its ``class``, or ``any`` other;
+            None: as the weights say.
         track: Give objects ids that stay with them.
         start: Recorded files: begin at this second.
         end: Recorded files: end before this second; None is the end of the file.
@@ -108,6 +111,7 @@ def run(
         "score": score,
         "classes": classes,
         "max_instances": max_instances,
+        "overlap": overlap,
     }
     content = {
         "streams": [{"url": source, **stream} for source in _flat(sources)],

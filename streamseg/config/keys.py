@@ -176,6 +176,9 @@ class ModelConfig(_Config):
     """Class names to keep; None keeps all."""
     max_instances: Annotated[int, Field(ge=1, le=100_000)] = 100
     """At most so many per frame, the best ones."""
+    overlap: Literal["class", "any"] | None = None
+    """What is left out under a better object: another of its class, or any other, so that no object has two
+    labels; null: what the weights say (any for the bundled ones, class for the published models)."""
 
 
 class BatchingConfig(_Config):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast, overload
+from typing import Literal, cast, overload
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class Segmenter:
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
+        overlap: Literal["class", "any"] | None = None,
         meter: Meter | None = None,
     ) -> None:
         """Put a copy of ``detector`` on the device; the other arguments are those of :meth:`load`.
@@ -80,6 +81,7 @@ class Segmenter:
                 "max_instances": max_instances,
                 "score_threshold": max(test.score_threshold, score),
                 "filter_threshold": max(test.filter_threshold, score),
+                "overlap": overlap or test.overlap,
             }
         )
         self._collect = collector(self.device, test.mask_threshold)
@@ -98,6 +100,7 @@ class Segmenter:
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         max_instances: int = 100,
+        overlap: Literal["class", "any"] | None = None,
         meter: Meter | None = None,
     ) -> Segmenter:
         """Load bundled weights by name, or a ``.safetensors`` file by path.
@@ -111,6 +114,8 @@ class Segmenter:
             score: Instances below this score, in [0, 1], are left out.
             classes: Names of the classes to look for; all that the model knows if not given.
             max_instances: At most so many per picture, the best ones.
+            overlap: What is found under a better object and left out: another of its ``class``, or ``any``
+                other; None: as the weights say.
             meter: Is told how long the stages ``preprocess``, ``forward`` and ``postprocess`` of a batch
                 take, and ``finish`` of each picture.
 
@@ -127,6 +132,7 @@ class Segmenter:
             "score": score,
             "classes": classes,
             "max_instances": max_instances,
+            "overlap": overlap,
         }
         return cls.of(parse_model(options), meter=meter)
 
@@ -143,6 +149,7 @@ class Segmenter:
             score=config.score,
             classes=config.classes,
             max_instances=config.max_instances,
+            overlap=config.overlap,
             meter=meter,
         )
 

@@ -43,7 +43,7 @@ def test_a_program_that_makes_progress_is_well_and_not_ready_without_a_source(
         assert ask(other) == 1
         assert "401 Unauthorized" in capsys.readouterr().err
         os.kill(program.pid, signal.SIGSTOP)
-        assert ask(config) == 1, "it does not answer"
+        wait_for(lambda: ask(config) == 1, what="its threads have stopped")
         assert "timed out" in capsys.readouterr().err
 
 

@@ -5,8 +5,11 @@ from typing import Literal
 import pytest
 import torch
 
+from streamseg.errors import ConfigError
+from streamseg.inference import Segmenter
 from streamseg.models.postprocess.maskness import measure
 from streamseg.models.postprocess.matrix_nms import matrix_nms
+from tests.support.program import ROOT
 
 
 def decayed(overlap: Literal["class", "any"]) -> list[float]:
@@ -50,3 +53,15 @@ def test_a_batch_is_decayed_as_its_pictures_alone(
     assert (batch < scores)[:, 1:].any()
     for found, *picture in zip(batch, shared, class_ids, scores, strict=True):
         torch.testing.assert_close(found, matrix_nms(*picture, kernel=kernel, sigma=2.0, overlap=overlap))
+
+
+def test_who_loads_weights_may_say_otherwise() -> None:
+    picture = ROOT / "samples" / "street.jpg"
+    found = {
+        overlap: Segmenter.load("demo", runtime="torch", score=0.1, overlap=overlap)(picture).scores
+        for overlap in (None, "any", "class")
+    }
+    assert found[None] == pytest.approx(found["any"], abs=1e-3), "as the bundled weights are made for"
+    assert len(found["class"]) > len(found["any"]), "the van is a bus and a truck, too"
+    with pytest.raises(ConfigError, match="overlap: Input should be 'class' or 'any'"):
+        Segmenter.load("demo", overlap="all")
