@@ -8,7 +8,7 @@ HEADLESS = $(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless; }
 
-.PHONY: demo test lint soak clean
+.PHONY: demo test lint docs soak clean
 
 # torch and torchvision come together, as users install them (the CUDA build also runs on a CPU).
 $(VENV)/installed: pyproject.toml
@@ -38,6 +38,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation, as pages that need no server: open site/index.html.
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html"
+
 # The long tests; then cameras and a broker that fail once a minute, for half an hour: writes
 # benchmarks/results/soak.json.
 MINUTES ?= 30
@@ -46,4 +51,4 @@ soak: $(VENV)/installed-test
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 clean:
-	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out site build *.egg-info .pytest_cache .mypy_cache .ruff_cache

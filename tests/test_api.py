@@ -13,8 +13,8 @@ from streamseg.errors import OutputError, SourceError, UsageError
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
 from tests.support.batches import segment_batch
 from tests.support.media import write_clip
+from tests.support.pages import example
 from tests.support.program import STREET
-from tests.support.readme import example
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +152,12 @@ def test_sinks_of_ones_own(tmp_path: Path) -> None:
     assert output.labels == {r.frame: len(r.instances) for r in results}
 
 
-def test_the_sinks_of_the_readme(
+def test_the_sinks_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "clip.mp4", frames=3, width=64, height=48)
-    exec(example("python", "class Counter"), {"run": run})
+    exec(example("python", "class Counter"), {})
     assert capsys.readouterr().out == "clip 0 ended\n"
 
 

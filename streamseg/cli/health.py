@@ -6,12 +6,13 @@ import click
 
 from streamseg.errors import StreamsegError, UsageError
 
+EXAMPLE = "Example: streamseg health -c cameras.yaml --ready"
 _ANSWER_SECONDS = 5.0
 """The page answers within milliseconds; a program that takes longer makes no progress."""
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
-@click.command()
+@click.command(epilog=EXAMPLE)
 @click.option(
     "-c",
     "--config",

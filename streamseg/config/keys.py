@@ -65,6 +65,7 @@ class ZoneConfig(_Passed):
     """A part of the picture that objects enter and leave."""
 
     polygon: Polygon
+    """Its corners."""
     dwell: Annotated[float, Field(gt=0)] | None = None
     """Seconds in the zone after which the event ``dwell`` is told, once a visit; None never tells it."""
 
@@ -98,11 +99,13 @@ class StreamConfig(_Config):
     recursive: bool = False
     """Folders only: take what lies in their folders, too."""
     transport: Literal["tcp", "udp"] = "tcp"
+    """How RTSP carries the video."""
     decode: Literal["auto", "cpu", "cuda", "qsv"] = "auto"
     """Where it is decoded: on the processor, an NVIDIA or an Intel device; without that on the processor."""
     start: Annotated[float, Field(ge=0)] = 0.0
     """Seconds; recorded files only, like ``end`` and ``stride``."""
     end: Annotated[float, Field(gt=0)] | None = None
+    """Seconds; None for the end of the file."""
     stride: Annotated[int, Field(ge=1, le=1 << 31)] = 1
     """Every Nth frame."""
     deinterlace: Literal["auto", "off"] = "auto"
@@ -127,7 +130,9 @@ class StreamConfig(_Config):
     ignore: Polygons = ()
     """Objects that lie in one of these by half or more are left out."""
     zones: dict[PlaceName, ZoneConfig] = {}
+    """By name: parts of the picture that objects enter and leave."""
     lines: dict[PlaceName, LineConfig] = {}
+    """By name: lines that objects cross."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -157,22 +162,29 @@ class ModelConfig(_Config):
     """What is looked for, with which weights, on what."""
 
     weights: Text = "demo"
+    """Name of bundled weights, or path of a ``.safetensors`` file."""
     device: Annotated[str | tuple[str, ...], BeforeValidator(_devices)] = "auto"
-    """Where it runs; a list: an engine process on each, also several on one device."""
+    """Where it runs; auto: an NVIDIA GPU if there is one; a list: an engine process on each, also several
+    on one device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: half precision wherever it is faster on that device."""
     runtime: Literal["auto", "torch", "onnxruntime"] = "auto"
     """What computes the network on a CPU."""
     score: Score = 0.3
+    """Instances below this score are left out."""
     classes: tuple[str, ...] | None = None
     """Class names to keep; None keeps all."""
     max_instances: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """At most so many per frame, the best ones."""
 
 
 class BatchingConfig(_Config):
     """When a batch leaves: full, or its oldest frame has waited long enough."""
 
     max_batch: Annotated[int, Field(ge=1, le=256)] = 8
+    """Frames of a full batch."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 20.0
+    """Milliseconds that the oldest frame of a batch waits for company."""
     max_age_ms: Annotated[float, Field(gt=0)] = 500.0
     """Live frames that are older when their batch is formed are dropped and counted as ``late``."""
 
@@ -181,6 +193,7 @@ class TrackingConfig(_Config):
     """Ids that stay with an object."""
 
     enabled: bool = True
+    """Whether objects get ids."""
 
 
 class OverlayOptions(_Config):
@@ -189,7 +202,9 @@ class OverlayOptions(_Config):
     masks: bool = True
     """Translucent fills."""
     outlines: bool = True
+    """The edges of the masks."""
     boxes: bool = False
+    """The boxes around the masks."""
     labels: bool = True
     """Class and score."""
     ids: bool = True
@@ -207,6 +222,7 @@ class VideoConfig(_Config):
 
     type: Literal["video"]
     path: Annotated[Text, Field(min_length=1)]
+    """A file, or a folder or a template with ``{stream}`` for several streams."""
     part_minutes: Annotated[float, Field(gt=0)] = 60.0
     """Live sources: each file is so long, the next is ``NAME.part2.mp4``."""
     encode: Literal["auto", "x264", "nvenc"] = "auto"
@@ -228,6 +244,7 @@ class NdjsonConfig(_Config):
 
     type: Literal["ndjson"]
     path: Annotated[Text, Field(min_length=1)]
+    """As that of a video; ``-`` is stdout."""
 
 
 class RedisConfig(_Config):
@@ -237,8 +254,11 @@ class RedisConfig(_Config):
     url: Annotated[Text, Field(repr=False)]
     """``redis://user:password@host:port/0`` or ``rediss://``; ``embedded`` starts one on this machine."""
     password_file: Annotated[Text, Field(min_length=1)] | None = None
+    """File whose content is the password; read anew at each attempt to connect."""
     overlays: bool = False
+    """Publish JPEG overlays as well."""
     maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
+    """Results of a stream that are kept, about so many."""
 
 
 class EventsConfig(_Config):
@@ -246,6 +266,7 @@ class EventsConfig(_Config):
 
     type: Literal["events"]
     path: Annotated[Text, Field(min_length=1)]
+    """As that of a video."""
 
 
 class MqttConfig(_Config):
@@ -255,7 +276,9 @@ class MqttConfig(_Config):
     url: Annotated[Text, Field(repr=False)]
     """``mqtt://user:password@host:port`` or ``mqtts://``."""
     topic: Text = "streamseg/{stream}/{event}"
+    """``{stream}`` and ``{event}`` stand for the stream's id and the kind of the event."""
     qos: Annotated[int, Field(ge=0, le=2)] = 1
+    """0: sent once, perhaps lost; 1: acknowledged, perhaps doubled; 2: exactly once."""
 
 
 class WebhookConfig(_Config):
@@ -263,6 +286,7 @@ class WebhookConfig(_Config):
 
     type: Literal["webhook"]
     url: Annotated[Text, Field(repr=False)]
+    """Where each event is posted to, as JSON."""
     cooldown: Annotated[float, Field(ge=0)] = 0.0
     """Seconds after a request in which the same event at the same place of the stream is left out."""
 
@@ -275,6 +299,7 @@ OutputConfig = Annotated[
 
 class _Server(_Config):
     enabled: bool = False
+    """Whether it is served."""
     host: Annotated[str, Field(pattern=r"^[0-9A-Za-z.:_-]+$")] = "127.0.0.1"
     """Address to listen on; one that other machines reach needs a token."""
     token: Annotated[Text | None, Field(repr=False)] = None
@@ -299,10 +324,12 @@ class RunConfig(_Config):
     """A whole run."""
 
     streams: tuple[StreamConfig, ...] = ()
+    """What is segmented."""
     model: ModelConfig = ModelConfig()
     batching: BatchingConfig = BatchingConfig()
     tracking: TrackingConfig = TrackingConfig()
     overlay: OverlayOptions = OverlayOptions()
     outputs: tuple[OutputConfig, ...] = ()
+    """Where the results go."""
     view: ViewConfig = ViewConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -61,6 +61,7 @@ class BoxBranchSpec(_Spec):
     convs: Positive = 2
     """Depthwise-separable layers of each tower, without norms."""
     kernel_size: Literal[3, 5, 7] = 5
+    """Of the towers' depthwise convolutions."""
     bins: Annotated[int, Field(ge=2)] = 8
     """A distance is the mean of 0 .. bins - 1 strides."""
     distractors: bool = False
@@ -75,6 +76,7 @@ class HeadSpec(_Spec):
     """The head. A light variant has fewer convolutions or channels, and nothing else."""
 
     channels: Positive = 256
+    """Channels of the towers."""
     convs: Positive = 7
     """Depth of the mask towers; for SOLOv2 of the kernel tower."""
     class_convs: Positive = 7
@@ -94,6 +96,7 @@ class HeadSpec(_Spec):
     alignment: Alignment = "interpolate"
     """How a map is brought to S x S for the category branch (SOLO paper, "Network Architecture")."""
     levels: Annotated[tuple[LevelSpec, ...], Field(min_length=1)]
+    """Its grids, for small objects first."""
 
     @property
     def may_be_deformable(self) -> bool:
@@ -129,6 +132,7 @@ class GhostPanSpec(_Spec):
     """The neck of NanoDet-Plus, P3 to P6."""
 
     channels: Annotated[int, Field(gt=0, multiple_of=2)] = 96
+    """Channels of each of its maps."""
     kernel_size: Literal[3, 5, 7] = 5
     """Of its depthwise-separable layers."""
 
@@ -142,11 +146,15 @@ class InputSpec(_Spec):
     """
 
     long_side: Positive = 1333
+    """Pixels that the picture's longer side must fit into."""
     short_side: Positive = 800
+    """Pixels that its shorter side must fit into."""
     canvas: tuple[Positive, Positive] | None = None
     """height, width that every picture is padded to; the picture is resized to fit it."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    """Red, green and blue that are taken off, on a scale to 255."""
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    """What the rest is divided by."""
 
 
 class TestSpec(_Spec):
@@ -157,18 +165,22 @@ class TestSpec(_Spec):
     score_threshold: Fraction01 = 0.1
     """Cells with a class probability above this are candidates."""
     mask_threshold: Fraction01 = 0.5
+    """A pixel belongs to a mask if its value is above this."""
     max_candidates: Positive = 1000
     """Candidates (best class probability first) whose masks are built at all: bounds memory."""
     nms_pre: Positive = 500
     """Candidates (best score first) that enter Matrix NMS."""
     kernel: Literal["gaussian", "linear"] = "gaussian"
+    """How Matrix NMS lowers the score of what overlaps (SOLOv2 paper, "Matrix NMS")."""
     overlap: Literal["class", "any"] = "class"
     """Which masks suppress one another: those of one class, as the papers have it, or all, so that an
     object gets one label."""
     sigma: Annotated[float, Field(gt=0)] = 2.0
+    """How steeply, with the Gaussian kernel."""
     filter_threshold: Fraction01 = 0.05
     """Instances below this score after Matrix NMS are dropped."""
     max_instances: Positive = 100
+    """Instances that are kept, best score first."""
 
 
 def _expand_classes(value: object) -> object:
@@ -179,11 +191,15 @@ class ModelSpec(_Spec):
     """A whole model."""
 
     architecture: Architecture = "decoupled_solo"
+    """How a cell says what its mask is."""
     backbone: BackboneName = "resnet50"
+    """The network that the pyramid stands on."""
     backbone_width: Positive = 64
     """Channels of a ResNet's stem."""
     deformable: DeformableSpec | None = None
+    """Which convolutions are deformable; None for none."""
     fpn_channels: Positive = 256
+    """Channels of each map of the pyramid."""
     fpn_first: Literal[2, 3] = 2
     """Finest pyramid map: P2 (stride 4) or P3 (stride 8)."""
     ghost_pan: GhostPanSpec | None = None

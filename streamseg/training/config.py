@@ -33,6 +33,7 @@ class DataConfig(_Config):
     """Where the images are, and which of them are drawn."""
 
     images: Path
+    """Folder of the images."""
     train: Path
     """COCO file."""
     val: Path | None = None
@@ -71,6 +72,7 @@ class AugmentConfig(_Config):
     """
 
     flip: Probability = 0.5
+    """Probability that an image is mirrored."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.4)
     """With a canvas. Smallest scale, times the one that fits the image into the canvas; largest, times
     the one that fills it."""
@@ -79,13 +81,16 @@ class AugmentConfig(_Config):
     long_side: Positive | None = None
     """Without a canvas. No longer than this; None is ``model.input.long_side``."""
     colour: Probability = 0.8
+    """Probability that its colours are changed."""
     copy_paste: Probability = 0.5
+    """Probability that objects of another image are pasted into it."""
 
 
 class ScheduleConfig(_Config):
     """How long, how fast and with which loss. A step is one change of the weights."""
 
     steps: Positive | None = None
+    """How long it trains."""
     epochs: PositiveFloat | None = None
     """Instead of ``steps``: how often as many images are drawn as there are."""
     batch: Positive = 4
@@ -93,6 +98,7 @@ class ScheduleConfig(_Config):
     accumulate: Positive = 1
     """Parts that each device takes its share of a step in, one after the other: saves memory."""
     optimizer: OptimizerName = "adamw"
+    """AdamW, or SGD as the published models were trained."""
     learning_rate: PositiveFloat
     """Left out: 7e-4 with adamw, 0.01 with sgd."""
     backbone_factor: PositiveFloat
@@ -109,18 +115,25 @@ class ScheduleConfig(_Config):
     milestones: tuple[PositiveFloat, ...] = ()
     """In steps or epochs, as the length is given."""
     milestone_factor: PositiveFloat = 0.1
+    """What the learning rate is multiplied with at a milestone."""
     warmup_steps: Annotated[int, Field(ge=0)] = 200
+    """Steps until the learning rate has risen to its full value."""
     warmup_ratio: Probability = 0.005
     """Part of the learning rate that the warm-up begins with; it rises in a straight line."""
     clip_norm: PositiveFloat | None = 10.0
+    """Gradients with a larger norm are scaled down to it; None leaves them."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """The averaged weights keep this part of themselves at each step (at the beginning less)."""
     mask_loss: MaskLossName = "dice"
+    """What masks are compared by: dice, focal or binary cross-entropy, or dice with cross-entropy."""
     mask_weight: PositiveFloat | None = None
     """None: 3 with dice, 20 with focal and 10 with bce, as in the paper, and 3 with dice_bce."""
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 1
+    """Stages of the backbone that stay as they begin, from the picture on."""
     frozen_depthwise: bool = False
     """Depthwise kernels stay as they are: they hold few of the weights and much of the time of a step."""
     checkpoint_minutes: PositiveFloat = 5.0
+    """Minutes between two checkpoints to go on from."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,7 +155,9 @@ class EvaluationConfig(_Config):
     """When the averaged weights are scored on the validation images; always at the end."""
 
     every_steps: Positive | None = None
+    """Steps between two; None for the end alone."""
     every_epochs: PositiveFloat | None = None
+    """The same in epochs."""
     images: Positive | None = None
     """At most so many images (evenly picked); None is all. The end takes all."""
     overlays: Annotated[int, Field(ge=0, le=64)] = 12
@@ -165,6 +180,7 @@ class TrainConfig(_Config):
     schedule: ScheduleConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     output: Path = Path("runs/train")
+    """Folder that the weights and reports go to."""
     initial_weights: str | None = None
     """Bundled name or path of a trained model to start from; tensors that do not fit are left out."""
     backbone_weights: str | None = None
@@ -172,15 +188,18 @@ class TrainConfig(_Config):
     box head of NanoDet-Plus-m, which come with the package), ``torchvision`` (ImageNet's, downloaded), or
     the path of a torchvision model's tensors (.pth or .safetensors)."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of all random numbers."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Processes that load images, for each device."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """What computes; auto: an NVIDIA GPU if there is one."""
     devices: Positive = 1
     """How many GPUs, or processes on a CPU."""
     strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
     """How they are started: ``ddp_spawn`` (what auto is) from this process, ``ddp`` by running the
     same command again. torchrun and SLURM are recognised."""
     precision: Precision = "fp32"
+    """Of the network; weights are kept in fp32."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

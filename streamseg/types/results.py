@@ -24,7 +24,7 @@ class Outvoted(msgspec.Struct, frozen=True):
     label: str
     """What the network called it."""
     class_id: int
-    """Of that label."""
+    """Number of that class among those of the model."""
 
 
 class InstanceResult(msgspec.Struct, frozen=True):
@@ -33,16 +33,17 @@ class InstanceResult(msgspec.Struct, frozen=True):
     id: int | None
     """Stable for one object within stream and epoch; None without tracking."""
     label: str
-    """Of a tracked object the one that the frames of its track so far agree on."""
+    """Name of its class; of a tracked object the one that the frames of its track so far agree on."""
     class_id: int
-    """Of this label."""
+    """Number of this class among those of the model."""
     score: float
-    """That the network gave the object in this frame, whatever it called it."""
+    """How sure the model is in this frame, whatever it called the object."""
     box: tuple[float, float, float, float]
     """x1, y1, x2, y2 in source pixels, tight around the mask, x2 and y2 exclusive."""
     area: int
     """Pixels of the mask."""
     rle: RunLengths = msgspec.field(name="mask")
+    """Its pixels at the size of the source, as COCO run lengths."""
     zones: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Names of the zones that it is in; absent where the stream has no zones and lines."""
     outvoted: Outvoted | msgspec.UnsetType = msgspec.UNSET
@@ -63,8 +64,11 @@ class FrameResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result of one frame, version 1: an NDJSON line, a Redis field."""
 
     v: int
+    """Version of this format."""
     stream: str
+    """Id of the stream."""
     epoch: int
+    """One higher after each reconnect of a live source."""
     frame: int
     """Number among the decoded frames of the stream, from 0."""
     pts: float
@@ -72,10 +76,13 @@ class FrameResult(msgspec.Struct, frozen=True, omit_defaults=True):
     time: float
     """UNIX seconds when the frame was decoded."""
     width: int
+    """Of the source, in pixels."""
     height: int
+    """Of the source, in pixels."""
     latency_ms: float
     """From decoding to publication."""
     model: str
+    """Name of the weights."""
     instances: tuple[InstanceResult, ...]
     """Best score first."""
     counts: Counts | msgspec.UnsetType = msgspec.UNSET

@@ -172,7 +172,7 @@ def test_an_unforeseen_error(
 
 @pytest.mark.timeout(200)
 def test_process_titles(tmp_path: Path) -> None:
-    """With the password in a variable of the environment, as the README recommends."""
+    """With the password in a variable of the environment, as the pages recommend."""
     folder = tmp_path / "media"
     folder.mkdir()
     write_clip(folder / "cam.mp4", frames=50, width=96, height=64)

@@ -1,4 +1,4 @@
-"""What the README shows for other languages, run as it stands there against a real broker."""
+"""What the pages show for other languages, run as it stands there against a real broker."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ from streamseg.types import Instances, StreamWriter
 from tests.support.broker import RunningBroker, wait_for
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.node import running_script
-from tests.support.readme import example
+from tests.support.pages import ROOT, example
 
 BOX = (5, 6, 20, 30)
 
@@ -101,7 +101,9 @@ def test_javascript(broker: RunningBroker, publisher: StreamWriter, tmp_path: Pa
     """Every result once, in order, with its mask, over a restart of the broker."""
     publish(publisher, 0)
     got: list[list[str]] = []
-    with running_script(example("js", "@redis/client"), tmp_path / "js", REDIS_URL=broker.url) as node:
+    with running_script(
+        (ROOT / "examples" / "subscribe.mjs").read_text(), tmp_path / "js", REDIS_URL=broker.url
+    ) as node:
         reader = threading.Thread(target=lambda: got.extend(line.split() for line in node.stdout or ()))
         reader.start()
         wait_for(lambda: has_reader(broker) or node.poll() is not None, what="node reads")

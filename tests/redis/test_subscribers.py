@@ -15,8 +15,8 @@ import pytest
 
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.node import running_script
+from tests.support.pages import ROOT
 from tests.support.program import STREET, read_results
-from tests.support.readme import example
 from tests.support.runs import started
 from tests.support.servers import rtsp_server
 
@@ -91,7 +91,9 @@ def test_every_subscriber_has_every_result_once_and_in_order(tmp_path: Path) -> 
         running_broker(tmp_path / "broker") as broker,
         rtsp_server(media) as camera,
         python(_ASYNC, broker.url) as second,
-        running_script(example("js", "@redis/client"), tmp_path / "js", REDIS_URL=broker.url) as node,
+        running_script(
+            (ROOT / "examples" / "subscribe.mjs").read_text(), tmp_path / "js", REDIS_URL=broker.url
+        ) as node,
     ):
         third = Lines(node)
         with python(_SYNC, broker.url, '"start"') as first:
@@ -144,6 +146,6 @@ def masks_in(path: Path) -> list[list[object]]:
 
 
 def areas(line: str) -> tuple[int, int]:
-    """Frame and pixels of a line that the JavaScript of the README prints."""
+    """Frame and pixels of a line that the example in JavaScript prints."""
     words = line.split()
     return int(words[0]), int(words[-1])

@@ -13,6 +13,7 @@ from streamseg.redis.publish import RedisOutput
 from streamseg.types import StreamEnd, StreamWriter
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.clips import frame, info, instances, result_of
+from tests.support.pages import ROOT
 from tests.support.runs import published_frames
 from tests.support.servers import free_port
 from tests.support.tls import tls_in_front_of
@@ -137,9 +138,9 @@ SUBSCRIBER = ["+xread", "+xrevrange", "+smembers", "+ping"]
 
 
 def test_users_with_no_more_rights_than_they_need(tmp_path: Path) -> None:
-    """The commands are those that the README names."""
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    assert all(" ".join(commands) in readme for commands in (PUBLISHER, SUBSCRIBER))
+    """The commands are those that the page names."""
+    page = (ROOT / "docs" / "howto" / "redis.md").read_text()
+    assert all(" ".join(commands) in page for commands in (PUBLISHER, SUBSCRIBER))
     with running_broker(tmp_path / "broker") as broker:
         with broker.client() as client:
             for name, commands in (("pub", PUBLISHER), ("sub", SUBSCRIBER)):

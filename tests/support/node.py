@@ -1,4 +1,4 @@
-"""Node.js with the Redis client that the README names, from a folder that is kept between runs."""
+"""Node.js with the Redis client of the example, from a folder that is kept between runs."""
 
 import contextlib
 import fcntl
