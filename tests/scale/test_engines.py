@@ -209,6 +209,7 @@ def test_engines_end_with_their_parent_and_a_resumed_run_goes_on(
     check_results(tmp_path, alone)
 
 
+@pytest.mark.soak
 def test_a_stopped_run_finishes_its_files(clips: Path, tmp_path: Path) -> None:
     with engines(clips, "--results", f"{tmp_path}/", seconds=0.05) as program:
         wait_for(lambda: lines_in(tmp_path) >= 4, seconds=PATIENCE, what="results")
