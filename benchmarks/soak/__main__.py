@@ -6,8 +6,9 @@ The program runs in a process of its own with five cameras (RTSP over TCP and UD
 model a stand-in that is too slow for them. It writes to two Redis servers, files of results, overlay video,
 a webhook and MQTT. All its peers are real. Every kind of fault comes once a round, in another order each
 time, eight rounds an hour. Of each, log, /metrics, /readyz, status and page have to tell the same while it
-lasts and when it is over. Subscribers of every kind note what they see; one of them is so slow that results are trimmed
-under it. Memory is read from outside. Writes benchmarks/results/soak.json; exit code 1 if anything is wrong.
+lasts and when it is over. Subscribers of every kind note what they see; one of them is so slow that results
+are trimmed under it. Memory is read from outside. Writes benchmarks/results/soak.json; exit code 1 if
+anything is wrong.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def soak(folder: Path, minutes: float, seed: int, only: str) -> dict[str, Any]:
         program = stack.enter_context(running(house.config, folder / "log.ndjson"))
         witness, samples = Witness(house, program), Samples(program)
         stack.enter_context(samples.taken())
-        faults = [fault for fault in all_faults(draw.choice) if only in fault.name]
+        faults = [fault for fault in all_faults(draw.choice, own_disk=house.own_disk) if only in fault.name]
         start = time.monotonic()
         witness.wait_until_begun()
         for at, fault in schedule(minutes, faults, draw):

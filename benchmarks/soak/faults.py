@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from benchmarks.soak import brokers, cameras
 from benchmarks.soak.house import House
 from benchmarks.soak.witness import Witness, wait
+from tests.support.disks import Filler
 
 Heal = Callable[[], object]
 
@@ -31,15 +32,12 @@ def _nothing() -> None:
 
 
 def _sacrificed(witness: Witness) -> str:
-    """A stream of its own for an output to fail with: a file that has failed stays so until a restart."""
+    """A stream of its own to come and go: an id whose file is finished is not used again."""
     return f"spare{sum('streams of the configuration: added' in line for line in witness.program.log())}"
 
 
-def full_disk(house: House, witness: Witness) -> Heal:
-    name = _sacrificed(witness)
-    (house.out / f"{name}.ndjson.partial").symlink_to("/dev/full")
-    house.configure({"id": name, "url": house.gate.url("clip.mp4")})
-    return house.configure
+def full_disk(house: House, _: Witness) -> Heal:
+    return Filler(house.disk).remove
 
 
 def folder_taken_away(house: House, witness: Witness) -> Heal:
@@ -105,8 +103,8 @@ def worker_told(why: str) -> Callable[[Witness], None]:
     return told
 
 
-def all_faults(draw: Callable[[list[int]], int]) -> Iterator[Fault]:
-    """Every kind; ``draw`` chooses a worker."""
+def all_faults(draw: Callable[[list[int]], int], *, own_disk: bool) -> Iterator[Fault]:
+    """Every kind; ``draw`` chooses a worker. A disk can be filled that is our ``own_disk``."""
 
     def down(output: str, why: str) -> Callable[[Witness], None]:
         return lambda witness: witness.output_down(output, why)
@@ -128,7 +126,8 @@ def all_faults(draw: Callable[[list[int]], int]) -> Iterator[Fault]:
         (signal.SIGSTOP, "no frame for"),
     ):
         yield Fault(f"worker gets {number.name}", to_a_worker(number, draw), worker_told(why))
-    yield Fault("disk is full", full_disk, down("NdjsonOutput", "No space left"))
+    if own_disk:
+        yield Fault("disk is full", full_disk, down("NdjsonOutput", "No space left"))
     yield Fault("folder is taken away", folder_taken_away, folder_told)
     yield Fault("configuration is edited", edited, edits_told)
     yield Fault("webhook is away", hook_away, down("WebhookOutput", "webhook .* cannot be reached"))

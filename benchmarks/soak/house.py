@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from tests.support.broker import RunningBroker, running_broker
+from tests.support.disks import small_disk
 from tests.support.media import write_clip
 from tests.support.mqtt import Listener, MqttBroker
 from tests.support.receiver import Receiver
@@ -133,13 +134,19 @@ class House:
     mqtt: MqttBroker
     heard: Listener
     """Events that came over MQTT."""
+    own_disk: bool
+    """Whether results lie on a disk of their own, which may be filled."""
     view: int = field(default_factory=free_port)
     metrics: int = field(default_factory=free_port)
 
     @property
     def out(self) -> Path:
         """Results as files."""
-        return self.folder / "out"
+        return self.disk / "out"
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "disk"
 
     @property
     def config(self) -> Path:
@@ -212,6 +219,7 @@ def furnished(folder: Path, *, minutes: float) -> Iterator[House]:
             hook=hook,
             mqtt=mqtt,
             heard=heard,
+            own_disk=stack.enter_context(small_disk(folder / "disk", "500m")),
         )
         house.configure()
         yield house

@@ -19,7 +19,7 @@ PATIENCE = 90.0
 _EVERY = 0.25
 """Seconds between two looks: the program has other things to do than to answer us."""
 _TROUBLE = re.compile(
-    r"^(?P<who>.+?) (cannot be reached|refuses us|cannot do its work|does not grant us|cannot be logged in)"
+    r"^(?P<who>.+?) (cannot be (reached|logged in|written)|refuses us|cannot do its work|does not grant us)"
 )
 _LOST = re.compile(rf"^(?P<who>{'|'.join(CAMERAS)}): .*next attempt in")
 _BACK = re.compile(r"^(?P<who>.+?)(?: is back after|: live again|: connected)")

@@ -9,6 +9,8 @@ import msgspec
 
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.files import leave_partial, output_path, write_failure
+from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
+from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 
@@ -20,6 +22,16 @@ class EventsOutput(Output):
     def __init__(self, path_template: str, *, several: bool = False) -> None:
         """``path_template``: see :func:`output_path`; in a folder the files are ``STREAM.events.ndjson``."""
         self._template, self._several = path_template, several
+        self._patience = patience_for_disk(path_template)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why live streams wait for their disk."""
+        return self._patience.trouble
+
+    def hurry(self, patience: float | None = None) -> None:
+        """Wait no longer than that for a full disk."""
+        self._patience.hurry(patience)
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -34,32 +46,26 @@ class EventsOutput(Output):
         """Open the stream's file. Raises UsageError or OutputError."""
         path = self.path(info.stream)
         check_writable(path)
-        return _EventsWriter(path)
+        return _EventsWriter(path, waits_for_room(info, self._patience))
 
 
 class _EventsWriter(StreamWriter):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: Patience | None) -> None:
         self._path = path
         try:
-            self._file = partial_path(path).open("wb", buffering=0)
+            self._lines = LineFile(path, partial_path(path).open("wb", buffering=0), patience=patience)
         except OSError as error:
             raise write_failure(path, error) from error
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
-        lines = b"".join(msgspec.json.encode(event) + b"\n" for event in result.events or ())
-        try:
-            while lines:
-                lines = lines[self._file.write(lines) :]
-        except OSError as error:
-            raise write_failure(self._path, error) from error
+        self._lines.append(b"".join(msgspec.json.encode(event) + b"\n" for event in result.events or ()))
 
     def close(self, end: StreamEnd) -> None:
         """Give the file its name unless the stream failed. Raises OutputError."""
         try:
-            empty = self._file.tell() == 0
-            self._file.close()
+            self._lines.close()
             if end is StreamEnd.FAILED:
-                leave_partial(self._path, empty=empty)
+                leave_partial(self._path, empty=self._lines.size == 0)
             else:
                 mark_complete(partial_path(self._path), self._path)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +11,8 @@ from streamseg.errors import OutputError, OutputGoneError
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.files import leave_partial, output_path, unfinished_mark, write_failure, written_paths
 from streamseg.outputs.kept import Kept, find_kept, first_result
+from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
+from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 STDOUT = "-"
@@ -31,6 +32,16 @@ class NdjsonOutput(Output):
         self._several = several
         self._stdout = (stdout or sys.stdout.buffer) if path_template == STDOUT else None
         self._kept: dict[str, Kept] = {}
+        self._patience = patience_for_disk(path_template)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why live streams wait for their disk."""
+        return self._patience.trouble
+
+    def hurry(self, patience: float | None = None) -> None:
+        """Wait no longer than that for a full disk."""
+        self._patience.hurry(patience)
 
     @property
     def to_files(self) -> bool:
@@ -96,22 +107,23 @@ class NdjsonOutput(Output):
             assert self._stdout is not None
             return _StdoutWriter(self._stdout)
         check_writable(path)
-        return _FileWriter(path, self._kept.pop(info.stream, Kept(partial_path(path))))
+        kept = self._kept.pop(info.stream, Kept(partial_path(path)))
+        return _FileWriter(path, kept, waits_for_room(info, self._patience))
 
 
 class _FileWriter(StreamWriter):
     """The file of one stream, behind the results that an interrupted run left in it."""
 
-    def __init__(self, path: Path, kept: Kept) -> None:
+    def __init__(self, path: Path, kept: Kept, patience: Patience | None) -> None:
         self._path, self._kept = path, kept
         self._known = kept.lines
         """Results still to come that stand in the file already."""
-        self._size = kept.size
         try:
-            self._file = kept.path.open("r+b" if kept.lines else "wb", buffering=0)
+            file = kept.path.open("r+b" if kept.lines else "wb", buffering=0)
             if kept.lines:
-                self._file.truncate(kept.size)
-                self._file.seek(kept.size)
+                file.truncate(kept.size)
+                file.seek(kept.size)
+            self._lines = LineFile(path, file, patience=patience)
         except OSError as error:
             raise write_failure(path, error) from error
 
@@ -122,23 +134,15 @@ class _FileWriter(StreamWriter):
         if self._known:
             self._known -= 1
             return
-        line, written = _line(result), 0
-        try:
-            while written < len(line):
-                written += self._file.write(line[written:])
-            self._size += len(line)
-        except OSError as error:
-            with suppress(OSError):
-                self._file.truncate(self._size)  # half a line, on a disk that is full
-            raise write_failure(self._path, error) from error
+        self._lines.append(_line(result))
 
     def close(self, end: StreamEnd) -> None:
         """Give the file its name unless the stream failed. Raises OutputError."""
         surplus = self._known if end is StreamEnd.ENDED else 0
         try:
-            self._file.close()
+            self._lines.close()
             if end is StreamEnd.FAILED or surplus:
-                leave_partial(self._path, empty=self._size == 0)
+                leave_partial(self._path, empty=self._lines.size == 0)
             else:
                 self._complete(resumable=end is StreamEnd.STOPPED)
         except OSError as error:

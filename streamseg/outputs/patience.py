@@ -25,9 +25,9 @@ class PeerAwayError(Exception):
 class Patience:
     """Repeats what fails, without end while the run goes on. Any thread."""
 
-    def __init__(self, peer: str, seconds: float) -> None:
-        """``peer`` is its name, for messages; ``seconds`` to wait for it once :meth:`hurry` was called."""
-        self._peer, self._wait = peer, BoundedWait(seconds)
+    def __init__(self, peer: str, seconds: float, *, away: str = "cannot be reached") -> None:
+        """``peer`` and ``away`` are for messages; ``seconds`` to wait once :meth:`hurry` was called."""
+        self._peer, self._away, self._wait = peer, away, BoundedWait(seconds)
         self.trouble: str | None = None
         """Why something is tried again just now, for anybody to look at."""
 
@@ -49,8 +49,8 @@ class Patience:
             except PeerAwayError as error:
                 if since is None:
                     since = time.monotonic()
-                    logger.warning("%s cannot be reached (%s), trying on", self._peer, error)
-                self.trouble = f"{self._peer} cannot be reached ({error})"
+                    logger.warning("%s %s (%s), trying on", self._peer, self._away, error)
+                self.trouble = f"{self._peer} {self._away} ({error})"
                 if not self._wait.pause(pause, since=since):
                     raise OutputGoneError(self.trouble) from None
                 pause = min(2 * pause, LONGEST_PAUSE)
