@@ -77,6 +77,11 @@ class RedisOutput(Output):
         found = self._client.outage.trouble or self._status.outage.trouble
         return None if found is None else f"{self._client.broker} {found}"
 
+    @property
+    def missed(self) -> Mapping[tuple[str, str], int]:
+        """Results that were trimmed before a group of subscribers had read them, by stream and group."""
+        return self._status.groups.missed
+
     def check(self, streams: Sequence[str] = ()) -> None:  # noqa: ARG002  one broker for all
         """Make sure, before anything is processed, that the broker lets us in. Raises UsageError.
 

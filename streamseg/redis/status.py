@@ -13,6 +13,7 @@ import redis
 
 from streamseg.errors import mask_password
 from streamseg.redis.connection import broker_name, connect
+from streamseg.redis.group_watch import GroupWatch
 from streamseg.redis.keys import STREAMS_KEY, status_key
 from streamseg.redis.trouble import Outage
 from streamseg.types import FramePolicy, FrameResult, StreamEnd, StreamInfo, StreamState
@@ -59,6 +60,7 @@ class StatusBoard:
         self._client = connect(url, password_file=password_file)
         self.outage = Outage(broker_name(self._client), level=logging.DEBUG)
         """Also noticed while there are no results; of what it means for them, their writers tell."""
+        self.groups = GroupWatch(self.outage.broker)
         self._streams: dict[str, _StreamStatus] = {}
         self._lock = threading.Lock()
         self._news, self._stopping = threading.Event(), False
@@ -133,6 +135,7 @@ class StatusBoard:
             due = {s: snapshot for s, snapshot in now.items() if not self._is_settled(s, snapshot)}
         try:
             self._send(due)
+            self.groups.look(self._client, due)
         except redis.RedisError as error:
             self._client.connection_pool.disconnect()  # its name may lead to another one by now
             return self.outage.failed(error)

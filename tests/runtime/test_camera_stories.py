@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from streamseg.client import Gap, subscribe
 from streamseg.config import parse_config
 from streamseg.runtime.build import build_sources
 from tests.support.broker import RunningBroker, running_broker, wait_for
@@ -20,6 +21,7 @@ from tests.support.reading import worker_pids
 from tests.support.rtp_camera import rtp_camera
 from tests.support.servers import free_port
 from tests.support.story import Story, told
+from tests.support.web import get
 from tests.support.web_cameras import web_cameras
 from tests.web.test_metrics import scrape
 
@@ -93,8 +95,37 @@ def test_damage(broker: RunningBroker, caplog: pytest.LogCaptureFixture) -> None
             assert story.page()["damaged"] == stats.damaged
             assert story.status()["lost_packets"] == str(stats.packets)
             assert scrape(story.metrics)["streamseg_damaged_frames_total", "cam"] == stats.damaged
+            assert scrape(story.metrics)["streamseg_lost_packets_total", "cam"] == stats.packets
             assert stats.dropped["damaged"] == 0
             assert stats.error is None
+
+
+def test_what_a_group_of_subscribers_missed(broker: RunningBroker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with (
+        web_cameras(fps=25) as server,
+        told(broker, {"url": f"{server.url}/mjpeg"}) as story,
+        subscribe(broker.url, ["cam"], group="slow", start="start", gaps=True) as subscription,
+        broker.client() as client,
+    ):
+        next(subscription)
+        results = story.pipeline.stats.streams["cam"].results
+        wait_for(lambda: story.pipeline.stats.streams["cam"].results > results + 20)
+        client.xtrim("streamseg:{cam}:results", maxlen=5, approximate=False)
+        missed = ("streamseg_output_missed_results_total", "RedisOutput", "cam", "slow")
+        wait_for(lambda: scrape(story.metrics).get(missed), what="a count")
+        count = int(scrape(story.metrics)[missed])
+        assert next(subscription) == Gap("cam", count)
+        assert count >= 15
+        wait_for(lambda: story.status().get("missed") == str(count))
+        wait_for(lambda: story.page().get("missed") == count)
+        why = f"group slow is too slow for stream cam: {count} results were trimmed before it read them"
+        assert why in caplog.text
+        assert get(story.metrics + "readyz")[0] == 200, "the output is not to blame"
+        next(subscription)
+        results = story.pipeline.stats.streams["cam"].results
+        wait_for(lambda: story.pipeline.stats.streams["cam"].results > results + 5)
+        assert scrape(story.metrics)[missed] == count
 
 
 def test_the_keys_of_a_stream_reach_its_source() -> None:
