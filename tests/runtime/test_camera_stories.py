@@ -56,17 +56,23 @@ def test_why_a_camera_cannot_be_reached(
         assert story.status()["state"] == story.page()["state"] == "connecting"
 
 
+@pytest.mark.parametrize("every", [4, pytest.param(70, marks=pytest.mark.soak)])
+@pytest.mark.timeout(300)
 def test_a_key_frame_is_waited_for(
-    broker: RunningBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    broker: RunningBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture, every: int
 ) -> None:
-    write_clip(tmp_path / "rare.ts", frames=400, bframes=0, gop=100)
+    """Some cameras send one every 70 s: opening them takes as long as that."""
+    fps = 25 if every < 10 else 5
+    write_clip(tmp_path / "rare.ts", frames=4 * every * fps, fps=fps, bframes=0, gop=every * fps)
     with (
         web_cameras(tmp_path) as server,
         told(broker, {"url": f"{server.url}/paced/rare.ts"}, results=0) as story,
     ):
         check_told(story, caplog, "waiting for a key frame")
         assert scrape(story.metrics)["streamseg_stream_up", "cam"] == 0
-        wait_for(lambda: story.status().get("state") == "live", seconds=40)
+        assert story.status()["state"] == story.page()["state"] == "connecting"
+        wait_for(lambda: story.status().get("state") == "live", seconds=40 + every)
+        assert story.pipeline.stats.streams["cam"].reconnects == 0, "it was waited for, not opened again"
         assert scrape(story.metrics)["streamseg_stream_up", "cam"] == 1
 
 

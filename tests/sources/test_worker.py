@@ -178,7 +178,7 @@ def test_workers_exit_when_their_parent_is_killed_even_stopped_and_while_a_fork_
             os.kill(pids[0], signal.SIGSTOP)
             parent.kill()
             parent.wait()
-            wait_until(lambda: not any(is_running(pid) for pid in pids), 10)
+            wait_until(lambda: not any(is_running(pid) for pid in pids))
             assert is_running(fork)
         finally:
             os.kill(fork, signal.SIGKILL)
