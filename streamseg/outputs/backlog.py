@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamseg.errors import StreamsegError
@@ -110,6 +110,9 @@ class StreamBacklog:
         """The stream of the same id that was here before, until it is over."""
         self.writer: StreamWriter | None = None
         """For the thread alone that works on it."""
+        self._over = False
+        self._then: list[Callable[[], None]] = []
+        self._behind = 0
         self._limits, self._output, self._lock, self._changed = limits, output, lock, changed
         self._steps: deque[Step] = deque([info])
         self._results = 0
@@ -151,14 +154,33 @@ class StreamBacklog:
                 self._drop_oldest()
             self._changed(self)
 
-    def close(self, end: StreamEnd) -> None:
-        """Finish the stream after what waits of it. Only the first call counts."""
+    def close(self, end: StreamEnd, *, behind: Sequence[StreamBacklog] = ()) -> None:
+        """Finish the stream after what waits of it, and after the backlogs in ``behind``.
+
+        Only the first call counts.
+        """
         with self._lock:
             if self.closed:
                 return
             self.closed = True
             if self.takes:
                 self._steps.append(end)
+                self._behind = len(behind)
+            self._changed(self)
+        for other in behind:  # with no lock held: theirs is held when they call back
+            other.when_over(self._one_is_over)
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call back when nothing more will be written of the stream; at once if that is so."""
+        with self._lock:
+            if not self._over:
+                self._then.append(call)
+                return
+        call()
+
+    def _one_is_over(self) -> None:
+        with self._lock:
+            self._behind -= 1
             self._changed(self)
 
     # For the runner.
@@ -170,8 +192,20 @@ class StreamBacklog:
 
     @property
     def has_steps(self) -> bool:
-        """Whether there is something to do."""
-        return bool(self._steps)
+        """Whether there is something to do now."""
+        return bool(self._steps) and not self.waits
+
+    @property
+    def waits(self) -> bool:
+        """Whether only its end is left, and other outputs come before."""
+        return self._behind > 0 and len(self._steps) == 1 and isinstance(self._steps[0], StreamEnd)
+
+    def leave(self) -> None:
+        """Nothing more will be written: tell whoever waits for that."""
+        self._over = True
+        for call in self._then:
+            call()
+        self._then.clear()
 
     def take_step(self) -> Step:
         """The next thing to do."""
@@ -201,6 +235,7 @@ class StreamBacklog:
         self._pictures.clear()
         self._steps.clear()
         self._steps.append(StreamEnd.FAILED)
+        self._behind = 0
 
     def _keep_recent_pictures(self, newest: WaitingResult) -> None:
         if self._limits.pictures is None:

@@ -33,6 +33,7 @@ class NdjsonOutput(Output):
         self._stdout = (stdout or sys.stdout.buffer) if path_template == STDOUT else None
         self._kept: dict[str, Kept] = {}
         self._patience = patience_for_disk(path_template)
+        self.closes_last = self.to_files
 
     @property
     def trouble(self) -> str | None:

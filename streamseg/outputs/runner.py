@@ -82,6 +82,11 @@ class OutputRunner:
             return sum(map(len, self._backlogs))
 
     @property
+    def closes_last(self) -> bool:
+        """See :attr:`Output.closes_last`."""
+        return self._output.closes_last
+
+    @property
     def lost(self) -> int:
         """Results discarded because the output had failed or was aborted."""
         with self._lock:
@@ -127,6 +132,7 @@ class OutputRunner:
             )
             if refused:
                 backlog.discard(writing=False)
+                backlog.leave()
                 self._refused.append(backlog)
                 return backlog
             same = [other for other in self._backlogs if other.stream == info.stream]
@@ -183,7 +189,10 @@ class OutputRunner:
             self._discard(self._backlogs, writing=False)
             self._lock.notify_all()
         self.hurry(0.0)
-        self._wait_for_threads(timeout)
+        if not self._wait_for_threads(timeout):
+            with self._lock:
+                for backlog in self._backlogs:
+                    backlog.leave()
 
     def _give_up(self, why: str) -> None:
         with self._lock:
@@ -213,11 +222,12 @@ class OutputRunner:
             if len(self._threads) < len(self._ready) + self._busy:
                 self._add_thread()
             self._lock.notify()
-        elif backlog.closed and backlog in self._backlogs:
+        elif backlog.closed and not backlog.waits and backlog in self._backlogs:
             self._remove(backlog)
 
     def _remove(self, backlog: StreamBacklog) -> None:
         self._backlogs.remove(backlog)
+        backlog.leave()
         self._lost += backlog.lost
         self._dropped[backlog.stream] += backlog.dropped + backlog.lost
         for successor in self._backlogs:

@@ -9,7 +9,7 @@ from streamseg.errors import StreamsegError
 from streamseg.outputs.backlog import StreamBacklog
 from streamseg.outputs.health import OutputHealth
 from streamseg.outputs.runner import OutputRunner
-from streamseg.types import Meter, Output, StreamInfo
+from streamseg.types import Meter, Output, StreamEnd, StreamInfo
 
 _STUCK_SECONDS = 130.0
 """An output that writes nothing for this long at the end is given up; Redis alone may wait for 120 s."""
@@ -43,6 +43,16 @@ class Outputs:
         """Announce a stream: its backlog at each output, in the order of :attr:`runners`."""
         return [runner.open(info) for runner in self.runners]
 
+    def close(self, backlogs: Sequence[StreamBacklog], end: StreamEnd) -> None:
+        """Finish a stream at each output; those that close last do so behind the others.
+
+        A run that is killed after the one and before the other is gone on with by ``--resume``.
+        """
+        pairs = list(zip(self.runners, backlogs, strict=False))
+        others = [backlog for runner, backlog in pairs if not runner.closes_last]
+        for runner, backlog in pairs:
+            backlog.close(end, behind=others if runner.closes_last else ())
+
     def report(self, stream: str, **fields: str | float) -> None:
         """Tell of a stream what only the run knows."""
         for runner in self.runners:
@@ -73,7 +83,7 @@ class Outputs:
         """
         for runner in self.runners:
             runner.end()  # all at once: none waits for another to finish
-        for runner in self.runners:
+        for runner in sorted(self.runners, key=lambda runner: runner.closes_last):
             if abort:
                 runner.abort()
             else:

@@ -99,8 +99,7 @@ class Stream:
     def close(self) -> None:
         """The stream is over: close its writers behind what waits for them."""
         self._outputs.report(self.name, state=self.stats.state.value)
-        for backlog in self._backlogs:
-            backlog.close(self.stats.end)
+        self._outputs.close(self._backlogs, self.stats.end)
 
     @property
     def taken(self) -> bool:

@@ -113,6 +113,9 @@ class Output(ABC):
     """Whether it is given those results alone in which something happened at a zone or line."""
     paced_by_reader: bool = False
     """Whether somebody reads it at leisure: it is then never given up for being slow."""
+    closes_last: bool = False
+    """Whether its finished file says that a recorded stream needs no more work: it is finished when all other
+    outputs have written the stream."""
 
     @property
     def trouble(self) -> str | None:

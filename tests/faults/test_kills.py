@@ -107,6 +107,25 @@ def test_program_worker_and_broker_are_killed_and_nothing_is_lost_or_twice(
     assert len({i for i in ids if i is not None}) >= 4, "there were tracks to be continued"
 
 
+def test_a_file_is_finished_when_redis_has_all_of_it(tmp_path: Path) -> None:
+    clips, out = write_clips(tmp_path / "in", 12), tmp_path / "out"
+    options = ("--results", f"{out}/", "--resume", "--redis")
+    with running_broker(tmp_path / "redis") as broker:
+        with started(clips, *options, broker.url, seconds=0.05) as program:
+            wait_for(lambda: lines_in(out) >= 2, what="the first results")
+            broker.kill()
+            wait_for(lambda: lines_in(out) == 12, what="all results in the file")
+            time.sleep(0.3)
+            kill_program(program.pid)
+            program.communicate(timeout=60)
+        assert [path.name for path in out.iterdir()] == ["c0.ndjson.partial"]
+        broker.start()
+        done = run_program(clips, *options, broker.url)
+        assert done.returncode == 0, done.stderr
+        assert published_frames(broker, "c0") == list(range(12))
+    assert [path.name for path in out.iterdir()] == ["c0.ndjson"]
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", ["program", "worker", "broker"])

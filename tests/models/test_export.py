@@ -191,7 +191,7 @@ def test_the_file_describes_itself(demo_file: Path) -> None:
         "sizes": ["batch", 2],
         "class_ids": ["batch", 100],
         "scores": ["batch", 100],
-        "masks": ["batch", 100, 88, 120],
+        "masks": ["batch", 100, 96, 128],
     }
     assert str(ROOT).encode() not in demo_file.read_bytes(), "paths of the machine it was made on"
     onnx.checker.check_model(demo_file, full_check=True)

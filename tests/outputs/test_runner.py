@@ -531,3 +531,19 @@ def test_a_kept_error_keeps_no_frame() -> None:
         wait_for(lambda: errors)
         wait_for(lambda: not kept(held), what="the frame let go")
         assert runner.error is errors[0]
+
+
+def test_an_end_waits_for_the_other_outputs_of_its_stream() -> None:
+    slow, marker = Recorder(), Recorder()
+    slow.gate.clear()
+    with running(slow) as (first, _), running(marker) as (last, _):
+        before, after = first.open(info("cam")), last.open(info("cam"))
+        put(before, 0)
+        put(after, 0)
+        after.close(ENDED, behind=[before])
+        wait_for(lambda: marker.written() == [0], what="the result is written at once")
+        before.close(ENDED)
+        assert ("close", "cam", ENDED) not in marker.calls
+        slow.gate.set()
+        wait_for(lambda: ("close", "cam", ENDED) in marker.calls, what="the end")
+        assert slow.calls[-1] == ("close", "cam", ENDED)

@@ -187,9 +187,7 @@ def lines_in(folder: Path) -> int:
     """Results in all files of a folder, finished or not."""
     count = 0
     for path in folder.glob("*.ndjson*"):
-        with suppress(
-            FileNotFoundError
-        ):  # it gets its name just now, or was only tried
+        with suppress(FileNotFoundError):  # it gets its name just now, or was only tried
             count += path.read_bytes().count(b"\n")
     return count
 
