@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from streamseg.outputs import health
 from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
 from streamseg.types import FrameResult, StreamState
+from tests.support import troubles
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.disks import Filler, small_disk
 from tests.support.media import write_clip
@@ -58,6 +60,27 @@ def test_a_broker_that_is_away_and_back(
         assert len(published_frames(broker, "cam")) == stats.results
         assert len(published_frames(other, "cam")) == stats.results
     assert stats.state is StreamState.ENDED
+
+
+def test_a_broker_that_answers_with_errors(
+    tmp_path: Path, broker: RunningBroker, camera: RtspServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with running_broker(tmp_path / "other", options=("--appendonly", "no")) as other:
+        with (
+            told(broker, {"url": camera.url("clip.mp4")}, {"type": "redis", "url": other.url}) as story,
+            other.client(decode_responses=True) as client,
+        ):
+            for trouble in (troubles.full_memory, troubles.demoted, troubles.changed_password):
+                heal = trouble(other, client)
+                story.check_down("RedisOutput-2", re.escape(troubles.TROUBLES[trouble]), caplog)
+                heal()
+                story.check_up("RedisOutput-2")
+            assert story.up("RedisOutput")
+            assert story.dropped("RedisOutput-2") == 0
+        stats = story.pipeline.stats.streams["cam"]
+        assert published_frames(other, "cam") == published_frames(broker, "cam")
+        assert len(published_frames(other, "cam")) == stats.results
 
 
 def test_a_file_that_cannot_be_written_leaves_the_camera_live(
