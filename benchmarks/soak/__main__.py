@@ -1,6 +1,6 @@
 """Everything fails at random for an hour: does anything pile up, get lost or tell a lie?
 
-    python -m benchmarks.soak [--minutes 60] [--seed 1] [--only WORDS]      (or: make soak MINUTES=60)
+    python -m benchmarks.soak [--minutes 60] [--rounds N] [--only WORDS]      (or: make soak MINUTES=60)
 
 The program runs in a process of its own with five cameras (RTSP over TCP and UDP, JPEGs over HTTP, HLS), its
 model a stand-in that is too slow for them. It writes to two Redis servers, files of results, overlay video,
@@ -69,17 +69,19 @@ class Diary:
         }
 
 
-def schedule(minutes: float, faults: list[Fault], draw: random.Random) -> Iterator[tuple[float, Fault]]:
+def schedule(
+    minutes: float, rounds: int | None, faults: list[Fault], draw: random.Random
+) -> Iterator[tuple[float, Fault]]:
     """Seconds from the start, and what happens then; a fault that is late takes its turn when it can."""
-    rounds = max(1, round(minutes / 60 * ROUNDS_AN_HOUR))
+    rounds = rounds or max(1, round(minutes / 60 * ROUNDS_AN_HOUR))
     every = 60 * minutes / (rounds * len(faults) + 1)
     for number in range(rounds):
         for place, fault in enumerate(draw.sample(faults, len(faults))):
             yield (number * len(faults) + place + 1) * every, fault
 
 
-def soak(folder: Path, minutes: float, seed: int, only: str) -> dict[str, Any]:
-    draw = random.Random(seed)
+def soak(folder: Path, minutes: float, chosen: argparse.Namespace) -> dict[str, Any]:
+    draw = random.Random(chosen.seed)
     diary = Diary()
     with ExitStack() as stack:
         house = stack.enter_context(furnished(folder, minutes=minutes))
@@ -90,10 +92,12 @@ def soak(folder: Path, minutes: float, seed: int, only: str) -> dict[str, Any]:
         program = stack.enter_context(running(house.config, folder / "log.ndjson"))
         witness, samples = Witness(house, program), Samples(program)
         stack.enter_context(samples.taken())
-        faults = [fault for fault in all_faults(draw.choice, own_disk=house.own_disk) if only in fault.name]
+        faults = [
+            fault for fault in all_faults(draw.choice, own_disk=house.own_disk) if chosen.only in fault.name
+        ]
         start = time.monotonic()
         witness.wait_until_begun()
-        for at, fault in schedule(minutes, faults, draw):
+        for at, fault in schedule(minutes, chosen.rounds, faults, draw):
             samples.well.set()
             time.sleep(max(0.0, start + at - time.monotonic()))
             samples.well.clear()
@@ -101,6 +105,7 @@ def soak(folder: Path, minutes: float, seed: int, only: str) -> dict[str, Any]:
         samples.well.set()
         time.sleep(max(0.0, start + 60 * minutes - time.monotonic()))
         lasted = (time.monotonic() - start) / 60
+        samples.well.clear()
         code = program.stop()
         for reader in readers:
             reader.ended.set()
@@ -108,7 +113,7 @@ def soak(folder: Path, minutes: float, seed: int, only: str) -> dict[str, Any]:
             reader.join()
         return {
             "minutes": round(lasted, 1),
-            "seed": seed,
+            "seed": chosen.seed,
             "exit_code": code,
             "faults": diary.report(),
             "wrong": diary.wrong,
@@ -124,6 +129,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--minutes", type=float, default=60.0)
     options.add_argument("--seed", type=int, default=1, help="of the order of faults")
+    options.add_argument("--rounds", type=int, help="in which every fault comes once; eight an hour")
     options.add_argument("--only", default="", help="only faults whose names have these words")
     options.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "soak.json")
     options.add_argument("--folder", type=Path, help="for everything that is written; kept")
@@ -131,7 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        found = soak(folder, chosen.minutes, chosen.seed, chosen.only)
+        found = soak(folder, chosen.minutes, chosen)
     report = {"machine": describe_machine(), **found, "wrong": found["wrong"] + check(found)}
     chosen.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps({key: value for key, value in report.items() if key != "samples"}, indent=2))

@@ -53,7 +53,7 @@ def _steps(results: list[dict[str, Any]]) -> list[float]:
     """Seconds from a result to the next one of its epoch, by the stream's clock: the shortest and longest."""
     pairs = [(a, b) for a, b in pairwise(results) if a["epoch"] == b["epoch"]]
     found = [b["pts"] - a["pts"] for a, b in pairs]
-    return [round(min(found), 3), round(max(found), 3)]
+    return [round(min(found), 6), round(max(found), 3)]
 
 
 def _events(happened: list[dict[str, Any]], received: list[dict[str, Any]]) -> dict[str, int]:

@@ -61,6 +61,7 @@ class Reader:
             "gaps": self.gaps,
             "announced_as_trimmed": self.lost.total(),
             "missing": sum(map(len, missing.values())),
+            "missing_frames": None if self.gaps else {n: sorted(m) for n, m in missing.items() if m},
             "lost": sum(abs(len(missing[name]) - self.lost[name]) for name in CAMERAS),
             "doubled": sum(len(seen) - len(set(seen)) for seen in self.frames.values()),
             "out_of_order": sum(seen != sorted(seen) for seen in self.frames.values()),
