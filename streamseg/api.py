@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from streamseg.config import ModelConfig, parse_config
+from streamseg.config import ModelConfig, RunConfig, parse_config
 from streamseg.errors import UsageError
 from streamseg.outputs import MemoryOutput
+from streamseg.runtime.broker import embedded_broker
 from streamseg.runtime.build import Sink, build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.types import FrameResult
 
 __all__ = ["Sink", "run"]
+
+logger = logging.getLogger(__name__)
 
 _MODEL = ModelConfig()
 
@@ -39,6 +43,8 @@ def run(
     recursive: bool = False,
     transport: Literal["tcp", "udp"] = "tcp",
     reconnect_attempts: int | None = None,
+    max_fps: float | None = None,
+    redis: str | None = None,
     outputs: Sequence[Sink] = (),
 ) -> Iterator[FrameResult]:
     """Segment recorded files and cameras; yields one result per frame, each stream's in order.
@@ -62,6 +68,8 @@ def run(
         recursive: Of folders, take what lies in their folders, too.
         transport: How RTSP carries the video.
         reconnect_attempts: Cameras: new attempts in a row that may fail; None for any number.
+        max_fps: Cameras: take at most so many frames a second, evenly spaced; None takes all that come.
+        redis: URL of a Redis to publish results to; ``embedded`` starts one, whose address is logged.
         outputs: Sinks that get the results too: outputs (:class:`streamseg.types.Output`), or functions
             that are called with the result, the frame and the instances.
 
@@ -75,6 +83,7 @@ def run(
         "end": end,
         "stride": stride,
         "reconnect_attempts": reconnect_attempts,
+        "max_fps": max_fps,
         "recursive": recursive,
     }
     model = {
@@ -90,8 +99,16 @@ def run(
         "streams": [{"url": source, **stream} for source in _flat(sources)],
         "model": model,
         "tracking": {"enabled": track},
+        "outputs": [] if redis is None else [{"type": "redis", "url": redis}],
     }
-    config = parse_config(content, where="run()")
+    with embedded_broker(parse_config(content, where="run()")) as (config, broker):
+        if broker is not None:
+            logger.warning("results are published to %s", broker)
+        yield from _results(config, outputs)
+
+
+def _results(config: RunConfig, outputs: Sequence[Sink]) -> Iterator[FrameResult]:
+    """Those of a whole run, which ends with the loop over them. Raises UsageError and RunError."""
     memory = MemoryOutput()
     pipeline = build_pipeline(config, outputs=[memory, *outputs])
     worker = threading.Thread(target=_run_to_end, args=(pipeline, memory), name="streamseg.run")

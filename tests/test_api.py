@@ -23,7 +23,7 @@ def segmenter() -> Segmenter:
 
 
 def test_public_names() -> None:
-    assert set(streamseg.__all__) == {"Segmenter", "__version__", "run"}
+    assert set(streamseg.__all__) == {"Segmenter", "__version__", "read_results", "run"}
     with pytest.raises(AttributeError):
         streamseg.nothing  # noqa: B018
 

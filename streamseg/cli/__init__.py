@@ -8,7 +8,19 @@ from collections.abc import Sequence
 import click
 
 from streamseg import __version__
-from streamseg.cli import bench, convert, data, export, run, subscribe, view
+from streamseg.cli import (
+    bench,
+    broker,
+    convert,
+    data,
+    export,
+    health,
+    render,
+    results,
+    run,
+    subscribe,
+    view,
+)
 from streamseg.config import hint
 from streamseg.errors import StreamsegError, UsageError, mask_password
 
@@ -43,11 +55,15 @@ for _command in (
     run.run,
     subscribe.subscribe,
     view.view,
+    render.render,
+    results.results,
+    broker.broker,
     data.train,
     data.evaluate,
     convert.convert,
     export.export,
     bench.bench,
+    health.health,
     data.models,
 ):
     program.add_command(_command)

@@ -6,9 +6,7 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -17,17 +15,17 @@ import click
 
 from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
 from streamseg.cli.logs import configure_logging
+from streamseg.cli.overlay import names_in, overlay_keys, overlay_options
+from streamseg.cli.stopping import StopOnSignal, say
 from streamseg.cli.watch import ConfigWatcher
-from streamseg.config import RunConfig, hint, parse_config, read_config, set_key
+from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamseg.runtime.pipeline import Pipeline
     from streamseg.runtime.stats import RunStats, StreamStats
     from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
-_PARTS = ("masks", "outlines", "boxes", "labels", "ids", "trails")
 logger = logging.getLogger(__name__)
 
 
@@ -37,12 +35,15 @@ logger = logging.getLogger(__name__)
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Overlay video: file, folder, or template with {stream}."
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Overlay video: file, folder, or template with {stream}; or rtsp://HOST/{stream} to push it to.",
 )
 @click.option(
     "--results", metavar="PATH", help="NDJSON results: file, folder, template with {stream}, or - for stdout."
 )
-@click.option("--redis", metavar="URL", help="Publish results to Redis streams.")
+@click.option("--redis", metavar="URL", help="Publish results to Redis streams; embedded starts a server.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
@@ -57,12 +58,9 @@ logger = logging.getLogger(__name__)
     help="Cameras: give up after so many new attempts in a row.  [default: never]",
 )
 @click.option(
-    "--overlay",
-    metavar="PARTS",
-    help="What is painted: any of masks,outlines,boxes,labels,ids,trails, or none."
-    "  [default: masks,outlines,labels,ids]",
+    "--max-fps", type=float, metavar="N", help="Cameras: take at most so many frames a second, evenly."
 )
-@click.option("--blur", metavar="NAMES", help="Make objects of these classes unrecognisable, e.g. person.")
+@overlay_options
 @click.option("--recursive", is_flag=True, help="Of folders, take what lies in their folders, too.")
 @click.option("--start", type=float, metavar="S", help="Recorded files: begin at this second.")
 @click.option("--end", type=float, metavar="S", help="Recorded files: end before this second.")
@@ -116,18 +114,18 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     """Let the command line override the plain values of a config file."""
     if sources:
         content["streams"] = [{"url": source} for source in sources]
-    of_streams = ("start", "end", "stride", "reconnect_attempts")
+    of_streams = ("start", "end", "stride", "reconnect_attempts", "max_fps")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
     model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
     classes = flags["classes"]
-    model["classes"] = None if classes is None else _names(classes)
+    model["classes"] = None if classes is None else names_in(classes)
     _override(content, "model", model)
     _override(content, "tracking", {"enabled": flags["track"]})
     if flags["view"] is not None:
         host, port = parse_address(flags["view"], option="--view")
         _override(content, "view", {"enabled": True, "host": host, "port": port})
-    _override(content, "overlay", _overlay(flags["overlay"], flags["blur"]))
+    _override(content, "overlay", overlay_keys(flags["overlay"], flags["blur"]))
     _add_outputs(
         content,
         video=flags["output"],
@@ -135,24 +133,6 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
         redis=flags["redis"],
         overlays=flags["redis_overlays"],
     )
-
-
-def _overlay(parts: str | None, blur: str | None) -> dict[str, Any]:
-    """The keys of the section ``overlay`` that ``--overlay`` and ``--blur`` set."""
-    values: dict[str, Any] = {} if blur is None else {"blur": _names(blur)}
-    if parts is not None:
-        chosen = [] if parts.strip() == "none" else _names(parts)
-        for bad in (part for part in chosen if part not in _PARTS):
-            meant = hint(bad, _PARTS)
-            raise UsageError(
-                f"--overlay: {bad!r} cannot be painted{meant}; allowed: {', '.join(_PARTS)}, or none"
-            )
-        values |= {part: part in chosen for part in _PARTS}
-    return values
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
 
 
 def _override(content: dict[str, Any], section: str, values: dict[str, Any]) -> None:
@@ -175,7 +155,9 @@ def _add_outputs(
     if overlays and redis is None:
         raise UsageError("--redis-overlays needs --redis URL")
     given: list[dict[str, Any]] = []
-    if video is not None:
+    if video is not None and video.lower().startswith(("rtsp://", "rtsps://")):
+        given.append({"type": "push", "url": video})
+    elif video is not None:
         given.append({"type": "video", "path": video})
     if ndjson is not None:
         given.append({"type": "ndjson", "path": ndjson})
@@ -190,7 +172,7 @@ def _add_outputs(
 
 
 def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, progress: bool) -> int:
-    stop = _StopOnSignal()
+    stop = StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
     from streamseg.cli.progress import Progress
@@ -202,18 +184,18 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
     with Services(config) as services, Progress(show=progress and sys.stderr.isatty()) as bar:
         for url in services.urls:
-            _say(url)
+            say(url)
 
         def observe(event: StreamInfo | FrameResult) -> None:
             services.observe(event)
             bar.observe(event)
 
         pipeline = build_pipeline(
-            config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
+            services.config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
         )
         services.attach(pipeline)
         with pipeline:
-            stop.pipeline = pipeline
+            stop.work = pipeline
             if watcher is not None:
                 watcher.start(Reloader(config, pipeline, resume=resume))
             pipeline.join()
@@ -226,18 +208,18 @@ def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, prog
     return code
 
 
-def _report(stats: RunStats, stop: _StopOnSignal) -> int:
+def _report(stats: RunStats, stop: StopOnSignal) -> int:
     """Say what was done and what failed; returns the exit code."""
     labels = ", ".join(f"{count} {label}" for label, count in stats.labels.most_common()) or "none"
     rate = stats.frames / stats.seconds if stats.seconds else 0.0
-    _say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
+    say(f"{stats.frames} frames, {rate:.1f} frames/s, instances: {labels}")
     if stats.finished_before:
-        _say(f"{stats.finished_before} files were finished before")
+        say(f"{stats.finished_before} files were finished before")
     for name, stream in stats.streams.items():
         for line in _remarks(stream):
-            _say(f"{name}: {line}")
+            say(f"{name}: {line}")
     for error in stats.errors:
-        _say(f"error: {error}")
+        say(f"error: {error}")
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if stats.errors else 0
@@ -257,34 +239,3 @@ def _reload_on_signal(watcher: ConfigWatcher) -> None:
         watcher.asked = True
 
     signal.signal(signal.SIGHUP, ask)
-
-
-class _StopOnSignal:
-    """The first SIGINT or SIGTERM drains the pipeline and finishes its files, the second aborts.
-
-    SIGHUP is one of them, too: the terminal was closed. (With a configuration file it reads that anew,
-    and behind nohup it means nothing.)
-    """
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.pipeline: Pipeline | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None or self.pipeline is None:
-            # Nothing has begun, or this is the second signal. The workers end with this process.
-            os._exit(128 + number)
-        self.signal = number
-        _say("stopping: finishing what was decoded; once more to abort")
-        # Not here: the main thread may hold the very lock that stopping takes.
-        threading.Thread(target=self.pipeline.stop, name="stop", daemon=True).start()
-
-
-def _say(line: str) -> None:
-    """Tell the user, if anybody still listens: Ctrl-C also ends the `tee` that read our messages."""
-    with suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()

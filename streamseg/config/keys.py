@@ -112,6 +112,8 @@ class StreamConfig(_Config):
     """New attempts in a row that may fail before the stream is given up; None for any number."""
     damaged: Literal["keep", "drop"] = "keep"
     """Live sources only: what happens to frames that were patched up, or before which packets were lost."""
+    max_fps: Annotated[float, Field(gt=0)] | None = None
+    """Live sources only: so many frames a second at most, evenly spaced; None takes all that come."""
     classes: tuple[str, ...] | None = None
     """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
     score: Score | None = None
@@ -189,6 +191,16 @@ class VideoConfig(_Config):
     """Who encodes: the processor, or an NVIDIA device; without an encoder there the processor."""
 
 
+class PushConfig(_Config):
+    """Overlay, pushed to a media server."""
+
+    type: Literal["push"]
+    url: Annotated[Text, Field(min_length=1, repr=False)]
+    """``rtsp://user:password@host:port/{stream}`` or ``rtsps://``."""
+    encode: Literal["auto", "x264", "nvenc"] = "auto"
+    """As of the video."""
+
+
 class NdjsonConfig(_Config):
     """One JSON result per line."""
 
@@ -201,6 +213,7 @@ class RedisConfig(_Config):
 
     type: Literal["redis"]
     url: Annotated[Text, Field(repr=False)]
+    """``redis://user:password@host:port/0`` or ``rediss://``; ``embedded`` starts one on this machine."""
     password_file: Annotated[Text, Field(min_length=1)] | None = None
     overlays: bool = False
     maxlen: Annotated[int, Field(ge=1, le=1 << 31)] = 1000
@@ -233,7 +246,7 @@ class WebhookConfig(_Config):
 
 
 OutputConfig = Annotated[
-    VideoConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
+    VideoConfig | PushConfig | NdjsonConfig | RedisConfig | EventsConfig | MqttConfig | WebhookConfig,
     Field(discriminator="type"),
 ]
 

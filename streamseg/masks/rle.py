@@ -82,15 +82,26 @@ def decode_mask(rle: RunLengths) -> NDArray[np.bool_]:
         ValueError: The counts do not fill the size.
     """
     height, width = rle.size
-    counts = decompress(rle.counts)
-    if counts.sum() != height * width or (counts < 0).any():
-        raise ValueError(f"run lengths do not fill a mask of {width}x{height} pixels")
+    counts = runs_of(rle)
     mask = np.zeros(height * width, dtype=np.bool_)
     inner = counts[1:]  # expand only from the first one on to the last: most of a frame is empty
     inner = inner[: inner.size - 1 + inner.size % 2]
     first = int(counts[0])
     mask[first : first + int(inner.sum())] = np.repeat(np.arange(inner.size) % 2 == 0, inner)
     return mask.reshape(width, height).T
+
+
+def runs_of(rle: RunLengths) -> NDArray[np.int64]:
+    """(n,) run lengths of a mask, zeros first, which fill its size.
+
+    Raises:
+        ValueError: They do not.
+    """
+    height, width = rle.size
+    counts = decompress(rle.counts)
+    if counts.sum() != height * width or (counts < 0).any():
+        raise ValueError(f"run lengths do not fill a mask of {width}x{height} pixels")
+    return counts
 
 
 def _run_edges(crop: NDArray[np.bool_], x1: int, y1: int, height: int) -> NDArray[np.int64]:

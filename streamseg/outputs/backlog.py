@@ -215,6 +215,11 @@ class StreamBacklog:
             self._writing = True
         return step
 
+    def left_out(self) -> None:
+        """The writer had no time for the result that it was given. Takes the lock itself."""
+        with self._lock:
+            self._count_dropped()
+
     def step_done(self) -> None:
         """What was taken is done."""
         self._writing = False
@@ -259,6 +264,9 @@ class StreamBacklog:
         if opening is not None:
             self._steps.appendleft(opening)
         self._forget(step)
+        self._count_dropped()
+
+    def _count_dropped(self) -> None:
         self.dropped += 1
         if (now := time.monotonic()) - self._warned > _WARN_EVERY:
             self._warned = now

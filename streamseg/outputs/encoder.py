@@ -43,14 +43,25 @@ _X264 = Encoder(
 _NVENC = Encoder("h264_nvenc", {"preset": "p4", "rc": "vbr", "cq": "23", "b": "0", "bf": "0"})
 
 
+_LOW_DELAY: Mapping[str, Encoder] = {
+    # Parameter sets before each key frame: whoever begins to watch there needs nothing else.
+    "libx264": Encoder(
+        "libx264", {**_X264.options, "tune": "zerolatency", "x264-params": "subme=1:repeat-headers=1"}
+    ),
+    "h264_nvenc": Encoder("h264_nvenc", {**_NVENC.options, "tune": "ull", "zerolatency": "1", "delay": "0"}),
+}
+"""The same for pictures that are watched while they come: each is given out as soon as it is encoded."""
+
+
 class EncoderChoice:
     """Starts videos with the encoder that the user wants, or with x264 where that cannot be had."""
 
-    def __init__(self, wanted: Encode = "auto") -> None:
-        """Raises UsageError for an unknown one."""
+    def __init__(self, wanted: Encode = "auto", *, low_delay: bool = False) -> None:
+        """``low_delay``: each picture is wanted at once. Raises UsageError for an unknown encoder."""
         if wanted not in {"auto", "x264", "nvenc"}:
             raise UsageError(f"encode {wanted!r}: allowed are auto, x264, nvenc")
         self._wanted = AUTO if wanted == "auto" else wanted
+        self._low_delay = low_delay
         self._told: set[str] = set()
         self._lock = threading.Lock()
 
@@ -62,10 +73,13 @@ class EncoderChoice:
         """
         if self._wanted == "nvenc":
             try:
-                return with_encoder(_NVENC)
+                return with_encoder(self._variant(_NVENC))
             except (av.FFmpegError, ValueError) as error:
                 self._tell(getattr(error, "strerror", None) or str(error))
-        return with_encoder(_X264)
+        return with_encoder(self._variant(_X264))
+
+    def _variant(self, encoder: Encoder) -> Encoder:
+        return _LOW_DELAY[encoder.name] if self._low_delay else encoder
 
     def _tell(self, reason: str) -> None:
         with self._lock:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import msgspec
 
 from streamseg.errors import UsageError
 from streamseg.results.frame_result import instances_of, published_pts
-from streamseg.types import RESULT_VERSION, Frame, FrameResult, Instances
-
-_DECODER = msgspec.json.Decoder(FrameResult)
+from streamseg.results.reading import parse_result
+from streamseg.types import Frame, FrameResult, Instances
 
 
 @dataclass(slots=True)
@@ -28,10 +25,10 @@ class Kept:
     """Why they cannot be of this source; found out while it is read."""
 
     def results(self) -> Iterator[FrameResult]:
-        """The kept results in order; the file may grow meanwhile. Raises OSError or msgspec.DecodeError."""
+        """The kept results in order; the file may grow meanwhile. Raises OSError or ValueError."""
         with self.path.open("rb") as file:
             for _, line in zip(range(self.lines), file, strict=False):
-                yield _DECODER.decode(line)
+                yield parse_result(line)
 
 
 def find_kept(path: Path, stream: str) -> Kept:
@@ -64,17 +61,17 @@ def first_result(path: Path) -> FrameResult | None:
     """The first result of a file; None if it has none that can be read."""
     try:
         with path.open("rb") as file:
-            return _DECODER.decode(file.readline())
+            return parse_result(file.readline())
     except (OSError, ValueError):
         return None
 
 
 def _whole(line: bytes, stream: str, *, after: int) -> FrameResult | None:
     try:
-        result = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        result = parse_result(line)
+    except ValueError:
         return None
-    expected = line.endswith(b"\n") and (result.v, result.stream, result.epoch) == (RESULT_VERSION, stream, 0)
+    expected = line.endswith(b"\n") and (result.stream, result.epoch) == (stream, 0)
     return result if expected and result.frame > after else None
 
 
@@ -98,8 +95,9 @@ class KeptInstances:
         found, misfit = None, None
         try:
             if (result := next(results, None)) is not None:
-                found, misfit = instances_of(result), _misfit(frame, result)
-        except (OSError, ValueError) as error:  # DecodeError is a ValueError
+                # The tracker gives them their ids again.
+                found, misfit = replace(instances_of(result), ids=()), _misfit(frame, result)
+        except (OSError, ValueError) as error:
             misfit = f"cannot be read any more ({error})"
         if found is not None and misfit is None:
             return found

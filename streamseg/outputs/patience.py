@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two attempts; each pause is twice as long as the one before."""
+HEALTHY_SECONDS = 10.0
+"""Seconds for which a peer has to be back until its next loss counts as the first one."""
 
 _Answer = TypeVar("_Answer")
 
@@ -30,10 +33,16 @@ class Patience:
         self._peer, self._away, self._wait = peer, away, BoundedWait(seconds)
         self.trouble: str | None = None
         """Why something is tried again just now, for anybody to look at."""
+        self._pause, self._back_at = FIRST_PAUSE, -math.inf
 
     def hurry(self, seconds: float | None = None) -> None:
         """Bound the waits from now on, by ``seconds`` if given."""
         self._wait.hurry(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, for something else; less if that is more than the patience at the end of the run."""
+        if seconds > 0:
+            self._wait.pause(seconds, since=time.monotonic())
 
     def retry(self, action: Callable[[], _Answer]) -> _Answer:
         """Run ``action`` until it raises no PeerAwayError.
@@ -42,20 +51,22 @@ class Patience:
             OutputGoneError: The peer was away for too long at the end of the run.
         """
         since: float | None = None
-        pause = FIRST_PAUSE
         while True:
             try:
                 answer = action()
             except PeerAwayError as error:
                 if since is None:
                     since = time.monotonic()
+                    if since - self._back_at > HEALTHY_SECONDS:
+                        self._pause = FIRST_PAUSE
                     logger.warning("%s %s (%s), trying on", self._peer, self._away, error)
                 self.trouble = f"{self._peer} {self._away} ({error})"
-                if not self._wait.pause(pause, since=since):
+                if not self._wait.pause(self._pause, since=since):
                     raise OutputGoneError(self.trouble) from None
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
             else:
                 if since is not None:
-                    logger.warning("%s is back after %.1f s", self._peer, time.monotonic() - since)
+                    self._back_at = time.monotonic()
+                    logger.warning("%s is back after %.1f s", self._peer, self._back_at - since)
                     self.trouble = None
                 return answer

@@ -7,7 +7,7 @@ import time
 
 from streamseg.outputs.backlog import Step, StreamBacklog, WaitingResult
 from streamseg.outputs.health import StepWatch
-from streamseg.types import Meter, Output, Pixels, StreamEnd, StreamInfo
+from streamseg.types import Meter, Output, Pixels, ResultDroppedError, StreamEnd, StreamInfo
 
 
 class Steps:
@@ -47,6 +47,9 @@ class Steps:
         assert backlog.writer is not None
         began = time.monotonic()
         frame = None if self._output.pixels is Pixels.NEVER else waiting.frame
-        backlog.writer.write(waiting.result, frame, waiting.instances)
+        try:
+            backlog.writer.write(waiting.result, frame, waiting.instances)
+        except ResultDroppedError:
+            backlog.left_out()
         if self._meter is not None:
             self._meter.stage("publish", time.monotonic() - began)

@@ -15,6 +15,7 @@ from streamseg.outputs.audio import AudioReader
 from streamseg.outputs.encoder import Encode, EncoderChoice
 from streamseg.outputs.files import leave_partial, output_path, write_failure
 from streamseg.outputs.mp4 import Mp4File
+from streamseg.outputs.timeline import Timeline
 from streamseg.overlay.paint import Painter
 from streamseg.types import (
     Frame,
@@ -133,11 +134,8 @@ class VideoWriter(StreamWriter):
         self._file: Mp4File | None = None
         self._began = 0.0
         """Monotonic seconds when the part's first picture was decoded."""
-        self._last = 0.0
-        """Monotonic seconds when the last picture was decoded."""
-        self._epoch = -1
-        self._origin = Fraction()
-        """Seconds on the stream's clock that are second 0 of the file."""
+        self._timeline: Timeline | None = None
+        """Of the part."""
         self._warned = False
 
     @property
@@ -159,12 +157,12 @@ class VideoWriter(StreamWriter):
         assert frame is not None
         assert instances is not None
         file = self._file_for(frame)
-        pts = self._pts(file, frame)
+        assert self._timeline is not None
+        pts = self._timeline.pts(frame)
         if pts <= file.last_pts and not self._warned:
             self._warned = True
             logger.warning("stream %s: time stamps do not increase, moved by a tick", frame.stream)
         file.write(self._painter.paint(frame, instances, result.counts), pts)
-        self._last = frame.decoded_at
 
     def close(self, end: StreamEnd) -> None:
         """Finish the file; where a stream was stopped, its sound ends with its pictures.
@@ -192,7 +190,7 @@ class VideoWriter(StreamWriter):
         self._parts += 1
         size, stream = (frame.width, frame.height), self._info.stream
         logger.log(level, "stream %s: now %dx%d, in %s", stream, *size, self._part_path)
-        self._epoch, self._began = -1, frame.decoded_at
+        self._began = frame.decoded_at
         try:
             self._file = Mp4File(
                 partial_path(self._part_path),
@@ -206,6 +204,11 @@ class VideoWriter(StreamWriter):
         except OutputError:
             leave_partial(self._part_path, empty=True)
             raise
+        self._timeline = Timeline(
+            self._file.timescale,
+            tick_per_frame=self._file.tick_per_frame,
+            begin=None if self._live else self._second_0(frame),
+        )
         return self._file
 
     def _sound(self, frame: Frame) -> AudioReader | None:
@@ -225,25 +228,6 @@ class VideoWriter(StreamWriter):
             return first
         begin = Fraction(self._info.start or self._info.origin)
         return min(round(begin / frame.time_base) * frame.time_base, first)
-
-    def _pts(self, file: Mp4File, frame: Frame) -> int:
-        """Time stamp of ``frame`` in ticks of the file."""
-        seconds = frame.ticks * frame.time_base
-        if frame.epoch != self._epoch:
-            self._epoch = frame.epoch
-            self._origin = self._origin_of(file, frame, seconds)
-        return round((seconds - self._origin) * file.timescale)
-
-    def _origin_of(self, file: Mp4File, frame: Frame, seconds: Fraction) -> Fraction:
-        """Second on the stream's clock, from ``frame`` on, that is second 0 of the file."""
-        if not self._live:
-            return self._second_0(frame)
-        if file.frames == 0:
-            return seconds
-        # The clock of a camera starts anew after a reconnect: the time in between is taken from ours.
-        gap = max(frame.decoded_at - self._last, 0.0)
-        ticks = max(round(gap * file.timescale), file.tick_per_frame)
-        return seconds - Fraction(file.last_pts + ticks, file.timescale)
 
     def _finish(self, end: StreamEnd, *, whole_audio: bool = True) -> None:
         """Finish the open file; it gets its name unless the stream or the disk failed."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.overlay.palette import Colour, ink_on
+from streamseg.results.frame_result import published_score
 from streamseg.types import Instances
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -157,7 +158,9 @@ def texts_of(instances: Instances, i: int, *, labels: bool, ids: bool) -> tuple[
     number = [] if id_ is None else [f"#{id_}"]
     if not labels:
         return tuple(number)
-    long = " ".join([*number, instances.labels[i], f"{instances.scores[i]:.2f}"])
+    # As published: else a label painted from a stored result might end in another digit.
+    score = published_score(instances.scores[i])
+    long = " ".join([*number, instances.labels[i], f"{score:.2f}"])
     return long, number[0] if number else instances.labels[i]
 
 

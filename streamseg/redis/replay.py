@@ -26,7 +26,7 @@ class ReplayBuffer:
 
     def __init__(self, key: str, field_name: str, maxlen: int) -> None:
         """``field_name``: of the only field of each entry; ``maxlen``: what the stream is trimmed to."""
-        self._key, self._field_name, self._maxlen = key, field_name, maxlen
+        self._key, self.field_name, self._maxlen = key, field_name, maxlen
         self._entries: deque[tuple[float, str, bytes]] = deque(maxlen=_MOST)
         """Monotonic seconds, id and value."""
         self._closed_at = float("inf")
@@ -62,7 +62,7 @@ class ReplayBuffer:
         missing = [entry for entry in self._entries if parse_id(entry[1]) > last]
         for _, id_, value in missing:
             trim = ("MAXLEN", "~", self._maxlen)
-            _ask(connection, "XADD", self._key, *trim, id_, self._field_name, value)
+            _ask(connection, "XADD", self._key, *trim, id_, self.field_name, value)
         return len(missing)
 
     def _last_id(self, connection: Any) -> EntryId:

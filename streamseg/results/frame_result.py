@@ -65,7 +65,7 @@ def published_score(score: float) -> float:
 
 
 def instances_of(result: FrameResult) -> Instances:
-    """The instances that a published result was made from, without their ids and with rounded scores.
+    """The instances that a published result was made from, with rounded scores.
 
     Raises:
         ValueError: A mask does not fill its picture, or a box lies outside of it.
@@ -83,6 +83,8 @@ def instances_of(result: FrameResult) -> Instances:
         scores=np.array([instance.score for instance in found], np.float32),
         boxes=boxes,
         crops=tuple(crops),
+        ids=tuple(instance.id for instance in found),
+        run_lengths=tuple(instance.rle for instance in found),
     )
 
 

@@ -15,6 +15,7 @@ from streamseg.config import (
     NdjsonConfig,
     OutputConfig,
     OverlayOptions,
+    PushConfig,
     RedisConfig,
     RunConfig,
     StreamConfig,
@@ -24,7 +25,7 @@ from streamseg.config import (
 )
 from streamseg.errors import SourceError, UsageError
 from streamseg.inference import OomGuard
-from streamseg.outputs import FunctionOutput, NdjsonOutput, VideoOutput
+from streamseg.outputs import FunctionOutput, NdjsonOutput, PushOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.files import files_beside
 from streamseg.outputs.function import SinkFunction
@@ -208,6 +209,7 @@ def _sources_of(
         "deinterlace": stream.deinterlace,
         "reconnect_attempts": stream.reconnect_attempts,
         "damaged": stream.damaged,
+        "max_fps": stream.max_fps,
         "stalled_after": stream.stalled_after,
         "live": stream.live,
         "user": stream.user,
@@ -279,14 +281,12 @@ def build_output(
                 part_seconds=60 * config.part_minutes,
                 encode=config.encode,
             )
+        case PushConfig():
+            return PushOutput(config.url, overlay=overlay, rules=rules, encode=config.encode)
         case NdjsonConfig():
             return NdjsonOutput(config.path, several=several)
-        case EventsConfig():
-            return EventsOutput(config.path, several=several)
-        case MqttConfig():
-            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
-        case WebhookConfig():
-            return WebhookOutput(config.url, cooldown=config.cooldown)
+        case EventsConfig() | MqttConfig() | WebhookConfig():
+            return _build_events(config, several=several)
         case RedisConfig():
             return RedisOutput(
                 config.url,
@@ -296,3 +296,13 @@ def build_output(
                 overlay=overlay,
                 rules=rules,
             )
+
+
+def _build_events(config: EventsConfig | MqttConfig | WebhookConfig, *, several: bool) -> Output:
+    match config:
+        case EventsConfig():
+            return EventsOutput(config.path, several=several)
+        case MqttConfig():
+            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
+        case WebhookConfig():
+            return WebhookOutput(config.url, cooldown=config.cooldown)

@@ -202,8 +202,11 @@ class Pipeline:
         self._pool.remove(name)
 
     def replace(self, source: Source) -> None:
-        """Go on with other settings for the camera of the same id, as after a reconnect. Any thread."""
-        self._announce(source)
+        """Go on with other settings for the camera of the same id. Any thread.
+
+        With another ``max_fps`` its connection stays, with all else it goes on as after a reconnect.
+        """
+        self._outputs.report(source.id, source=source.shown)
         self._pool.replace(source)
 
     def set_rules(self, name: str, rules: StreamRules) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamseg.config import RunConfig
+from streamseg.config import EventsConfig, NdjsonConfig, RunConfig, VideoConfig
 from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
@@ -27,7 +27,8 @@ class Reloader:
         self._config, self._resume = config, resume
         self._pipeline = pipeline
         streams = build_streams(config, refuse=lambda _: None)
-        outputs = [build_output(output, several=len(streams) > 1) for output in config.outputs]
+        files = [one for one in config.outputs if isinstance(one, VideoConfig | NdjsonConfig | EventsConfig)]
+        outputs = [build_output(output, several=len(streams) > 1) for output in files]
         if resume:
             streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
         self._sources = {source.id: source for source, _ in streams}
@@ -41,9 +42,9 @@ class Reloader:
     def apply(self, config: RunConfig) -> None:
         """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
 
-        A camera whose settings changed goes on as after a reconnect; other rules (classes, score, region,
-        ignore, zones, lines) count from the next frame on, also in a recording. What else changed is
-        named in a warning: it takes a restart.
+        A camera whose settings changed goes on as after a reconnect, with another ``max_fps`` without;
+        other rules (classes, score, region, ignore, zones, lines) count from the next frame on, also in a
+        recording. What else changed is named in a warning: it takes a restart.
         """
         known: dict[str, list[str]] = {}
         for id_, source in self._sources.items():

@@ -1,4 +1,4 @@
-"""What a run serves over HTTP while it goes on: the live page, metrics and health."""
+"""What a run serves while it goes on: the live page, metrics and health over HTTP, and its own broker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from streamseg.config import MetricsConfig, OverlayOptions, RunConfig, ViewConfig
+from streamseg.runtime.broker import embedded_broker
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.types import FrameResult, Output, StreamInfo
 from streamseg.web.access import Access
@@ -19,7 +20,7 @@ from streamseg.zones import StreamRules
 
 
 class Services:
-    """The web servers that a configuration asks for, from entering until leaving."""
+    """The servers that a configuration asks for, from entering until leaving."""
 
     def __init__(self, config: RunConfig) -> None:
         """Prepare; nothing is listened on yet. Raises UsageError for an address that needs a token."""
@@ -29,6 +30,8 @@ class Services:
         """What the pipeline has to be measured with, if with anything."""
         self.urls: list[str] = []
         """Where the servers are found, once they listen."""
+        self.config = config
+        """The same; once entered, with the address of the broker that was brought along, if one is wanted."""
         self._servers: list[WebServer] = []
         self._stack = ExitStack()
         self._pipeline: Pipeline | None = None
@@ -38,8 +41,11 @@ class Services:
             self._add_metrics(config.metrics)
 
     def __enter__(self) -> Services:
-        """Listen. Raises UsageError if an address cannot be had."""
+        """Listen. Raises UsageError if an address or a broker cannot be had."""
         with ExitStack() as stack:
+            self.config, broker = stack.enter_context(embedded_broker(self.config))
+            if broker is not None:
+                self.urls.append(broker)
             for server in self._servers:
                 stack.enter_context(server)
                 self.urls.append(server.url)

@@ -15,6 +15,7 @@ from streamseg.sources.source import Source
 from streamseg.types import (
     BUSY,
     DAMAGED,
+    RATE,
     EmitEvent,
     FramesDamaged,
     FramesDropped,
@@ -221,14 +222,19 @@ class StreamConnection:
         self._emit(self.info)
         self._change(StreamState.LIVE)
 
-    def count_to(self, next_index: int, *, damaged: int = 0) -> None:
-        """Frames below this number were decoded; those of a live source that did not come are dropped."""
-        missing = next_index - self.next_index - damaged
+    def count_to(self, next_index: int, *, damaged: int = 0, passed_over: int = 0) -> None:
+        """Frames below this number were decoded; those of a live source that did not come are dropped.
+
+        So many of them because they are damaged, and so many because of ``max_fps``.
+        """
+        missing = next_index - self.next_index - damaged - passed_over
         self.next_index = max(self.next_index, next_index)
         if missing > 0 and self.source.live:
             self._emit(FramesDropped(self.source.id, BUSY, missing))
         if damaged:
             self._emit(FramesDropped(self.source.id, DAMAGED, damaged))
+        if passed_over:
+            self._emit(FramesDropped(self.source.id, RATE, passed_over))
 
     def damaged(self, message: Damaged) -> None:
         """More damage was found; of a live source the log tells it now and then."""
@@ -261,9 +267,20 @@ class StreamConnection:
         error = f"no frame for {self.source.read_timeout:g} s"
         self._try_again(error, state=StreamState.STALLED, refused=None)
 
+    def limit(self, source: Source) -> bool:
+        """Take another ``max_fps``; False, and nothing has changed, if there is more to ``source``."""
+        known = self._known(source)
+        if replace(known, max_fps=self.source.max_fps) != self.source:
+            return False
+        self.source = known
+        return True
+
+    def _known(self, source: Source) -> Source:
+        return source if source.live is not None else replace(source, live=self.source.live)
+
     def replace(self, source: Source) -> None:
         """Go on with other settings, at once."""
-        self.source = source if source.live is not None else replace(source, live=self.source.live)
+        self.source = self._known(source)
         self._failures = self._failed_attempts = self._refusals = 0
         self.info, self.retry_at = None, math.inf
         self._change(StreamState.CONNECTING)

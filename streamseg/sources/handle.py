@@ -20,6 +20,7 @@ from streamseg.sources.messages import (
     Decoded,
     Ended,
     FromWorker,
+    Limit,
     Note,
     Open,
     Opened,
@@ -109,11 +110,17 @@ class DecoderHandle:
         self._open(connection)
 
     def replace(self, source: Source) -> None:
-        """Go on reading the same stream with other settings."""
-        if self.connection is not None and not self.connection.over:
-            self.kill_worker()
-            self.connection.replace(source)
-            self._open(self.connection)
+        """Go on reading the same stream with other settings; with another ``max_fps`` alone as it is open."""
+        connection = self.connection
+        if connection is None or connection.over:
+            return
+        if connection.limit(source):
+            if self._process is not None:
+                self._process.send(Limit(self._job, source.max_fps))
+            return
+        self.kill_worker()
+        connection.replace(source)
+        self._open(connection)
 
     def end(self, error: SourceError | None = None) -> None:
         """End the stream, if there is one; the worker process stays."""
@@ -213,8 +220,8 @@ class DecoderHandle:
                 logger.warning("stream %s: %s", connection.source.id, text)
             case Decoded():
                 self._decoded(connection, message)
-            case Counted(next_index=next_index, damaged=damaged):
-                connection.count_to(next_index, damaged=damaged)
+            case Counted(next_index=next_index, damaged=damaged, passed_over=passed_over):
+                connection.count_to(next_index, damaged=damaged, passed_over=passed_over)
             case Damaged():
                 connection.damaged(message)
             case Waiting(live=live):
@@ -241,7 +248,7 @@ class DecoderHandle:
         assert self._ring is not None, "a frame without a ring"
         assert connection.info is not None, "a frame before its stream"
         self._lent[self._job, self._ring_number] += 1
-        connection.count_to(decoded.index)
+        connection.count_to(decoded.index, passed_over=decoded.passed_over)
         connection.next_index = decoded.index + 1
         returned = partial(self._returned.put, (self, self._job, self._ring_number, decoded.slot))
         frame = Frame(

@@ -1,6 +1,6 @@
 """The parent and a decode worker: their messages, the socket between them, starting the process.
 
-    parent -> worker    Open, Release, Stop
+    parent -> worker    Open, Release, Limit, Stop
     worker -> parent    Waiting, Opened and Resized (with a ring's file descriptor each), Decoded, Counted,
                         Damaged, Alive, Note, Ended
 
@@ -52,6 +52,13 @@ class Release(msgspec.Struct, frozen=True, tag=True):
     slots: tuple[int, ...]
     ring: int = 0
     """Number of their ring within the job."""
+
+
+class Limit(msgspec.Struct, frozen=True, tag=True):
+    """From now on hand over so many frames of the live source a second at most; None for all."""
+
+    job: int
+    max_fps: float | None
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -129,7 +136,9 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     decoded_at: float
     """The same moment in seconds of the monotonic clock, which all processes of a machine share."""
     seconds: float
-    """Spent on decoding it, and on frames before it that were not selected."""
+    """Spent on decoding it, and on frames before it that were not handed over."""
+    passed_over: int = 0
+    """Frames not counted so far that a live source's ``max_fps`` left no room for."""
 
 
 class Counted(msgspec.Struct, frozen=True, tag=True):
@@ -139,6 +148,8 @@ class Counted(msgspec.Struct, frozen=True, tag=True):
     next_index: int
     damaged: int = 0
     """How many of these are dropped because they are damaged."""
+    passed_over: int = 0
+    """How many of these are dropped because ``max_fps`` leaves no room for them."""
 
 
 class Waiting(msgspec.Struct, frozen=True, tag=True):
@@ -187,7 +198,7 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     """Set if a live source's server refused the connection."""
 
 
-FromParent = Open | Release | Stop
+FromParent = Open | Release | Limit | Stop
 FromWorker = Waiting | Opened | Resized | Decoded | Counted | Alive | Damaged | Note | Ended
 Incoming = TypeVar("Incoming")
 

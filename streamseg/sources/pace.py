@@ -1,4 +1,4 @@
-"""Time in the decode worker: frames without a time of their own, and frames that come in bursts."""
+"""Time in the decode worker: frames without a time of their own, that come in bursts, or too often."""
 
 from __future__ import annotations
 
@@ -66,3 +66,47 @@ class BurstPacer:
         if self._anchor is None:
             return -math.inf
         return self._anchor[0] + (seconds - self._anchor[1]) * HURRY
+
+
+class RateLimit:
+    """Takes at most so many frames a second, spaced as evenly as they come.
+
+    Those are taken that lie nearest to the ticks of a clock: of 25 frames a second every second or third
+    makes 10, where every third would make 8 and every second 12.5. A stream that is no faster than the
+    clock loses none, although its frames come up to a quarter of their distance early or late.
+    """
+
+    def __init__(self, fps: float | None) -> None:
+        """``fps``: frames a second, more than 0; None takes all."""
+        self._fps = fps
+        self._due: float | None = None
+        """Seconds on the stream's clock of the next tick."""
+        self._last: float | None = None
+        """Seconds of the last frame, taken or not."""
+        self._gap = 0.0
+        """Usual seconds between two frames."""
+
+    def change(self, fps: float | None) -> None:
+        """Go on at another rate."""
+        if fps != self._fps:
+            self._fps, self._due = fps, None
+
+    def takes(self, seconds: float) -> bool:
+        """Whether to take the next frame, which is shown at ``seconds`` on the stream's clock."""
+        if self._fps is None:
+            return True
+        self._learn_gap(seconds)
+        interval = 1 / self._fps
+        # A clock that was set back must not end the stream.
+        due = seconds if self._due is None or self._due > seconds + 2 * interval else self._due
+        if seconds < due - min(self._gap, interval) / 2:  # the next frame will lie nearer
+            return False
+        # A tick without a frame is over: what was missed is not made up for.
+        self._due = max(due + interval, seconds)
+        return True
+
+    def _learn_gap(self, seconds: float) -> None:
+        if self._last is not None:
+            gap = max(0.0, seconds - self._last)
+            self._gap = gap if self._gap == 0 else self._gap + (gap - self._gap) / 8
+        self._last = seconds

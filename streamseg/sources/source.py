@@ -64,6 +64,8 @@ class Source:
     """Live sources: new attempts in a row that may fail before it is given up; None for any number."""
     damaged: Literal["keep", "drop"] = "keep"
     """Live sources: what happens to frames that were patched up, or before which packets were lost."""
+    max_fps: float | None = None
+    """Live sources: so many frames a second at most, evenly spaced; None for all that come."""
 
     def __post_init__(self) -> None:
         try:
@@ -84,6 +86,8 @@ class Source:
             raise UsageError(f"stream {self.id}: time-outs must be more than 0 seconds")
         if self.reconnect_attempts is not None and self.reconnect_attempts < 0:
             raise UsageError(f"stream {self.id}: reconnect_attempts must be 0 or more")
+        if self.max_fps is not None and not 0 < self.max_fps < math.inf:
+            raise UsageError(f"stream {self.id}: max_fps {self.max_fps}: must be more than 0")
 
     @property
     def shown(self) -> str:
@@ -118,6 +122,7 @@ class SourceFields(TypedDict, total=False):
     deinterlace: Literal["auto", "off"]
     reconnect_attempts: int | None
     damaged: Literal["keep", "drop"]
+    max_fps: float | None
 
 
 class SourceOptions(SourceFields, total=False):

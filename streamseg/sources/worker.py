@@ -24,16 +24,16 @@ from functools import partial
 from av.video.frame import VideoFrame
 
 from streamseg.sources.decode import VideoReader
+from streamseg.sources.delivery import Delivery
 from streamseg.sources.integrity import OUT_OF_MEMORY, ReadError
 from streamseg.sources.messages import (
     Alive,
     Channel,
-    Counted,
     Damaged,
-    Decoded,
     Ended,
     FromParent,
     FromWorker,
+    Limit,
     Note,
     Open,
     Opened,
@@ -52,12 +52,11 @@ FILE_THREADS = min(4, os.cpu_count() or 1)
 """For converting a recording's frames to RGB, beside the decoder's own threads."""
 MAX_ERROR = 1000
 """Characters of an unforeseen error's text that are handed on."""
-COUNT_EVERY = 0.25
-"""Seconds between two counts of dropped frames."""
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 MAX_MEMORY = 4 << 30
 """Bytes a worker may ask for: a file that makes FFmpeg want more must not take the other workers' memory."""
+NOT_LIMITED = "max_fps is for live sources; all frames of a recording are taken, or every Nth with stride"
 
 
 class Worker:
@@ -72,6 +71,8 @@ class Worker:
         self._last_sent = 0.0
         self._noted: set[tuple[str, str]] = set()
         """What was told of which stream: a camera's every connection would tell it again."""
+        self.limit: Limit | None = None
+        """The last that came: it counts for the job that it names."""
 
     def listen(self) -> None:
         """Take the parent's messages until it is gone; then the process ends at once."""
@@ -88,6 +89,8 @@ class Worker:
             case Release():
                 with self._ring_changes:
                     self._release(message)
+            case Limit():
+                self.limit = message
             case Stop():
                 with self._ring_changes:
                     self._stop()
@@ -158,7 +161,7 @@ class Worker:
         return Ended(job.job, None)
 
     def _deliver(self, job: Open, reader: VideoReader) -> None:
-        delivery: _Delivery | None = None
+        delivery: Delivery | None = None
         try:
             for index, frame, ticks in reader.selected():
                 if self._stopping:
@@ -175,9 +178,11 @@ class Worker:
             if not reader.live and (damage.lost or damage.concealed):
                 self.send(Damaged(job.job, damage.lost, damage.concealed))
 
-    def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame, ticks: int) -> _Delivery:
+    def _announce(self, job: Open, reader: VideoReader, frame: VideoFrame, ticks: int) -> Delivery:
         """Make the ring and tell the parent what kind of stream this is."""
         writer, ring = self._ring_for(job, reader, frame)
+        if job.source.max_fps is not None and not reader.live:
+            self.note(job, NOT_LIMITED)
         opened = Opened(
             job=job.job,
             width=writer.width,
@@ -195,7 +200,7 @@ class Worker:
             reread=reader.facts.reread,
         )
         self.send(opened, fd=ring.fd)
-        return _Delivery(self, job, reader, writer, ring)
+        return Delivery(self, job, reader, writer, ring)
 
     def resize(self, job: Open, reader: VideoReader, frame: VideoFrame) -> tuple[PictureWriter, RingWriter]:
         """Go on with a ring for pictures of another size."""
@@ -244,65 +249,6 @@ class _Ring:
     number: int
     """Within the job: a recording gets another ring when its pictures change their size."""
     slots: RingWriter
-
-
-class _Delivery:
-    """Puts the frames of one job into its ring."""
-
-    def __init__(
-        self, worker: Worker, job: Open, reader: VideoReader, writer: PictureWriter, ring: RingWriter
-    ) -> None:
-        self._worker, self._job, self._reader = worker, job, reader
-        self._writer, self._ring = writer, ring
-        self._dropped = False
-        """Whether the last frame was dropped."""
-        # The numbers of a recording are those of its file, which the parent cannot know of every URL.
-        told = job.source.live is not None
-        self._first_index = self._next_index = job.first_index if told or reader.live else 0
-        self._last_report = 0.0
-
-    def take(self, number: int, frame: VideoFrame, ticks: int) -> None:
-        """Hand over the frame of this number since the opening.
-
-        A live one is dropped, and counted, if no slot is free, or if it is damaged and not to be kept. Raises
-        ReadError when the picture of a live source has changed its size.
-        """
-        now, decoded_at, seconds = time.time(), time.monotonic(), self._reader.take_seconds()
-        live, index = self._reader.live, self._first_index + number
-        self._next_index = index + 1
-        if self._reader.last_damaged and self._job.source.damaged == "drop":
-            self._worker.send(Counted(self._job.job, self._next_index, damaged=1))
-            self._dropped = False
-            self._report_in_time()
-            return
-        if not self._writer.fits(frame):
-            self._resize(frame)
-        slot = self._ring.acquire(wait=not live)
-        if slot is not None:
-            self._writer.write(frame, self._ring.picture(slot))
-            self._worker.send(Decoded(self._job.job, slot, index, ticks, now, decoded_at, seconds))
-        self._dropped = slot is None and live
-        self._report_in_time()
-
-    def _report_in_time(self) -> None:
-        if time.monotonic() - self._last_report > COUNT_EVERY:
-            self.report_dropped()
-
-    def _resize(self, frame: VideoFrame) -> None:
-        if self._reader.live:
-            self._dropped = True
-            raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
-        self._writer, self._ring = self._worker.resize(self._job, self._reader, frame)
-
-    def report_dropped(self) -> None:
-        """Tell how far decoding got, if the last frame handed over does not show it, and what was damaged."""
-        self._last_report = time.monotonic()
-        frames, packets = self._reader.live_damage.take()
-        if frames or packets:
-            self._worker.send(Damaged(self._job.job, 0, frames, packets))
-        if self._dropped:
-            self._worker.send(Counted(self._job.job, self._next_index))
-            self._dropped = False
 
 
 def _die_with_parent() -> None:

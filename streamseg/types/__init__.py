@@ -11,6 +11,7 @@ from streamseg.types.events import (
     DAMAGED,
     GIVEN_UP,
     LATE,
+    RATE,
     SUPERSEDED,
     EmitEvent,
     FramesDamaged,
@@ -23,13 +24,14 @@ from streamseg.types.events import (
 from streamseg.types.frames import Frame, FrameBatch, FramePolicy, StreamInfo
 from streamseg.types.instances import Instances
 from streamseg.types.results import RESULT_VERSION, FrameResult, InstanceResult
-from streamseg.types.stages import Meter, Model, Output, Pixels, StreamWriter, Ticket
+from streamseg.types.stages import Meter, Model, Output, Pixels, ResultDroppedError, StreamWriter, Ticket
 
 __all__ = [
     "BUSY",
     "DAMAGED",
     "GIVEN_UP",
     "LATE",
+    "RATE",
     "RESULT_VERSION",
     "SUPERSEDED",
     "EmitEvent",
@@ -45,6 +47,7 @@ __all__ = [
     "Model",
     "Output",
     "Pixels",
+    "ResultDroppedError",
     "SourceEvent",
     "StreamChanged",
     "StreamEnd",

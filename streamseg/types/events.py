@@ -20,6 +20,8 @@ LATE = "late"
 """Why a live frame is dropped: it had become too old when its turn came."""
 DAMAGED = "damaged"
 """Why a live frame is dropped: it was patched up or packets were lost before it, and it is not to be kept."""
+RATE = "rate"
+"""Why a live frame is dropped: the stream has a ``max_fps``, and more frames come than that."""
 GIVEN_UP = "given up"
 """Why any frame is dropped: the run was stopped and had to end before the model got to it."""
 
@@ -30,7 +32,8 @@ class FramesDropped:
 
     stream: str
     reason: str
-    """One of :data:`BUSY`, :data:`SUPERSEDED`, :data:`LATE`, :data:`DAMAGED` and :data:`GIVEN_UP`."""
+    """One of :data:`BUSY`, :data:`SUPERSEDED`, :data:`LATE`, :data:`DAMAGED`, :data:`RATE` and
+    :data:`GIVEN_UP`."""
     count: int
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.masks.rle import RunLengths
+from streamseg.types.detections import make_detections
+from streamseg.types.display import png_of
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 _LISTED = 5
 """Objects that a repr lists."""
@@ -105,6 +110,25 @@ class Instances:
         for mask, (x1, y1, x2, y2), crop in zip(full, self.boxes, self.crops, strict=True):
             mask[y1:y2, x1:x2] = crop
         return full
+
+    def to_supervision(self) -> Detections:
+        """The objects as ``supervision.Detections``, with full masks and ``data["class_name"]``.
+
+        Raises:
+            UsageError: The package supervision is missing (``pip install 'streamseg[supervision]'``).
+        """
+        return make_detections(
+            boxes=self.boxes,
+            masks=self.masks(),
+            labels=self.labels,
+            class_ids=self.class_ids,
+            scores=self.scores,
+            ids=self.ids,
+        )
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the masks on grey, for the picture is not kept."""
+        return png_of(self)
 
 
 def describe_object(label: str, score: float, track_id: int | None) -> str:

@@ -1,12 +1,19 @@
 """The result of one frame, as it is published."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.masks.rle import RunLengths, decode_mask
+from streamseg.types.detections import make_detections
+from streamseg.types.display import png_of
 from streamseg.types.instances import describe_object, list_objects
 from streamseg.types.zones import Counts, ZoneEvent
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 RESULT_VERSION = 1
 
@@ -68,3 +75,24 @@ class FrameResult(msgspec.Struct, frozen=True, omit_defaults=True):
         listed = list_objects((found.label, found.score, found.id) for found in self.instances)
         where = f"{self.stream}, epoch {self.epoch}, frame {self.frame} at {self.pts:.2f} s"
         return f"FrameResult({where}: {len(self.instances)} in {self.width}x{self.height}{listed})"
+
+    def to_supervision(self) -> "Detections":
+        """The objects as ``supervision.Detections``, with full masks and ``data["class_name"]``.
+
+        Raises:
+            UsageError: The package supervision is missing (``pip install 'streamseg[supervision]'``).
+        """
+        found = self.instances
+        empty = np.zeros((0, self.height, self.width), np.bool_)
+        return make_detections(
+            boxes=[instance.box for instance in found],
+            masks=np.stack([instance.mask for instance in found]) if found else empty,
+            labels=[instance.label for instance in found],
+            class_ids=[instance.class_id for instance in found],
+            scores=[instance.score for instance in found],
+            ids=[instance.id for instance in found],
+        )
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the masks on grey, for a result has no picture."""
+        return png_of(self)

@@ -76,11 +76,15 @@ class Pixels(Enum):
     ALWAYS = "always"
 
 
+class ResultDroppedError(Exception):
+    """Raised by a writer for a result that it left out for want of time: it is counted as dropped."""
+
+
 class StreamWriter(ABC):
     """Writes the results of one stream. Its methods are called by one thread at a time, in order.
 
-    An exception ends the output of this stream; an OutputGoneError ends the output for all streams. What
-    could still be put in order is closed as failed.
+    Any other exception than ResultDroppedError ends the output of this stream; an OutputGoneError ends the
+    output for all streams. What could still be put in order is closed as failed.
     """
 
     def begin_epoch(self, info: StreamInfo) -> None:
@@ -88,7 +92,7 @@ class StreamWriter(ABC):
 
     @abstractmethod
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
-        """Hand on one frame's result. Raises OutputError.
+        """Hand on one frame's result. Raises OutputError, or ResultDroppedError if it is left out.
 
         ``frame`` and ``instances`` are there as :attr:`Output.pixels` says, else None.
         """

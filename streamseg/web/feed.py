@@ -6,10 +6,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-import numpy as np
 import redis
-from numpy.typing import NDArray
 
+from streamseg.overlay.alone import backdrop
 from streamseg.redis.connection import aconnect
 from streamseg.redis.gaps import Gap
 from streamseg.redis.keys import STREAMS_KEY, overlays_key, status_key
@@ -28,8 +27,6 @@ _STATUS_SECONDS = 1.0
 _OVERLAY_SECONDS = 0.08
 _RECENT = 64
 """Results kept per stream: an overlay is published right behind its result, but read later."""
-_BACKDROP = 40
-"""Grey value that masks are painted on where no pictures are published."""
 
 
 class RedisFeed:
@@ -118,5 +115,5 @@ class RedisFeed:
 
 def _without_picture(result: FrameResult, width: int) -> bytes:
     """The masks alone, on grey."""
-    grey: NDArray[np.uint8] = np.full((result.height, result.width, 3), _BACKDROP, dtype=np.uint8)
+    grey = backdrop(result.height, result.width)
     return painted_jpeg(grey, instances_of(result), width=width)

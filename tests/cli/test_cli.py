@@ -11,7 +11,11 @@ from tests.support.drawn import draw_data, make_config
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "subscribe", "train", "eval", "convert", "export", "bench", "models"]
+    "command",
+    [
+        *("run", "render", "results", "subscribe", "view", "broker", "health"),
+        *("train", "eval", "convert", "export", "bench", "models"),
+    ],
 )
 def test_help_is_complete_and_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

@@ -79,6 +79,7 @@ def outputs(folder: Path) -> list[str]:
         (["--set", "streams=[a.mp4]", "--stride", "2"], "streams.0"),
         (["a.mp4", "--set", "model=demo"], "model"),
         (["rtsp://host/a", "--reconnect-attempts", "-1"], "streams.0.reconnect_attempts"),
+        (["rtsp://host/a", "--max-fps", "0"], "streams.0.max_fps: Input should be greater than 0"),
         (["rtsp://host/a", "--set", "streams.0.stalled_after=0"], "streams.0.stalled_after"),
     ],
 )

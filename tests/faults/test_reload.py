@@ -164,6 +164,21 @@ def test_rules_change_without_a_new_connection(edited: Edited, caplog: pytest.Lo
     assert "changed a" in caplog.text
 
 
+def test_another_rate_counts_from_now_on_without_a_new_connection(
+    edited: Edited, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = edited.run
+    edited.write(edited.stream("a", max_fps=2), edited.stream("b"))
+    run.wait(lambda: run.stream("a").dropped["rate"] >= 25, "frames that are passed over")
+    slow = [result.pts for result in run.results["a"]][-2:]
+    assert slow[1] - slow[0] == pytest.approx(0.5, abs=0.05)
+    edited.write(edited.stream("a"), edited.stream("b"))
+    run.wait(lambda: run.results["a"][-1].frame - run.results["a"][-5].frame < 25 / 2, "more than 2 a second")
+    assert {result.epoch for result in run.results["a"]} == {0}
+    assert caplog.text.count("streams of the configuration: changed a") == 2
+    untouched(edited, "b")
+
+
 @pytest.mark.parametrize(
     ("rules", "named"),
     [

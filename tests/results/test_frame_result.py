@@ -64,7 +64,8 @@ def test_run_lengths_that_are_there_are_not_made_again() -> None:
 def test_instances_come_back_from_a_result() -> None:
     found = instances(boxes=[(10, 5, 30, 40), (0, 0, 64, 48)])
     again = instances_of(result_of(frame(7), found))
-    assert (again.labels, again.ids, again.height, again.width) == (found.labels, (), 48, 64)
+    assert (again.labels, again.ids, again.height, again.width) == (found.labels, found.ids, 48, 64)
+    assert again.run_lengths == run_lengths_of(found)
     np.testing.assert_array_equal(again.boxes, found.boxes)
     np.testing.assert_array_equal(again.masks(), found.masks())
     np.testing.assert_allclose(again.scores, found.scores, atol=5e-5)

@@ -145,10 +145,10 @@ def test_servers_that_are_never_entered_take_neither_threads_nor_descriptors() -
 
 def test_what_is_deployed_asks_for_metrics_that_there_are() -> None:
     known = NAMES | {f"{name}_{end}" for name in NAMES for end in ("total", "bucket", "sum", "count")}
-    for name in ("grafana.json", "prometheus.rules.yml"):
+    for name in ("grafana/streamseg.json", "prometheus.rules.yml"):
         asked = set(re.findall(r"\bstreamseg_\w+", (ROOT / "deploy" / name).read_text()))
         assert asked <= known, name
         assert len(asked) > 2
-    json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    json.loads((ROOT / "deploy" / "grafana" / "streamseg.json").read_text())
     yaml.safe_load((ROOT / "deploy" / "prometheus.rules.yml").read_text())
     yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())

