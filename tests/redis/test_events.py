@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def test_a_broker_that_forgets_between_a_result_and_its_event_gets_both_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=60)
-    tell, told = RedisWriter._tell, count(1)
+    tell, told = RedisWriter._tell, itertools.count(1)
     with running_broker(tmp_path / "redis", options=("--appendonly", "no")) as broker:
 
         def tell_one_that_has_forgotten(writer: RedisWriter, event: ZoneEvent) -> None:
