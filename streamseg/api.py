@@ -30,7 +30,7 @@ Place = str | os.PathLike[str]
 def run(
     *sources: Place | Sequence[Place],
     weights: str = _MODEL.weights,
-    device: str = _MODEL.device,
+    device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _MODEL.precision,
     runtime: Literal["auto", "torch", "onnxruntime"] = _MODEL.runtime,
     score: float = _MODEL.score,

@@ -8,7 +8,8 @@
     └── RunError              1   the run failed
         ├── SourceError           a source could not be opened or read to its end
         └── OutputError           a result could not be written: the output of this stream ends
-            └── OutputGoneError       nor could any other: the output ends
+            ├── OutputGoneError       nor could any other: the output ends
+            └── NotOwnerError         another engine publishes the stream: it ends here
 
 The text of each is one line for the user: it names what is wrong and what is allowed, and never
 holds a password (see :func:`mask_password`). Only a DataError has a line for each problem.
@@ -95,6 +96,14 @@ class OutputError(RunError):
 
 class OutputGoneError(OutputError):
     """No result of any stream can be written to this output any more."""
+
+
+class NotOwnerError(OutputError):
+    """Another engine has taken a stream over: nothing more of it may be published from here."""
+
+    def __init__(self, stream: str, message: str) -> None:
+        super().__init__(f"stream {stream} is owned by another engine: {message}")
+        self.stream = stream
 
 
 def without_traceback(error: StreamsegError) -> StreamsegError:

@@ -41,7 +41,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("model: {scor: 0.3}", "unknown key model.scor"),
         ("model: {score: 3}", "model.score: Input should be less than or equal to 1"),
         ("streams: [{url: a.mp4, id: 'a b'}]", "streams.0.id"),
-        ("outputs: [{type: kafka}]", "'video', 'ndjson', 'redis'"),
+        ("outputs: [{type: kafka}]", "'video', 'push', 'ndjson', 'redis'"),
         ("batching: {max_batch: 0}", "batching.max_batch"),
         ("streams: [{url: 'rtsp://h/a', max_fps: 0}]", "streams.0.max_fps: Input should be greater than 0"),
         ("view: {port: 70000}", "view.port: Input should be less than or equal to 65535"),
@@ -118,3 +118,15 @@ def test_a_bad_set_is_named(assignment: str) -> None:
 )
 def test_passwords_are_masked(text: str, masked: str) -> None:
     assert mask_password(text) == masked
+
+
+def test_a_list_of_one_device_is_that_device() -> None:
+    def device(value: object) -> object:
+        return parse_config({"model": {"device": value}}, where="test").model.device
+
+    assert device(["cpu"]) == device("cpu") == "cpu"
+    assert device(["cuda:0", "cuda:1"]) == ("cuda:0", "cuda:1")
+    assert device(["cpu", "cpu"]) == ("cpu", "cpu")
+    for bad in ([], ["cpu", "tpu"], "cuda:", ["cpu", 1], {"cpu": 2}):
+        with pytest.raises(ConfigError, match=r"model\.device: .*allowed are auto, cpu, cuda, cuda:N"):
+            device(bad)

@@ -11,8 +11,10 @@ from streamseg import __version__
 from streamseg.cli import (
     bench,
     broker,
+    cluster,
     convert,
     data,
+    engine,
     export,
     health,
     render,
@@ -34,9 +36,9 @@ class _Commands(click.Group):
         """Find the command. Raises UsageError."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            commands = ", ".join(self.list_commands(ctx))
-            likely = hint(name, self.list_commands(ctx)) or _of_a_source(name)
-            raise UsageError(f"no such command {name!r}{likely}; there are {commands}")
+            commands = [known for known in self.list_commands(ctx) if not self.commands[known].hidden]
+            likely = hint(name, commands) or _of_a_source(name)
+            raise UsageError(f"no such command {name!r}{likely}; there are {', '.join(commands)}")
         return super().resolve_command(ctx, args)
 
 
@@ -65,6 +67,8 @@ for _command in (
     bench.bench,
     health.health,
     data.models,
+    cluster.cluster,
+    engine.engine,
 ):
     program.add_command(_command)
 

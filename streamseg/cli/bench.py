@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamseg.cli.logs import configure_logging
-from streamseg.config import ModelConfig, parse_config
+from streamseg.config import ModelConfig, one_device, parse_config
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _describe(model: ModelConfig) -> str:
     from streamseg.inference.devices import choose_device, choose_precision
     from streamseg.models.weights.files import find_weights, read_spec
 
-    device = choose_device(model.device)
+    device = choose_device(one_device(model))
     precision = str(choose_precision(model.precision, device)).removeprefix("torch.")
     if device.type == "cpu" and model.runtime != "torch":
         precision = f"runtime {model.runtime}"

@@ -24,6 +24,11 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def advance(self, frames: int) -> None:
+        """So many more frames have their result; any thread."""
+        with self._lock:
+            self._bar.update(frames)
+
     def observe(self, event: StreamInfo | FrameResult) -> None:
         """Hear of a stream's opening or of a result; any thread."""
         with self._lock:

@@ -10,7 +10,8 @@ import click
 
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.overlay import overlay_keys, overlay_options
-from streamseg.cli.stopping import StopOnSignal, say
+from streamseg.cli.say import say
+from streamseg.cli.stopping import StopOnSignal
 from streamseg.config import parse_config, read_config, set_key
 
 EXAMPLE = "Example: streamseg render street.mp4 street.ndjson -o street.masks.mp4 --overlay masks,trails"

@@ -11,7 +11,7 @@ import click
 
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.overlay import names_in
-from streamseg.cli.stopping import say
+from streamseg.cli.say import say
 from streamseg.config import hint
 from streamseg.errors import UsageError
 

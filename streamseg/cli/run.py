@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamseg.cli.address import DEFAULT_ADDRESS, ViewCommand, parse_address
+from streamseg.cli.address import ANY_CLUSTER, DEFAULT_ADDRESS, AddressCommand, parse_address
 from streamseg.cli.logs import configure_logging
 from streamseg.cli.overlay import names_in, overlay_keys, overlay_options
-from streamseg.cli.stopping import StopOnSignal, say
+from streamseg.cli.say import say
+from streamseg.cli.stopping import StopOnSignal
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config, set_key
 from streamseg.errors import UsageError
 
 if TYPE_CHECKING:
     from streamseg.runtime.stats import RunStats, StreamStats
-    from streamseg.types import FrameResult, StreamInfo
 
 EXAMPLE = "Example: streamseg run street.mp4 -o street.masks.mp4 --results street.ndjson"
 logger = logging.getLogger(__name__)
 
 
-@click.command("run", cls=ViewCommand, epilog=EXAMPLE)
+@click.command("run", cls=AddressCommand, epilog=EXAMPLE)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file; flags override it."
@@ -46,7 +46,11 @@ logger = logging.getLogger(__name__)
 @click.option("--redis", metavar="URL", help="Publish results to Redis streams; embedded starts a server.")
 @click.option("--redis-overlays", is_flag=True, help="Publish JPEG overlays to Redis as well.")
 @click.option("--weights", metavar="NAME_OR_PATH", help="Bundled name or .safetensors file.  [default: demo]")
-@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    help="auto, cpu, cuda or cuda:N; several with commas: an engine on each.  [default: auto]",
+)
 @click.option("--precision", metavar="PRECISION", help="auto, fp32, bf16 or fp16.  [default: auto]")
 @click.option("--classes", metavar="NAMES", help="Keep only these classes, e.g. person,car.")
 @click.option("--score", type=float, help="Keep instances of at least this score.  [default: 0.3]")
@@ -75,6 +79,13 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any config key by its dotted path."
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value=ANY_CLUSTER,
+    metavar="[HOST:PORT]",
+    help=f"Hand the cameras to a Ray cluster, which goes on by itself.  [default: {ANY_CLUSTER}]",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 @click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error.")
@@ -84,6 +95,7 @@ def run(
     sources: tuple[str, ...],
     config: Path | None,
     assignments: tuple[str, ...],
+    ray: str | None,
     resume: bool,
     no_progress: bool,
     log_level: str,
@@ -106,8 +118,13 @@ def run(
             set_key(content, assignment)
         return parse_config(content, where=str(config) if config else "command line")
 
+    if ray is not None:
+        from streamseg.cli.cluster import hand_over_cameras
+
+        return hand_over_cameras(load(), ray, resume=resume)
     watcher = ConfigWatcher(config, load) if config else None
-    return _run(load(), watcher, resume=resume, progress=not no_progress)
+    log_options = ["--log-level", log_level, *(["--log-json"] if log_json else [])]
+    return _run(load(), watcher, resume=resume, progress=not no_progress, log_options=log_options)
 
 
 def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any]) -> None:
@@ -117,7 +134,9 @@ def _apply(content: dict[str, Any], sources: Sequence[str], flags: dict[str, Any
     of_streams = ("start", "end", "stride", "reconnect_attempts", "max_fps")
     _override_streams(content, {key: flags[key] for key in of_streams})
     _override_streams(content, {"recursive": flags["recursive"] or None})
-    model = {key: flags[key] for key in ("weights", "device", "precision", "score")}
+    model = {key: flags[key] for key in ("weights", "precision", "score")}
+    device = flags["device"]
+    model["device"] = device if device is None or "," not in device else names_in(device)
     classes = flags["classes"]
     model["classes"] = None if classes is None else names_in(classes)
     _override(content, "model", model)
@@ -171,39 +190,36 @@ def _add_outputs(
         content["outputs"] = kept + given
 
 
-def _run(config: RunConfig, watcher: ConfigWatcher | None, *, resume: bool, progress: bool) -> int:
+def _run(
+    config: RunConfig,
+    watcher: ConfigWatcher | None,
+    *,
+    resume: bool,
+    progress: bool,
+    log_options: Sequence[str],
+) -> int:
     stop = StopOnSignal()
     if watcher is not None:
         _reload_on_signal(watcher)
     from streamseg.cli.progress import Progress
-    from streamseg.runtime.build import build_pipeline
+    from streamseg.cli.start import start
     from streamseg.runtime.reload import Reloader
-    from streamseg.runtime.services import Services
 
     if not config.outputs and not resume and not config.view.enabled:
         logger.warning("no output: add -o VIDEO, --results FILE or --redis URL to keep the results")
-    with Services(config) as services, Progress(show=progress and sys.stderr.isatty()) as bar:
-        for url in services.urls:
-            say(url)
-
-        def observe(event: StreamInfo | FrameResult) -> None:
-            services.observe(event)
-            bar.observe(event)
-
-        pipeline = build_pipeline(
-            services.config, outputs=services.outputs, observe=observe, resume=resume, meter=services.meter
-        )
-        services.attach(pipeline)
-        with pipeline:
-            stop.work = pipeline
-            if watcher is not None:
-                watcher.start(Reloader(config, pipeline, resume=resume))
-            pipeline.join()
-            if watcher is not None:
-                watcher.stop()
-    pipeline.raise_first_error()
-    code = _report(pipeline.stats, stop)
-    if pipeline.stuck:
+    with (
+        Progress(show=progress and sys.stderr.isatty()) as bar,
+        start(config, bar, resume=resume, log_options=log_options) as run,
+    ):
+        stop.work = run
+        if watcher is not None:
+            watcher.start(Reloader(config, run, resume=resume))
+        run.join()
+        if watcher is not None:
+            watcher.stop()
+    run.raise_first_error()
+    code = _report(run.stats, stop)
+    if run.stuck:
         os._exit(code)  # else Python would wait for the model
     return code
 
@@ -218,6 +234,8 @@ def _report(stats: RunStats, stop: StopOnSignal) -> int:
     for name, stream in stats.streams.items():
         for line in _remarks(stream):
             say(f"{name}: {line}")
+    for note in stats.notes:
+        say(note)
     for error in stats.errors:
         say(f"error: {error}")
     if stop.signal is not None:

@@ -1,14 +1,14 @@
-"""What ends a command early, and what it tells the user."""
+"""What ends a command early."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
-from contextlib import suppress
 from types import FrameType
 from typing import Protocol
+
+from streamseg.cli.say import say
 
 
 class Stoppable(Protocol):
@@ -40,10 +40,3 @@ class StopOnSignal:
         say("stopping: finishing what was decoded; once more to abort")
         # Not here: the main thread may hold the very lock that stopping takes.
         threading.Thread(target=self.work.stop, name="stop", daemon=True).start()
-
-
-def say(line: str) -> None:
-    """Tell the user, if anybody still listens: Ctrl-C also ends the `tee` that read our messages."""
-    with suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()

@@ -26,7 +26,7 @@ from streamseg.config.keys import (
     ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
-from streamseg.config.validation import describe, parse_config, parse_model
+from streamseg.config.validation import describe, one_device, parse_config, parse_model
 
 __all__ = [
     "BatchingConfig",
@@ -53,6 +53,7 @@ __all__ = [
     "ZoneConfig",
     "describe",
     "hint",
+    "one_device",
     "parse_config",
     "parse_model",
     "read_config",

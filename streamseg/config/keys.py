@@ -1,5 +1,6 @@
 """The keys of a run's configuration: what each means, and which values are allowed."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -114,6 +115,9 @@ class StreamConfig(_Config):
     """Live sources only: what happens to frames that were patched up, or before which packets were lost."""
     max_fps: Annotated[float, Field(gt=0)] | None = None
     """Live sources only: so many frames a second at most, evenly spaced; None takes all that come."""
+    first_epoch: Annotated[int, Field(ge=0)] | None = None
+    """Where several engines may have the camera in turn: epochs begin with it, and Redis takes no results of
+    an engine that began with a lower one. None: nobody else publishes this stream."""
     classes: tuple[str, ...] | None = None
     """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
     score: Score | None = None
@@ -132,11 +136,29 @@ class StreamConfig(_Config):
         return self
 
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_ALLOWED = "auto, cpu, cuda, cuda:N, or a list of these"
+
+
+def _devices(value: Any) -> Any:
+    """One device, or a list of several; a list of one is that one."""
+    found = list(value) if isinstance(value, list | tuple) else [value]
+    for device in found:
+        if not (isinstance(device, str) and _DEVICE.fullmatch(device)):
+            raise ValueError(
+                f"{device!r} is no device; allowed are auto, cpu, cuda, cuda:N, or a list of these"
+            )
+    if not found:
+        raise ValueError(f"an empty list; allowed are {_ALLOWED}")
+    return found[0] if len(found) == 1 else tuple(found)
+
+
 class ModelConfig(_Config):
     """What is looked for, with which weights, on what."""
 
     weights: Text = "demo"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str | tuple[str, ...], BeforeValidator(_devices)] = "auto"
+    """Where it runs; a list: an engine process on each, also several on one device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     runtime: Literal["auto", "torch", "onnxruntime"] = "auto"
     """What computes the network on a CPU."""

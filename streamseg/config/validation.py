@@ -29,6 +29,15 @@ def parse_model(content: dict[str, Any]) -> ModelConfig:
         raise ConfigError(describe(error, ModelConfig)) from error
 
 
+def one_device(model: ModelConfig) -> str:
+    """The device of a model that runs in this process. Raises ConfigError if there are several."""
+    if isinstance(model.device, str):
+        return model.device
+    raise ConfigError(
+        f"device {', '.join(model.device)}: only `streamseg run` works on several devices; name one of them"
+    )
+
+
 def describe(error: ValidationError, model: Model | None = None) -> str:
     """Say in one line which keys are wrong and what is allowed.
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamseg.config import hint, parse_model
+from streamseg.config import hint, one_device, parse_model
 from streamseg.errors import ConfigError
 from streamseg.inference.collect import collector
 from streamseg.inference.devices import choose_device
@@ -161,7 +161,7 @@ class Segmenter:
         return cls(
             load_detector(path),
             name=path.stem,
-            device=wanted.device,
+            device=one_device(wanted),
             precision=wanted.precision,
             runtime=wanted.runtime,
             score=wanted.score,

@@ -104,13 +104,14 @@ class StreamBacklog:
         """What has ended it before its time."""
         self.closed = False
         """Whether its end was told: no more results will come."""
+        self.over = False
+        """Whether its writer is closed: nothing more will happen to its files."""
         self.scheduled = False
         """Whether it waits for one of the output's threads, or one works on it."""
         self.predecessor: StreamBacklog | None = None
         """The stream of the same id that was here before, until it is over."""
         self.writer: StreamWriter | None = None
         """For the thread alone that works on it."""
-        self._over = False
         self._then: list[Callable[[], None]] = []
         self._behind = 0
         self._limits, self._output, self._lock, self._changed = limits, output, lock, changed
@@ -173,7 +174,7 @@ class StreamBacklog:
     def when_over(self, call: Callable[[], None]) -> None:
         """Call back when nothing more will be written of the stream; at once if that is so."""
         with self._lock:
-            if not self._over:
+            if not self.over:
                 self._then.append(call)
                 return
         call()
@@ -202,7 +203,7 @@ class StreamBacklog:
 
     def leave(self) -> None:
         """Nothing more will be written: tell whoever waits for that."""
-        self._over = True
+        self.over = True
         for call in self._then:
             call()
         self._then.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from streamseg.files import check_writable, mark_complete, partial_path
-from streamseg.outputs.files import leave_partial, output_path, write_failure
+from streamseg.outputs.files import go_on_behind, leave_partial, output_path, write_failure
 from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
 from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
@@ -22,6 +22,8 @@ class EventsOutput(Output):
     def __init__(self, path_template: str, *, several: bool = False) -> None:
         """``path_template``: see :func:`output_path`; in a folder the files are ``STREAM.events.ndjson``."""
         self._template, self._several = path_template, several
+        self._kept: dict[str, int] = {}
+        """Bytes that stay, by stream."""
         self._patience = patience_for_disk(path_template)
 
     @property
@@ -42,18 +44,29 @@ class EventsOutput(Output):
         for stream in streams:
             check_writable(self.path(stream))
 
+    def go_on(self, stream: str, *, since: float) -> None:
+        """Write a camera's events behind those that are there since then, in UNIX seconds.
+
+        Raises UsageError: the file cannot be read.
+        """
+        self._kept[stream] = go_on_behind(self.path(stream), since)
+
     def open(self, info: StreamInfo) -> StreamWriter:
         """Open the stream's file. Raises UsageError or OutputError."""
         path = self.path(info.stream)
         check_writable(path)
-        return _EventsWriter(path, waits_for_room(info, self._patience))
+        return _EventsWriter(path, self._kept.pop(info.stream, 0), waits_for_room(info, self._patience))
 
 
 class _EventsWriter(StreamWriter):
-    def __init__(self, path: Path, patience: Patience | None) -> None:
+    def __init__(self, path: Path, kept: int, patience: Patience | None) -> None:
+        """``kept``: bytes that stand in the file already and stay."""
         self._path = path
         try:
-            self._lines = LineFile(path, partial_path(path).open("wb", buffering=0), patience=patience)
+            file = partial_path(path).open("r+b" if kept else "wb", buffering=0)
+            file.truncate(kept)
+            file.seek(kept)
+            self._lines = LineFile(path, file, patience=patience)
         except OSError as error:
             raise write_failure(path, error) from error
 

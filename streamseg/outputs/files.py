@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 _PLACE = "{stream}"
 _ANY = "\ue000"
 """Stands for the id of any stream: a character that no id has."""
+_BLOCK = 1 << 16
 _FOR_ALL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Errors of a disk that the files of all other streams would meet as well."""
 
@@ -71,6 +72,41 @@ def files_beside(path: Path) -> list[Path]:
 def _inside(path: Path, folder: Path) -> bool:
     path_, folder_ = os.path.abspath(path), os.path.abspath(folder)
     return path_ != folder_ and os.path.commonpath([path_, folder_]) == folder_
+
+
+def written_since(path: Path, since: float) -> bool:
+    """Whether there is a file that was changed after ``since``, in UNIX seconds."""
+    try:
+        return path.stat().st_mtime >= since
+    except OSError:
+        return False
+
+
+def go_on_behind(path: Path, since: float) -> int:
+    """Bytes of whole lines that an earlier writer has left since then; they stand under the partial name.
+
+    A process that is killed leaves at most half a line at the end. Raises UsageError.
+    """
+    partial = partial_path(path)
+    try:
+        if written_since(path, since) and not written_since(partial, since):
+            path.replace(partial)
+        return _whole_lines(partial) if written_since(partial, since) else 0
+    except OSError as error:
+        raise UsageError(f"cannot go on with {path}: {error.strerror or error}") from error
+
+
+def _whole_lines(path: Path) -> int:
+    """Where the last whole line ends, looked for from the end."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            if (newline := file.read(end - begin).rfind(b"\n")) >= 0:
+                return begin + newline + 1
+            end = begin
+    return 0
 
 
 def unfinished_mark(path: Path) -> Path:

@@ -84,8 +84,12 @@ class KeptInstances:
 
     def __init__(self, kept: Mapping[str, Kept]) -> None:
         """``kept``: by stream."""
-        self._kept = kept
+        self._kept = dict(kept)
         self._results = {stream: one.results() for stream, one in kept.items()}
+
+    def add(self, stream: str, kept: Kept) -> None:
+        """Know the results of one more stream, before its first frame is asked for."""
+        self._kept[stream], self._results[stream] = kept, kept.results()
 
     def __call__(self, frame: Frame) -> Instances | None:
         """The instances found in ``frame`` by the interrupted run."""

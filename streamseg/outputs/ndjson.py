@@ -9,7 +9,15 @@ import msgspec
 
 from streamseg.errors import OutputError, OutputGoneError
 from streamseg.files import check_writable, mark_complete, partial_path
-from streamseg.outputs.files import leave_partial, output_path, unfinished_mark, write_failure, written_paths
+from streamseg.outputs.files import (
+    go_on_behind,
+    leave_partial,
+    output_path,
+    unfinished_mark,
+    write_failure,
+    written_paths,
+    written_since,
+)
 from streamseg.outputs.kept import Kept, find_kept, first_result
 from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
 from streamseg.outputs.patience import Patience
@@ -60,13 +68,16 @@ class NdjsonOutput(Output):
         for path in filter(None, map(self.path, streams)):
             check_writable(path)
 
-    def has_finished(self, stream: str) -> bool:
-        """Whether an earlier run wrote all results of a stream (to standard output it always did)."""
+    def has_finished(self, stream: str, *, since: float = 0.0) -> bool:
+        """Whether an earlier run wrote all results of a stream (to standard output it always did).
+
+        ``since``: older files, in UNIX seconds, do not count.
+        """
         path = self.path(stream)
         if path is None:
             return True
         unfinished = partial_path(path).exists() or unfinished_mark(path).exists()
-        return path.exists() and not unfinished
+        return written_since(path, since) and not unfinished
 
     def first_result(self, stream: str) -> FrameResult | None:
         """The first result that an earlier run wrote of a stream, if there was one."""
@@ -84,10 +95,11 @@ class NdjsonOutput(Output):
         firsts = [first_result(partial_path(path)) or first_result(path) for path in paths]
         return {first.stream: first.source for first in firsts if first is not None and first.source}
 
-    def take_over(self, stream: str) -> Kept | None:
+    def take_over(self, stream: str, *, since: float = 0.0) -> Kept | None:
         """Go on behind the results that an interrupted run left of a stream, None on standard output.
 
-        They are to be written again, all of them and in order, and are then passed over.
+        They are to be written again, all of them and in order, and are then passed over. ``since``: older
+        files, in UNIX seconds, are not of that run.
 
         Raises:
             UsageError: The file cannot be read.
@@ -96,10 +108,18 @@ class NdjsonOutput(Output):
         if path is None:
             return None
         partial = partial_path(path)
-        if path.exists() and not partial.exists():
+        if written_since(path, since) and not partial.exists():
             path.replace(partial)
-        self._kept[stream] = find_kept(partial, stream)
+        self._kept[stream] = find_kept(partial, stream) if written_since(partial, since) else Kept(partial)
         return self._kept[stream]
+
+    def go_on(self, stream: str, *, since: float) -> None:
+        """Write a camera's results behind those that are there since then, in UNIX seconds.
+
+        Raises UsageError: the file cannot be read.
+        """
+        if (path := self.path(stream)) is not None:
+            self._kept[stream] = Kept(partial_path(path), size=go_on_behind(path, since))
 
     def open(self, info: StreamInfo) -> StreamWriter:
         """Open the stream's file. Raises UsageError or OutputError."""
@@ -120,8 +140,8 @@ class _FileWriter(StreamWriter):
         self._known = kept.lines
         """Results still to come that stand in the file already."""
         try:
-            file = kept.path.open("r+b" if kept.lines else "wb", buffering=0)
-            if kept.lines:
+            file = kept.path.open("r+b" if kept.size else "wb", buffering=0)
+            if kept.size:
                 file.truncate(kept.size)
                 file.seek(kept.size)
             self._lines = LineFile(path, file, patience=patience)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from streamseg.errors import OutputError, UsageError
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.audio import AudioReader
 from streamseg.outputs.encoder import Encode, EncoderChoice
-from streamseg.outputs.files import leave_partial, output_path, write_failure
+from streamseg.outputs.files import leave_partial, output_path, write_failure, written_since
 from streamseg.outputs.mp4 import Mp4File
 from streamseg.outputs.timeline import Timeline
 from streamseg.overlay.paint import Painter
@@ -74,6 +75,8 @@ class VideoOutput(Output):
         self._audio, self._overlay, self._part_seconds = audio, overlay, part_seconds
         self._rules = rules
         self._encoders = EncoderChoice(encode)
+        self._parts: dict[str, int] = {}
+        """Files that stay as they are, by stream."""
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -89,10 +92,23 @@ class VideoOutput(Output):
         for stream in streams:
             check_writable(self.path(stream))
 
-    def has_finished(self, stream: str) -> bool:
-        """Whether an earlier run wrote the whole video of a stream."""
+    def has_finished(self, stream: str, *, since: float = 0.0) -> bool:
+        """Whether an earlier run wrote the whole video of a stream.
+
+        ``since``: older files, in UNIX seconds, do not count.
+        """
         path = self.path(stream)
-        return path.exists() and not partial_path(path).exists()
+        return written_since(path, since) and not partial_path(path).exists()
+
+    def go_on(self, stream: str, *, since: float) -> None:
+        """Begin a camera's video with the next part behind those that are there since then, in UNIX seconds.
+
+        Raises UsageError: the name cannot be a video's.
+        """
+        parts = itertools.count(1)
+        paths = (part_path(self.path(stream), number) for number in parts)
+        there = itertools.takewhile(lambda path: _is_there(path, since), paths)
+        self._parts[stream] = sum(1 for _ in there)
 
     def open(self, info: StreamInfo) -> VideoWriter:
         """Make sure that the stream's file can be written. Raises UsageError or OutputError."""
@@ -100,8 +116,10 @@ class VideoOutput(Output):
         if path.exists() and os.path.exists(info.url) and path.samefile(info.url):
             raise UsageError(f"{path} is the source itself, the overlay video needs another name")
         check_writable(path)
+        parts = self._parts.pop(info.stream, 0)
         try:
-            partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
+            if not parts:
+                partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
         except OSError as error:
             raise write_failure(path, error) from error
         return VideoWriter(
@@ -111,7 +129,17 @@ class VideoOutput(Output):
             audio=self._audio,
             part_seconds=self._part_seconds,
             encoders=self._encoders,
+            parts=parts,
         )
+
+
+def part_path(path: Path, number: int) -> Path:
+    """The file of a video's part, from 1."""
+    return path if number == 1 else path.with_name(f"{path.stem}.part{number}{path.suffix}")
+
+
+def _is_there(path: Path, since: float) -> bool:
+    return written_since(path, since) or written_since(partial_path(path), since)
 
 
 class VideoWriter(StreamWriter):
@@ -126,11 +154,15 @@ class VideoWriter(StreamWriter):
         audio: bool,
         part_seconds: float,
         encoders: EncoderChoice,
+        parts: int = 0,
     ) -> None:
-        """Set up; the first file begins with the first picture. For the rest see :class:`VideoOutput`."""
+        """Set up; the first file begins with the first picture, behind so many parts that are there.
+
+        For the rest see :class:`VideoOutput`.
+        """
         self._path, self._info, self._painter = path, info, painter
         self._audio, self._part_seconds, self._encoders = audio, part_seconds, encoders
-        self._parts = 0
+        self._parts = parts
         self._file: Mp4File | None = None
         self._began = 0.0
         """Monotonic seconds when the part's first picture was decoded."""
@@ -144,9 +176,7 @@ class VideoWriter(StreamWriter):
 
     @property
     def _part_path(self) -> Path:
-        if self._parts == 1:
-            return self._path
-        return self._path.with_name(f"{self._path.stem}.part{self._parts}{self._path.suffix}")
+        return part_path(self._path, self._parts)
 
     def begin_epoch(self, info: StreamInfo) -> None:
         """Go on with the camera's new connection."""

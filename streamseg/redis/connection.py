@@ -85,7 +85,7 @@ def _options(url: Mapping[str, Any], timeout: float, password_file: str | None) 
         "credential_provider": make_credentials(url, password_file),
         "protocol": 2,
         "socket_timeout": timeout,
-        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "socket_connect_timeout": min(timeout, _CONNECT_TIMEOUT),
         "retry": Retry(NoBackoff(), 0),
         **given,
     }

@@ -5,7 +5,7 @@ was lost: the broker takes no id twice.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -60,11 +60,6 @@ class NewEntry:
     fields: Fields
     maxlen: int
 
-    def add(self, client: redis.Redis, id_: str) -> object:
-        """XADD, on a connection or into a pipeline."""
-        fields: Any = self.fields  # redis-py's type asks for a dict of unions
-        return client.xadd(self.key, fields, id=id_, maxlen=self.maxlen, approximate=True)
-
     def is_at(self, client: redis.Redis, id_: str) -> bool:
         """Whether the entry stands under that id already."""
         found: Any = client.xrange(self.key, id_, id_)
@@ -72,7 +67,27 @@ class NewEntry:
         return bool(found) and found[0][1].get(name.encode()) == value
 
 
-def add_all(client: redis.Redis, entries: Sequence[NewEntry], id_: str, ids: EntryIds) -> str:
+AddEntries = Callable[[redis.Redis, Sequence[NewEntry], str], list[Any]]
+"""Adds entries under one id, in one round trip; the broker's answer to each, errors among them."""
+
+
+def add_freely(client: redis.Redis, entries: Sequence[NewEntry], id_: str) -> list[Any]:
+    """Add entries of a stream that nobody else publishes."""
+    with client.pipeline(transaction=False) as pipe:
+        for entry in entries:
+            fields: Any = entry.fields  # redis-py's type asks for a dict of unions
+            pipe.xadd(entry.key, fields, id=id_, maxlen=entry.maxlen, approximate=True)
+        return pipe.execute(raise_on_error=False)
+
+
+def add_all(
+    client: redis.Redis,
+    entries: Sequence[NewEntry],
+    id_: str,
+    ids: EntryIds,
+    *,
+    add: AddEntries = add_freely,
+) -> str:
     """Add entries of one stream in one round trip, all under one id.
 
     May be called again with the same arguments: each entry is there once. Returns the id of the first entry,
@@ -82,20 +97,16 @@ def add_all(client: redis.Redis, entries: Sequence[NewEntry], id_: str, ids: Ent
         redis.RedisError: The broker is gone, or refuses it.
         OutputError: Another program writes to the stream all the time.
     """
-    with client.pipeline(transaction=False) as pipe:
-        for entry in entries:
-            entry.add(pipe, id_)
-        answers = pipe.execute(raise_on_error=False)
     added = [id_] * len(entries)
-    for k, answer in enumerate(answers):
+    for k, answer in enumerate(add(client, entries, id_)):
         if _is_late(answer):
-            added[k] = _settle(client, entries[k], id_, ids)
+            added[k] = _settle(client, entries[k], id_, ids, add)
         elif isinstance(answer, Exception):
             raise answer
     return added[0]
 
 
-def _settle(client: redis.Redis, entry: NewEntry, id_: str, ids: EntryIds) -> str:
+def _settle(client: redis.Redis, entry: NewEntry, id_: str, ids: EntryIds, add: AddEntries) -> str:
     """The broker has that id or a later one: fine if the entry is ours, from a try whose answer was lost.
 
     Else another run with a clock ahead of ours wrote to the stream: go on behind it. Returns its id.
@@ -105,12 +116,10 @@ def _settle(client: redis.Redis, entry: NewEntry, id_: str, ids: EntryIds) -> st
     for _ in range(_ATTEMPTS):
         info: Any = client.xinfo_stream(entry.key)
         next_id = ids.next(after=parse_id(info["last-generated-id"]))
-        try:
-            entry.add(client, next_id)
-        except redis.ResponseError as error:
-            if not _is_late(error):
-                raise
-        else:
+        answer = add(client, [entry], next_id)[0]
+        if isinstance(answer, Exception) and not _is_late(answer):
+            raise answer
+        if not _is_late(answer):
             return next_id
     raise OutputError(f"{entry.key}: another program writes to it all the time")
 

@@ -24,6 +24,11 @@ def status_key(stream: str) -> str:
     return f"streamseg:{{{stream}}}:status"
 
 
+def owner_key(stream: str) -> str:
+    """Hash with the first epoch of the engine that may publish a stream, and the newest one published."""
+    return f"streamseg:{{{stream}}}:owner"
+
+
 def stream_of(key: bytes) -> str:
     """Id of the stream that a key belongs to."""
     return key.decode().partition("{")[2].partition("}")[0]

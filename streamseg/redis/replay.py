@@ -12,7 +12,8 @@ from typing import Any
 
 import redis
 
-from streamseg.redis.entries import EntryId, parse_id
+from streamseg.redis.entries import EntryId, NewEntry, parse_id
+from streamseg.redis.owner import Ownership
 
 _SECONDS = 20.0
 """How long entries are kept: a Sentinel demotes a primary 8 s after it has promoted another one, at the
@@ -30,6 +31,8 @@ class ReplayBuffer:
         self._entries: deque[tuple[float, str, bytes]] = deque(maxlen=_MOST)
         """Monotonic seconds, id and value."""
         self._closed_at = float("inf")
+        self.ownership: Ownership | None = None
+        """What the broker is shown with entries that are sent again; None: nobody else publishes them."""
 
     @property
     def expired(self) -> bool:
@@ -61,9 +64,24 @@ class ReplayBuffer:
         last = self._last_id(connection)
         missing = [entry for entry in self._entries if parse_id(entry[1]) > last]
         for _, id_, value in missing:
+            if not self._send(connection, id_, value):
+                self._entries.clear()  # the new owner's results may be there already
+                return 0
+        return len(missing)
+
+    def _send(self, connection: Any, id_: str, value: bytes) -> bool:
+        """Returns False if another engine owns the stream by now."""
+        if self.ownership is None:
             trim = ("MAXLEN", "~", self._maxlen)
             _ask(connection, "XADD", self._key, *trim, id_, self.field_name, value)
-        return len(missing)
+            return True
+        entry = NewEntry(self._key, {self.field_name: value}, self._maxlen)
+        answer = _ask(connection, *self.ownership.restoring(entry, id_))
+        if isinstance(answer, int):
+            return False
+        if isinstance(answer[0], Exception):
+            raise answer[0]
+        return True
 
     def _last_id(self, connection: Any) -> EntryId:
         """The id of the last entry the broker has, or once had."""
@@ -77,6 +95,6 @@ class ReplayBuffer:
         return parse_id(pairs[b"last-generated-id"])
 
 
-def _ask(connection: Any, *command: str | int | bytes) -> Any:
+def _ask(connection: Any, *command: str | int | float | bytes) -> Any:
     connection.send_command(*command, check_health=False)
     return connection.read_response()

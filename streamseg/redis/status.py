@@ -15,6 +15,7 @@ from streamseg.errors import mask_password
 from streamseg.redis.connection import broker_name, connect
 from streamseg.redis.group_watch import GroupWatch
 from streamseg.redis.keys import STREAMS_KEY, status_key
+from streamseg.redis.owner import set_status
 from streamseg.redis.trouble import Outage
 from streamseg.types import FramePolicy, FrameResult, StreamEnd, StreamInfo, StreamState
 
@@ -42,6 +43,19 @@ class _StreamStatus:
     over: bool = False
     sent: _Snapshot | None = None
     """What the broker has taken last."""
+    refused: Value | None = None
+    """The first epoch with which another engine was found to own the stream."""
+
+    @property
+    def first_epoch(self) -> Value | None:
+        """See :attr:`StreamInfo.first_epoch`."""
+        return self.reported.get("first_epoch")
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the broker is to be told: it knows nothing of this, and it is ours to tell."""
+        settled = self.over and self.snapshot() == self.sent
+        return not settled and (self.refused is None or self.refused != self.first_epoch)
 
     def snapshot(self) -> _Snapshot:
         """All fields as they are now, and whether the stream is over."""
@@ -71,6 +85,8 @@ class StatusBoard:
         with self._lock:
             status = self._status(info.stream)
             status.info = info
+            if info.first_epoch is not None:
+                status.reported["first_epoch"] = info.first_epoch
             if status.over:  # it was removed from the run and came back
                 status.over = False
                 status.reported["state"] = StreamState.LIVE.value
@@ -131,10 +147,9 @@ class StatusBoard:
     def _publish(self) -> float:
         """Returns the seconds to wait before the next time."""
         with self._lock:
-            now = {stream: status.snapshot() for stream, status in self._streams.items()}
-            due = {s: snapshot for s, snapshot in now.items() if not self._is_settled(s, snapshot)}
+            due = {s: status.snapshot() for s, status in self._streams.items() if status.is_due}
         try:
-            self._send(due)
+            refused = self._send(due)
             self.groups.look(self._client, due)
         except redis.RedisError as error:
             self._client.connection_pool.disconnect()  # its name may lead to another one by now
@@ -143,19 +158,27 @@ class StatusBoard:
         with self._lock:
             for stream, snapshot in due.items():
                 self._streams[stream].sent = snapshot
+                if stream in refused:
+                    self._streams[stream].refused = snapshot[0]["first_epoch"]
         return _INTERVAL
 
-    def _is_settled(self, stream: str, snapshot: _Snapshot) -> bool:
-        """Whether the stream is over, and the broker knows all about it."""
-        return snapshot[1] and snapshot == self._streams[stream].sent
-
-    def _send(self, due: Mapping[str, _Snapshot]) -> None:
+    def _send(self, due: Mapping[str, _Snapshot]) -> set[str]:
+        """Returns those that another engine owns by now."""
+        sent: list[str | None] = []
         with self._client.pipeline(transaction=False) as pipe:
             for stream, (fields, over) in due.items():
-                pipe.hset(status_key(stream), mapping=fields)  # type: ignore[arg-type]
-                pipe.expire(status_key(stream), _ENDED_TTL if over else _TTL)
+                ttl, first = _ENDED_TTL if over else _TTL, fields.get("first_epoch")
                 pipe.sadd(STREAMS_KEY, stream)  # a broker may come back without its data
-            pipe.execute()
+                if first is None:
+                    pipe.hset(status_key(stream), mapping=fields)  # type: ignore[arg-type]
+                    pipe.expire(status_key(stream), ttl)
+                    sent += [None, None, None]
+                else:
+                    set_status(pipe, stream, int(first), fields, ttl)
+                    sent += [None, stream]
+            answers = pipe.execute()
+        pairs = zip(sent, answers, strict=True)
+        return {stream for stream, answer in pairs if stream is not None and answer is not None}
 
 
 def _described(info: StreamInfo) -> dict[str, Value]:
@@ -164,5 +187,5 @@ def _described(info: StreamInfo) -> dict[str, Value]:
         "width": info.width,
         "height": info.height,
         "fps": round(info.fps, 3) if info.fps else "",
-        "reconnects": info.epoch,
+        "reconnects": info.reconnects,
     }

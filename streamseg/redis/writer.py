@@ -7,8 +7,9 @@ import redis
 
 from streamseg.overlay.jpeg import encode_jpeg
 from streamseg.overlay.paint import Painter
-from streamseg.redis.entries import EntryIds, Fields, NewEntry, add_all
+from streamseg.redis.entries import AddEntries, EntryIds, Fields, NewEntry, add_all, add_freely
 from streamseg.redis.keys import STREAMS_KEY, events_key, overlays_key, results_key
+from streamseg.redis.owner import Ownership
 from streamseg.redis.replay import ReplayBuffer
 from streamseg.redis.retry import BrokerGoneError, RetryingClient
 from streamseg.redis.status import StatusBoard
@@ -55,13 +56,24 @@ class RedisWriter(StreamWriter):
         self._ids, self._encoder = EntryIds(), msgspec.json.Encoder()
         self._announced = self._written = False
         self._undelivered = 0
+        self._add: AddEntries = add_freely
+        self._own(info)
+
+    def _own(self, info: StreamInfo) -> None:
+        ownership = Ownership.of(info)
+        self._add = add_freely if ownership is None else ownership.add
+        self._buffer.ownership = self._event_buffer.ownership = ownership
 
     def begin_epoch(self, info: StreamInfo) -> None:
         """Tell it in the status."""
+        self._own(info)
         self._status.opened(info)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
-        """Publish a result, and its overlay if there are pixels. Raises OutputError."""
+        """Publish a result, and its overlay if there are pixels.
+
+        Raises OutputError; NotOwnerError if another engine has the stream by now.
+        """
         if result.frame <= self._published:
             return
         encoded = self._encoder.encode(result)
@@ -103,7 +115,9 @@ class RedisWriter(StreamWriter):
         """An entry of its own for each event: two of one frame cannot have one id."""
         encoded = self._encoder.encode(event)
         entry, id_ = NewEntry(events_key(self._stream), {"event": encoded}, self._maxlen), self._ids.next()
-        id_ = self._client.retry(lambda client: add_all(client, [entry], id_, self._ids), worked=True)
+        id_ = self._client.retry(
+            lambda client: add_all(client, [entry], id_, self._ids, add=self._add), worked=True
+        )
         self._event_buffer.add(id_, encoded)
 
     def _send(self, client: redis.Redis, entries: list[NewEntry], id_: str) -> str:
@@ -111,4 +125,4 @@ class RedisWriter(StreamWriter):
         if not self._announced:
             client.sadd(STREAMS_KEY, self._stream)
             self._announced = True
-        return add_all(client, entries, id_, self._ids)
+        return add_all(client, entries, id_, self._ids, add=self._add)

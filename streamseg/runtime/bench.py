@@ -94,11 +94,36 @@ def measure_batches(
         yield size, Speed(frames, spent, instances, times.take())
 
 
+def measure_capacity(model: Model[Ticket], *, max_batch: int, seconds: float = 0.3) -> float:
+    """Frames per second of a warm model with batches of ``max_batch`` grey pictures, 640 x 480.
+
+    At least ``seconds`` of them, two batches under way as in a run: good enough to tell devices apart.
+    A slow model gets single pictures.
+    """
+    pictures = [np.full((480, 640, 3), 128, np.uint8)]
+    start = time.perf_counter()
+    _segment(model, pictures)
+    if time.perf_counter() - start < seconds:
+        pictures *= max_batch
+        _segment(model, pictures)
+    frames, start = 0, time.perf_counter()
+    under_way = model.submit(pictures)
+    while (spent := time.perf_counter() - start) < seconds or not frames:
+        following = model.submit(pictures)
+        _finish(model, under_way, len(pictures))
+        under_way, frames = following, frames + len(pictures)
+    _finish(model, under_way, len(pictures))
+    return frames / max(spent, 1e-6)
+
+
+def _finish(model: Model[Ticket], ticket: Ticket, count: int) -> list[Instances]:
+    model.wait(ticket)
+    return [model.finish(ticket, k) for k in range(count)]
+
+
 def _segment(model: Model[Ticket], pictures: Sequence[NDArray[np.uint8]]) -> list[Instances]:
     """One batch, from its submission to its last picture."""
-    ticket = model.submit(pictures)
-    model.wait(ticket)
-    return [model.finish(ticket, k) for k in range(len(pictures))]
+    return _finish(model, model.submit(pictures), len(pictures))
 
 
 def measure_program(model: ModelConfig, path: str) -> Speed:

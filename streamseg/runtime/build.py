@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from streamseg.config import (
     EventsConfig,
@@ -22,9 +23,9 @@ from streamseg.config import (
     VideoConfig,
     WebhookConfig,
     hint,
+    one_device,
 )
 from streamseg.errors import SourceError, UsageError
-from streamseg.inference import OomGuard
 from streamseg.outputs import FunctionOutput, NdjsonOutput, PushOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.files import files_beside
@@ -32,14 +33,15 @@ from streamseg.outputs.function import SinkFunction
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
 from streamseg.redis.publish import RedisOutput
-from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
 from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
 from streamseg.zones import StreamRules
 
 if TYPE_CHECKING:
+    from streamseg.inference import OomGuard
     from streamseg.inference.segmenter import BatchTicket
+    from streamseg.runtime.pipeline import Pipeline
 
 Sink = Output | SinkFunction
 """Where results go: an output, or a function that is called with each of them."""
@@ -67,43 +69,81 @@ def build_pipeline(
         UsageError: Something in ``config`` cannot work.
         RunError: The device has no room for the model.
     """
-    refused: list[SourceError] = []
-    streams = build_streams(config, refuse=refused.append)
-    sources = [source for source, _ in streams]
-    rules: dict[str, StreamRules] = {}
-    several = len(sources) > 1
-    own = [build_output(o, several=several, overlay=config.overlay, rules=rules) for o in config.outputs]
-    if resume:
-        streams = build_streams(config, known=former_ids(own), refuse=lambda _: None)
-        sources = [source for source, _ in streams]
-        check_resumable(sources, own)
-    rules.update((source.id, of_stream) for source, of_stream in streams)
-    check_files_differ(sources, own)
-    everything = [*own, *(sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs)]
-    for output in everything:
-        output.check([source.id for source in sources])
+    # The parent of several engines needs neither: its processes would start twice as slowly.
+    from streamseg.runtime.pipeline import Pipeline  # noqa: PLC0415
+
+    plan = plan_run(config, resume=resume)
+    others = [sink if isinstance(sink, Output) else FunctionOutput(sink) for sink in outputs]
+    for output in (*plan.outputs, *others):
+        output.check([source.id for source in plan.sources])
     model = load_model(config.model, meter=meter, max_batch=config.batching.max_batch)
     check_blur(config, model.classes)
     check_rules(config, model.classes)
-    rest = take_over(sources, own, model=model.name) if resume else Resumption(sources, {}, 0)
+    rest = Resumption(plan.sources, {}, 0)
+    if resume:
+        rest = take_over(plan.sources, plan.outputs, model=model.name)
     pipeline = Pipeline(
         rest.sources,
         model,
-        everything,
-        max_batch=config.batching.max_batch,
-        max_wait=config.batching.max_wait_ms / 1000,
-        max_age=config.batching.max_age_ms / 1000,
-        track=config.tracking.enabled,
-        rules=rules,
+        [*plan.outputs, *others],
+        **pipeline_options(config),
+        rules=plan.rules,
         observe=observe,
         known=rest.instances(),
         meter=meter,
     )
-    pipeline.stats.refused = refused
+    pipeline.stats.refused = plan.refused
     pipeline.stats.finished_before = rest.finished
     for stream, kept in rest.kept.items():
         pipeline.stats.streams[stream].kept = kept.lines
     return pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run reads and writes; nothing is opened yet."""
+
+    sources: list[Source]
+    rules: dict[str, StreamRules]
+    """Of streams, by id."""
+    outputs: list[Output]
+    """Those of the configuration."""
+    refused: list[SourceError]
+    """Files that cannot be read by their name."""
+
+
+def plan_run(config: RunConfig, *, resume: bool = False) -> RunPlan:
+    """Find the sources, and what is to be written of them. Raises UsageError."""
+    refused: list[SourceError] = []
+    streams = build_streams(config, refuse=refused.append)
+    rules: dict[str, StreamRules] = {}
+    outputs = build_outputs(config, several=len(streams) > 1, rules=rules)
+    if resume:
+        streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
+        check_resumable([source for source, _ in streams], outputs)
+    sources = [source for source, _ in streams]
+    rules.update((source.id, of_stream) for source, of_stream in streams)
+    check_files_differ(sources, outputs)
+    return RunPlan(sources, rules, outputs, refused)
+
+
+class PipelineOptions(TypedDict):
+    """Keywords of :class:`Pipeline` that the configuration sets."""
+
+    max_batch: int
+    max_wait: float
+    max_age: float
+    track: bool
+
+
+def pipeline_options(config: RunConfig) -> PipelineOptions:
+    """What a configuration says of batches and tracks."""
+    return {
+        "max_batch": config.batching.max_batch,
+        "max_wait": config.batching.max_wait_ms / 1000,
+        "max_age": config.batching.max_age_ms / 1000,
+        "track": config.tracking.enabled,
+    }
 
 
 def load_model(
@@ -113,9 +153,11 @@ def load_model(
 
     Raises UsageError, and RunError if the device has no room for it.
     """
+    from streamseg.inference import OomGuard  # noqa: PLC0415  as above
+
     return OomGuard.load(
         config.weights,
-        device=config.device,
+        device=one_device(config),
         precision=config.precision,
         runtime=config.runtime,
         score=config.score,
@@ -212,6 +254,7 @@ def _sources_of(
         "max_fps": stream.max_fps,
         "stalled_after": stream.stalled_after,
         "live": stream.live,
+        "first_epoch": stream.first_epoch,
         "user": stream.user,
         "password": stream.password,
     }
@@ -258,6 +301,16 @@ def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
             )
         if (stream.zones or stream.lines) and not config.tracking.enabled:
             raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
+
+
+def build_outputs(
+    config: RunConfig, *, several: bool, rules: Mapping[str, StreamRules] | None = None
+) -> list[Output]:
+    """The outputs of a configuration, see :func:`build_output`."""
+    return [
+        build_output(output, several=several, overlay=config.overlay, rules=rules)
+        for output in config.outputs
+    ]
 
 
 def build_output(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from streamseg.errors import StreamsegError
+from streamseg.errors import NotOwnerError, StreamsegError
 from streamseg.outputs.health import OutputHealth
 from streamseg.results.frame_result import frame_result
 from streamseg.runtime.aspect import shown_size
@@ -68,6 +68,7 @@ class Pipeline:
         timing: Timing | None = None,
         backoff: Backoff | None = None,
         meter: Meter | None = None,
+        stays: bool = False,
     ) -> None:
         """Prepare; nothing is opened and no thread is started before ``with``.
 
@@ -76,17 +77,18 @@ class Pipeline:
         streams, by id: the mapping is kept and brought up to date. ``observe`` hears of every opening and
         result, on our threads. ``known`` is asked for each frame, in order, and may have its instances
         from an earlier run. ``timing`` and ``backoff`` are for the sources, ``meter`` is told of all work.
+        ``stays``: streams are to be added, also when there is none left, until :meth:`release`.
         """
         self.classes = model.classes
         """Names of all that the model finds."""
         self._model_name, self._observe, self._known, self._meter = model.name, observe, known, meter
-        self._track = track
+        self._track, self._stays = track, stays
         self.rules = {} if rules is None else rules
         """Of streams, by id."""
         self._budget = ShutdownBudget()
         self._outputs = Outputs(outputs, on_error=self._output_failed, meter=meter)
         self._health = HealthWatch(self._outputs, changed=self._report_outputs)
-        self.stats = RunStats(source.id for source in sources)
+        self.stats = RunStats((source.id for source in sources), stays=stays)
         """What the run did so far."""
         self._sources = list(sources)
         self._streams = {source.id: self._stream(source.id) for source in sources}
@@ -101,7 +103,9 @@ class Pipeline:
         )
         # A batch in the batcher, one in the device, one being finished: no step starves.
         slots = 3 * max_batch + 4
-        self._pool = SourcePool(sources, emit=self._on_event, slots=slots, timing=timing, backoff=backoff)
+        self._pool = SourcePool(
+            sources, emit=self._on_event, slots=slots, timing=timing, backoff=backoff, stays=stays
+        )
         self._engine = Engine(
             model,
             self._batcher,
@@ -174,15 +178,23 @@ class Pipeline:
         What was decoded is still processed, as far as there is time for it.
         """
         self._budget.stop()
+        self.release()
         for stream in list(self._streams.values()):
             stream.stats.stop()
         self._outputs.hurry(BROKER_SECONDS)
         self._pool.stop()
 
-    def add(self, source: Source) -> bool:
+    def release(self) -> None:
+        """End with the last stream from now on, also if the run was to stay for more. Any thread."""
+        self._pool.release()
+        if self.stats.release():
+            self._batcher.close()
+
+    def add(self, source: Source, *, epoch: int = 0) -> bool:
         """Read one more source; False when the run is about to end. Any thread.
 
-        Raises ValueError if the id is in use; it may be one that has ended in this run.
+        ``epoch`` is that of its first opening, or a later one if the id was read here before. Raises
+        ValueError if the id is in use; it may be one that has ended in this run.
         """
         if self.stats.admit(source.id) is None:
             return False
@@ -190,7 +202,7 @@ class Pipeline:
             self._former.append(former)
         self._streams[source.id] = self._stream(source.id)
         self._announce(source)
-        if self._pool.add(source):
+        if self._pool.add(source, epoch=epoch):
             return True
         self._on_event(StreamChanged(source.id, StreamState.ENDED))
         return False
@@ -215,12 +227,27 @@ class Pipeline:
         if (stream := self._streams.get(name)) is not None:
             stream.set_rules(rules)
 
+    def is_written(self, name: str) -> bool:
+        """Whether a stream is over and all its files are finished."""
+        return self._streams[name].written
+
+    def is_taken(self, name: str) -> bool:
+        """Whether the results of a stream find their way out somewhere."""
+        return self._streams[name].taken
+
+    @property
+    def outputs_gone(self) -> bool:
+        """Whether no output takes results any more; False if there never was one."""
+        return bool(self._outputs.runners) and self._outputs.gone
+
     def _stream(self, name: str) -> Stream:
         rules = self.rules.get(name, StreamRules())
         return Stream(name, self.stats.streams[name], self._outputs, track=self._track, rules=rules)
 
     def _announce(self, source: Source) -> None:
-        told = {"source": source.shown, "outputs": self._health.text}
+        told: dict[str, str | float] = {"source": source.shown, "outputs": self._health.text}
+        if source.first_epoch is not None:
+            told["first_epoch"] = source.first_epoch
         self._outputs.report(source.id, state=StreamState.CONNECTING.value, **told)
 
     def _report_outputs(self, text: str) -> None:
@@ -305,5 +332,8 @@ class Pipeline:
         going_on = [stream for stream in list(self._streams.values()) if not stream.stats.over]
         if going_on:  # at the end the summary says it
             logger.error("%s", error)
-        if not any(stream.taken for stream in going_on):
+        if isinstance(error, NotOwnerError):
+            self.remove(error.stream)
+        # Streams that are still to come may do better, as long as there is an output.
+        if self._outputs.gone if self._stays else not any(stream.taken for stream in going_on):
             self._pool.stop()

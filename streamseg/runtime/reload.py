@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from streamseg.config import EventsConfig, NdjsonConfig, RunConfig, VideoConfig
@@ -12,9 +11,9 @@ from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
 from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
-from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import former_ids
-from streamseg.sources import Source, place_key
+from streamseg.runtime.stream_set import ChangingRun, StreamChanges, StreamSet
+from streamseg.sources import place_key
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +21,19 @@ logger = logging.getLogger(__name__)
 class Reloader:
     """Brings a running pipeline in line with a new configuration. One thread at a time."""
 
-    def __init__(self, config: RunConfig, pipeline: Pipeline, *, resume: bool = False) -> None:
-        """``config`` is what the pipeline was built from; ``resume``: to go on with an interrupted run."""
+    def __init__(self, config: RunConfig, run: ChangingRun, *, resume: bool = False) -> None:
+        """``config`` is what the run was built from; ``resume``: to go on with an interrupted run."""
         self._config, self._resume = config, resume
-        self._pipeline = pipeline
+        self._run = run
         streams = build_streams(config, refuse=lambda _: None)
         files = [one for one in config.outputs if isinstance(one, VideoConfig | NdjsonConfig | EventsConfig)]
         outputs = [build_output(output, several=len(streams) > 1) for output in files]
         if resume:
             streams = build_streams(config, known=former_ids(outputs), refuse=lambda _: None)
-        self._sources = {source.id: source for source, _ in streams}
-        self._rules = {source.id: rules for source, rules in streams}
+        self._streams = StreamSet(run, streams)
         self._files = [
             output for output in outputs if isinstance(output, VideoOutput | NdjsonOutput | EventsOutput)
         ]
-        self._waiting: list[Source] = []
-        """To be added as soon as the stream that had their id has closed its files."""
 
     def apply(self, config: RunConfig) -> None:
         """Add, change and remove streams; raises UsageError, and nothing has changed, if that cannot be.
@@ -47,57 +43,25 @@ class Reloader:
         recording. What else changed is named in a warning: it takes a restart.
         """
         known: dict[str, list[str]] = {}
-        for id_, source in self._sources.items():
+        for id_, source in self._streams.sources.items():
             known.setdefault(place_key(source.place), []).append(id_)
         streams = build_streams(config, known=known, refuse=_warn)
-        check_rules(config, self._pipeline.classes)
-        wanted = {source.id: source for source, _ in streams}
-        rules = {source.id: rules for source, rules in streams}
-        reruled = [id_ for id_ in wanted if id_ in self._rules and rules[id_] != self._rules[id_]]
-        added = [source for id_, source in wanted.items() if id_ not in self._sources]
-        removed = [id_ for id_ in self._sources if id_ not in wanted]
-        changed = [s for id_, s in wanted.items() if id_ in self._sources and s != self._sources[id_]]
-        revived = [source for source in changed if self._is_over(source.id)]
-        self._check(list(wanted.values()), new=[*added, *revived], changed=changed)
-        self._sources, self._rules = wanted, rules
-        for id_ in wanted:
-            self._pipeline.set_rules(id_, rules[id_])
+        check_rules(config, self._run.classes)
+        changes = self._streams.compare(streams)
+        self._check(changes)
         self._say_what_stays(config)
-        # First those that come: a run without a stream would end.
-        self._waiting += [*added, *revived]
-        self.retry()
-        for source in changed:
-            if source not in revived:
-                self._pipeline.replace(source)
-        for id_ in removed:
-            self._waiting = [source for source in self._waiting if source.id != id_]
-            self._pipeline.remove(id_)
-        said = [
-            f"{word} {', '.join(ids)}"
-            for word, ids in (
-                ("added", [s.id for s in added]),
-                ("changed", sorted({s.id for s in changed} | set(reruled))),
-                ("removed", removed),
-            )
-            if ids
-        ]
-        if said:
-            logger.warning("streams of the configuration: %s", "; ".join(said))
+        self._streams.apply(changes)
+        if text := changes.text():
+            logger.warning("streams of the configuration: %s", text)
 
     def retry(self) -> None:
         """Add what had to wait for a stream of the same id to end. To be called now and then."""
-        for source in list(self._waiting):
-            if source.id not in self._pipeline.stats.streams or self._is_over(source.id):
-                self._waiting.remove(source)
-                self._pipeline.add(source)
+        self._streams.retry()
 
-    def _is_over(self, stream: str) -> bool:
-        known = self._pipeline.stats.streams.get(stream)
-        return known is not None and known.over
-
-    def _check(self, wanted: Sequence[Source], *, new: Sequence[Source], changed: Sequence[Source]) -> None:
-        for source in changed:
-            if source.recorded or self._sources[source.id].recorded:
+    def _check(self, changes: StreamChanges) -> None:
+        wanted, new = list(changes.sources.values()), [*changes.added, *changes.revived]
+        for source in (*changes.changed, *changes.revived):
+            if source.recorded or self._streams.sources[source.id].recorded:
                 raise UsageError(
                     f"stream {source.id}: a recorded file cannot be changed while it is read; "
                     "give what is to be read another id"
@@ -110,7 +74,7 @@ class Reloader:
                     "{stream} in the name"
                 )
             for source in new:
-                if paths and source.id in self._pipeline.stats.streams:
+                if paths and source.id in self._run.stats.streams:
                     raise UsageError(
                         f"stream {source.id} has ended in this run and its files would be overwritten; "
                         "give it another id or restart"

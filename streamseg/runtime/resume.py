@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamseg.errors import UsageError
 from streamseg.outputs import NdjsonOutput, VideoOutput
+from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.kept import Kept, KeptInstances
 from streamseg.redis.publish import RedisOutput
 from streamseg.sources import Source, place_key
@@ -86,21 +88,61 @@ def take_over(sources: Sequence[Source], outputs: Sequence[Output], *, model: st
     Raises:
         UsageError: Results were made with other weights, or cannot be read.
     """
-    files = [output for output in outputs if isinstance(output, NdjsonOutput | VideoOutput)]
-    left = [source for source in sources if not all(output.has_finished(source.id) for output in files)]
-    began = _began(sources, outputs)
+    left = unfinished(sources, outputs)
+    began = run_began(sources, outputs)
     kept = {source.id: _longest(source.id, outputs) for source in left}
     for stream, one in kept.items():
-        if one.lines and one.model != model:
-            raise UsageError(f"--resume: {one.path} was made with the weights {one.model}, not {model}")
+        _check_model(one, model)
         for output in outputs:
             if isinstance(output, RedisOutput):
                 output.take_over(stream, began=began)
     return Resumption(left, kept, len(sources) - len(left))
 
 
-def _began(sources: Sequence[Source], outputs: Sequence[Output]) -> float:
-    """UNIX seconds when the first frame of the interrupted run was decoded, or a little before."""
+def unfinished(sources: Sequence[Source], outputs: Sequence[Output], *, since: float = 0.0) -> list[Source]:
+    """Those of which not every file is finished; files older than ``since``, UNIX seconds, do not count."""
+    files = [output for output in outputs if isinstance(output, NdjsonOutput | VideoOutput)]
+    return [
+        source
+        for source in sources
+        if not files or not all(output.has_finished(source.id, since=since) for output in files)
+    ]
+
+
+def take_over_stream(source: Source, outputs: Sequence[Output], *, model: str, since: float) -> Kept | None:
+    """The same for one recording, of a run that began at ``since``; None if nothing is left to do.
+
+    Raises UsageError as :func:`take_over`.
+    """
+    if not unfinished([source], outputs, since=since):
+        return None
+    results = [output for output in outputs if isinstance(output, NdjsonOutput)]
+    found = [output.take_over(source.id, since=since) for output in results]
+    kept = max((one for one in found if one is not None), key=lambda one: one.lines, default=Kept(Path()))
+    _check_model(kept, model)
+    for output in outputs:
+        if isinstance(output, RedisOutput):
+            output.take_over(source.id, began=since)
+    return kept
+
+
+def go_on(stream: str, outputs: Sequence[Output], *, since: float) -> None:
+    """Have a camera written behind what is there of the run that began at ``since``. Raises UsageError."""
+    for output in outputs:
+        if isinstance(output, NdjsonOutput | EventsOutput | VideoOutput):
+            output.go_on(stream, since=since)
+
+
+def _check_model(kept: Kept, model: str) -> None:
+    if kept.lines and kept.model != model:
+        raise UsageError(f"--resume: {kept.path} was made with the weights {kept.model}, not {model}")
+
+
+def run_began(sources: Sequence[Source], outputs: Sequence[Output]) -> float:
+    """UNIX seconds when the first frame of the interrupted run was decoded, or a little before.
+
+    Infinite if it left no result.
+    """
     results = [output for output in outputs if isinstance(output, NdjsonOutput)]
     firsts = [output.first_result(source.id) for output in results for source in sources]
     return min((first.time for first in firsts if first is not None), default=math.inf) - _HEAD_START

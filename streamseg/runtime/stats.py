@@ -145,19 +145,22 @@ class StreamStats:
 class RunStats:
     """What a run did. All methods in any thread."""
 
-    def __init__(self, streams: Iterable[str]) -> None:
-        """``streams``: ids of those known from the beginning."""
+    def __init__(self, streams: Iterable[str], *, stays: bool = False) -> None:
+        """``streams``: ids of those known from the beginning; ``stays``: not over before :meth:`release`."""
         self.streams: dict[str, StreamStats] = {stream: StreamStats() for stream in streams}
         """By id; an id that is used again goes on with its numbers."""
         self.seconds = 0.0
         self.refused: list[SourceError] = []
         """Files that cannot be read by their name, and so have no stream."""
         self.output_errors: list[StreamsegError] = []
+        self.notes: list[str] = []
+        """What else the user should hear of at the end."""
         self.finished_before = 0
         """Files that an interrupted run had finished."""
         self._lock = threading.Lock()
-        self._going_on = len(self.streams)
-        self._over = not self.streams
+        self._stays = stays
+        self._going_on = len(self.streams) + stays
+        self._over = not self._going_on
 
     @property
     def over(self) -> bool:
@@ -199,6 +202,14 @@ class RunStats:
                 stream.begin_again()
             self._going_on += 1
             return self.streams.setdefault(name, StreamStats())
+
+    def release(self) -> bool:
+        """The run is over with its last stream from now on; returns whether it is over with this."""
+        with self._lock:
+            self._going_on -= self._stays
+            was, self._stays = self._over, False
+            self._over = self._going_on == 0
+            return self._over and not was
 
     def stream_over(self, stream: StreamStats) -> bool:
         """The writers of a stream were told to close; returns whether the run is over with it."""

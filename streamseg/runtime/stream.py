@@ -108,6 +108,11 @@ class Stream:
             return not self._outputs.gone
         return any(backlog.takes for backlog in self._backlogs)
 
+    @property
+    def written(self) -> bool:
+        """Whether it is over and every writer has finished its files."""
+        return self.stats.over and all(backlog.over for backlog in self._backlogs)
+
     def drops_of_outputs(self) -> list[tuple[str, int]]:
         """Name of the output and number of results, for those that have dropped some."""
         pairs = zip(self._outputs.runners, self._backlogs, strict=False)

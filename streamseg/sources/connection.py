@@ -106,7 +106,7 @@ class StreamConnection:
         self._after = after or Numbering()
         self.source = source
         self.state: StreamState | None = None
-        self.epoch = self._after.epoch
+        self.epoch = max(self._after.epoch, _before_first(source))
         self.next_index = 0 if source.recorded else self._after.next_index
         self.retry_at = math.inf
         """When the next attempt is due, on ``clock``; infinite while one is under way."""
@@ -210,7 +210,7 @@ class StreamConnection:
         self._damaged = self._packets = 0
         self.info = opened.describe(self.source, self.epoch)
         if self._failed_attempts:
-            logger.warning("%s: %s", self.source.id, "live again" if self.epoch else "connected")
+            logger.warning("%s: %s", self.source.id, "live again" if self.info.reconnects else "connected")
         else:
             logger.info("%s: reading %s", self.source.id, self.source.shown)
         if opened.fallback != self._fallback:
@@ -281,6 +281,7 @@ class StreamConnection:
     def replace(self, source: Source) -> None:
         """Go on with other settings, at once."""
         self.source = self._known(source)
+        self.epoch = max(self.epoch, _before_first(source))
         self._failures = self._failed_attempts = self._refusals = 0
         self.info, self.retry_at = None, math.inf
         self._change(StreamState.CONNECTING)
@@ -321,7 +322,7 @@ class StreamConnection:
         if refused == "user":
             return self._backoff.delay(self._refusals, random.random(), refused=True)
         # A restreamer knows no path while its own camera is away: what was there may be back soon.
-        if refused == "path" and self.epoch < 0:
+        if refused == "path" and self.epoch == _before_first(self.source):
             return self._backoff.delay(1, random.random(), refused=True)
         return self._backoff.delay(self._failures, random.random())
 
@@ -330,4 +331,10 @@ class StreamConnection:
 
     def _change(self, state: StreamState) -> None:
         self.state = state
-        self._emit(StreamChanged(self.source.id, state, self._error, max(0, self.epoch)))
+        reconnects = max(0, self.epoch - (self.source.first_epoch or 0))
+        self._emit(StreamChanged(self.source.id, state, self._error, reconnects))
+
+
+def _before_first(source: Source) -> int:
+    """The epoch before the first one that this engine may use."""
+    return (source.first_epoch or 0) - 1

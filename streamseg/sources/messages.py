@@ -109,6 +109,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
             origin=0.0 if self.live else self.begins,
             pixel_aspect=Fraction(*self.pixel_aspect),
             reread=self.reread,
+            first_epoch=source.first_epoch,
         )
 
 

@@ -54,12 +54,14 @@ class SourcePool:
         max_ring_bytes: int = RING_BYTES,
         timing: Timing | None = None,
         backoff: Backoff | None = None,
+        stays: bool = False,
     ) -> None:
         """Prepare; nothing is opened, and no thread or file descriptor taken, before :meth:`start`.
 
         ``slots`` is the number of frames per stream that may be under way (fewer where
         ``max_ring_bytes`` does not hold them, at least 3), ``max_workers`` how many recordings are
-        read at the same time (4). Raises ValueError for ids that are not unique and for bad numbers.
+        read at the same time (4). ``stays``: sources are to be added, also when there is none left, until
+        :meth:`release`. Raises ValueError for ids that are not unique and for bad numbers.
         """
         _check_unique([source.id for source in sources])
         if slots < 1 or (max_workers is not None and max_workers < 1):
@@ -72,7 +74,7 @@ class SourcePool:
             backoff=backoff or Backoff(),
         )
         self._max_recorded = max_workers or RECORDED_WORKERS
-        self._orders = Orders()
+        self._orders = Orders(stays=stays)
         for source in sources:
             self.add(source)
         self._thread: threading.Thread | None = None
@@ -89,9 +91,16 @@ class SourcePool:
             self._thread = threading.Thread(target=receiver.run, name="streamseg-sources", daemon=True)
             self._thread.start()
 
-    def add(self, source: Source) -> bool:
-        """Read one more source, with an id that is not being read; False when reading is over. Any thread."""
-        return self._orders.put(lambda receiver: receiver.admit(source))
+    def add(self, source: Source, *, epoch: int = 0) -> bool:
+        """Read one more source, with an id that is not being read; False when reading is over. Any thread.
+
+        ``epoch``: of its first opening, or a later one if the id was read here before.
+        """
+        return self._orders.put(lambda receiver: receiver.admit(source, epoch=epoch))
+
+    def release(self) -> None:
+        """Reading is over with the last source from now on. Any thread."""
+        self._orders.release()
 
     def remove(self, stream: str) -> None:
         """End a source, without an error, at once; other sources are not disturbed. Any thread."""

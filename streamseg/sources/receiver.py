@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from streamseg.errors import SourceError
@@ -69,8 +70,9 @@ class Deadlines(Generic[Timed]):
 class Orders:
     """What other threads want of the receiver thread."""
 
-    def __init__(self) -> None:
-        self.stopping = False
+    def __init__(self, *, stays: bool = False) -> None:
+        """``stays``: more is to come, also when nothing is left to read."""
+        self.stopping, self._stays = False, stays
         self._queue: deque[Callable[[Receiver], None]] = deque()
         self._closed = False
         self._lock = threading.Lock()
@@ -94,6 +96,11 @@ class Orders:
         while self._queue:
             yield self._queue.popleft()
 
+    def release(self) -> None:
+        """No more sources are to come but those that others add while some are read."""
+        self._stays = False
+        self._wake()
+
     def stop(self) -> None:
         """Order the receiver to end everything."""
         self.stopping = True
@@ -102,7 +109,7 @@ class Orders:
     def close(self, *, if_empty: bool = False) -> bool:
         """Take no more orders, but only without one waiting if ``if_empty``; returns whether that is so."""
         with self._lock:
-            self._closed = self._closed or not (if_empty and self._queue)
+            self._closed = self._closed or not (if_empty and (self._queue or self._stays))
             return self._closed
 
 
@@ -136,11 +143,14 @@ class Receiver:
         self._numbering: dict[str, Numbering] = {}
         """Of streams that have ended: it goes on if they come back."""
 
-    def admit(self, source: Source) -> None:
+    def admit(self, source: Source, *, epoch: int) -> None:
         """Read a source: a camera at once, a recording when a worker is free.
 
-        What only the web server's answer can tell is begun as its name suggests.
+        What only the web server's answer can tell is begun as its name suggests. ``epoch``: of its first
+        opening, unless more were counted here.
         """
+        known = self._numbering.get(source.id, Numbering())
+        self._numbering[source.id] = replace(known, epoch=max(known.epoch, epoch - 1))
         if not source.recorded and not self._ending:
             self._begin(self._new_handle(), source)
         else:
@@ -179,15 +189,12 @@ class Receiver:
 
     def _goes_on(self) -> bool:
         """Do what was ordered, hand out what waits; returns whether anything is left to do."""
-        while not self._orders.stopping:
-            for order in self._orders.take():
-                order(self)
-            self._hand_out()
-            if self._active or self._waiting:
-                return True
-            if self._orders.close(if_empty=True):
-                return False
-        return False
+        if self._orders.stopping:
+            return False
+        for order in self._orders.take():
+            order(self)
+        self._hand_out()
+        return bool(self._active or self._waiting) or not self._orders.close(if_empty=True)
 
     def _turn(self, until: float) -> None:
         """Wait for something to happen, at most until then, and attend to it."""

@@ -66,6 +66,9 @@ class Source:
     """Live sources: what happens to frames that were patched up, or before which packets were lost."""
     max_fps: float | None = None
     """Live sources: so many frames a second at most, evenly spaced; None for all that come."""
+    first_epoch: int | None = None
+    """Where several engines may have the stream in turn: the first epoch of this one, 0 or more. Earlier
+    ones are those of earlier owners."""
 
     def __post_init__(self) -> None:
         try:
@@ -88,6 +91,8 @@ class Source:
             raise UsageError(f"stream {self.id}: reconnect_attempts must be 0 or more")
         if self.max_fps is not None and not 0 < self.max_fps < math.inf:
             raise UsageError(f"stream {self.id}: max_fps {self.max_fps}: must be more than 0")
+        if self.first_epoch is not None and self.first_epoch < 0:
+            raise UsageError(f"stream {self.id}: first_epoch must be 0 or more")
 
     @property
     def shown(self) -> str:
@@ -123,6 +128,7 @@ class SourceFields(TypedDict, total=False):
     reconnect_attempts: int | None
     damaged: Literal["keep", "drop"]
     max_fps: float | None
+    first_epoch: int | None
 
 
 class SourceOptions(SourceFields, total=False):

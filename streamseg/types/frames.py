@@ -30,7 +30,7 @@ class StreamInfo:
     """What was opened, credentials included: never show it unmasked."""
     policy: FramePolicy
     epoch: int
-    """0 at first, one more after every reconnect."""
+    """0 or :attr:`first_epoch` at first, one more after every reconnect."""
     width: int
     height: int
     time_base: Fraction
@@ -52,6 +52,13 @@ class StreamInfo:
     """Width of a pixel as it is shown, divided by its height."""
     reread: bool = True
     """Whether the source can be opened a second time: a pipe cannot."""
+    first_epoch: int | None = None
+    """Of this owner, where several engines may have a stream in turn; None: nobody else has it."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often its owner has opened it again."""
+        return self.epoch - (self.first_epoch or 0)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

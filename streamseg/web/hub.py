@@ -75,7 +75,7 @@ class Hub:
 
     def opened(self, info: StreamInfo) -> None:
         """A stream opened, or opened again."""
-        self.report(info.stream, width=info.width, height=info.height, reconnects=info.epoch)
+        self.report(info.stream, width=info.width, height=info.height, reconnects=info.reconnects)
 
     def report(self, stream: str, **fields: Value) -> None:
         """Set what is told of a stream: ``state``, ``dropped``, ``reconnects``, ``error``, ``source``."""

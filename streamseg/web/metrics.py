@@ -253,10 +253,15 @@ class Health:
 
     def unready(self) -> str | None:
         """What is missing, if no source delivers or an output hands on nothing."""
-        if not any(s.state is StreamState.LIVE or s.results for s in self._streams().values()):
-            return "no source delivers frames yet"
-        down = [f"{output.name}: {output.trouble}" for output in self._outputs() if output.trouble]
-        return "; ".join(down) or None
+        return unready(self._streams().values(), self._outputs())
+
+
+def unready(streams: Iterable[StreamCounts], outputs: Iterable[OutputState]) -> str | None:
+    """What is missing, if no source delivers or an output hands on nothing."""
+    if not any(stream.state is StreamState.LIVE or stream.results for stream in streams):
+        return "no source delivers frames yet"
+    down = [f"{output.name}: {output.trouble}" for output in outputs if output.trouble]
+    return "; ".join(down) or None
 
 
 def make_metrics(run: RunMetrics, health: Health, access: Access) -> web.Application:

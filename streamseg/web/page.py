@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import WSMsgType, web
+from aiohttp.typedefs import Handler
 
 from streamseg.web.access import Access
 from streamseg.web.hub import LARGE, TILE, Hub, Picture
@@ -54,10 +55,15 @@ _decoder = msgspec.json.Decoder(_Watch | _Drawn)
 
 def make_page(hub: Hub, access: Access) -> web.Application:
     """The application that serves the live page of ``hub``."""
+    return serve_page(_Viewers(hub).handle, access)
+
+
+def serve_page(live: Handler, access: Access) -> web.Application:
+    """The application that serves the page's files, and ``live`` to each viewer's WebSocket."""
     app = web.Application(middlewares=[access.middleware()])
     for path, name in _FILES.items():
         app.router.add_get(f"/{path}", _file(name))
-    app.router.add_get("/live", _Viewers(hub).handle)
+    app.router.add_get("/live", live)
     return app
 
 

@@ -14,7 +14,7 @@ from tests.support.drawn import draw_data, make_config
     "command",
     [
         *("run", "render", "results", "subscribe", "view", "broker", "health"),
-        *("train", "eval", "convert", "export", "bench", "models"),
+        *("train", "eval", "convert", "export", "bench", "models", "cluster"),
     ],
 )
 def test_help_is_complete_and_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:

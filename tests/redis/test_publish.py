@@ -176,13 +176,14 @@ def test_the_end_of_a_stream_that_came_back_meanwhile_is_told(broker: RunningBro
     board = output._status
     told, send = threading.Event(), board._send
 
-    def slow_send(due: Any) -> None:
-        send(due)
+    def slow_send(due: Any) -> set[str]:
+        refused = send(due)
         if not told.is_set() and any(over for _, over in due.values()):
             told.set()
             again = output.open(info(epoch=7))
             output.report("cam", state="failed")
             again.close(StreamEnd.FAILED)
+        return refused
 
     board._send = slow_send  # type: ignore[method-assign]
     output.open(info()).close(StreamEnd.ENDED)

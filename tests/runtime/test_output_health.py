@@ -13,7 +13,6 @@ import pytest
 
 from streamseg.config import parse_config
 from streamseg.outputs import health
-from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
 from streamseg.types import FrameResult, StreamState
 from tests.support import troubles
@@ -135,7 +134,7 @@ def test_an_output_that_hangs_is_stuck_and_says_so(
 
     content = {"streams": [{"id": "cam", "url": camera.url("clip.mp4")}], "model": {"weights": "0"}}
     config = parse_config(content, where="test")
-    with patch.object(build, "OomGuard", Moving), patch.object(health, "STUCK_SECONDS", 0.5):
+    with patch("streamseg.inference.OomGuard", Moving), patch.object(health, "STUCK_SECONDS", 0.5):
         pipeline = build_pipeline(config, outputs=[hang])
         with pipeline:
             wait_for(lambda: not pipeline.output_health()[0].up, seconds=40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -30,10 +31,18 @@ OPENED = Opened(
 class Bench:
     """A camera that is being read, and the clock."""
 
-    def __init__(self, *, attempts: int | None = None, after: Numbering | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        attempts: int | None = None,
+        after: Numbering | None = None,
+        first_epoch: int | None = None,
+    ) -> None:
         self.now = 1000.0
         self.listener = Listener()
-        source = Source(id="cam", url="rtsp://host/a", live=True, reconnect_attempts=attempts)
+        source = Source(
+            id="cam", url="rtsp://host/a", live=True, reconnect_attempts=attempts, first_epoch=first_epoch
+        )
         self.connection = StreamConnection(
             source, emit=self.listener, backoff=PLAIN, after=after, clock=lambda: self.now
         )
@@ -147,3 +156,24 @@ def test_a_stream_that_comes_back_goes_on_counting() -> None:
     bench.connection.opened(OPENED)
     assert bench.listener.infos[0].epoch == 3
     assert bench.connection.numbering == Numbering(3, 70)
+
+
+def test_epochs_of_an_owner_begin_with_its_first() -> None:
+    bench = Bench(first_epoch=5)
+    epochs = []
+    for _ in range(3):
+        bench.connection.opened(OPENED)
+        assert bench.connection.info is not None
+        epochs.append((bench.connection.info.epoch, bench.connection.info.reconnects))
+        bench.connection.interrupted("gone")
+    assert epochs == [(5, 0), (6, 1), (7, 2)]
+    assert bench.listener.changes[-1].reconnects == 2
+
+
+def test_an_owner_that_has_it_again_begins_above_all_it_had() -> None:
+    bench = Bench(first_epoch=5, after=Numbering(9, 100))
+    bench.connection.opened(OPENED)
+    assert bench.connection.epoch == 10
+    bench.connection.replace(replace(bench.connection.source, first_epoch=20))
+    bench.connection.opened(OPENED)
+    assert bench.connection.epoch == 20

@@ -121,10 +121,16 @@ class Listener:
 
 def worker_pids(parent: int) -> list[int]:
     """The decode workers of a process that are not zombies."""
-    return [pid for pid in _children(parent) if b"streamseg.sources.worker" in _read(pid, "cmdline")]
+    return [pid for pid in children(parent) if b"streamseg.sources.worker" in command_line(pid)]
 
 
-def _children(parent: int) -> list[int]:
+def command_line(pid: int) -> bytes:
+    """Arguments of a process, with NUL behind each."""
+    return _read(pid, "cmdline")
+
+
+def children(parent: int) -> list[int]:
+    """Processes that another has started and that are not zombies."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

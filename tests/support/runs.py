@@ -208,7 +208,7 @@ def run_here(
         "model": {"weights": str(seconds)},
         "outputs": [{"type": kind, key: str(place)} for kind, key, place in places if place is not None],
     }
-    with patch.object(build, "OomGuard", Moving):
+    with patch("streamseg.inference.OomGuard", Moving):
         pipeline = build_pipeline(parse_config(content, where="test"), resume=resume)
     with pipeline:
         pipeline.join()

@@ -15,7 +15,6 @@ import pytest
 
 from streamseg.config import parse_config
 from streamseg.outputs import health
-from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.services import Services
@@ -93,7 +92,7 @@ def told(
     }
     config = parse_config(content, where="test")
     with (
-        patch.object(build, "OomGuard", Moving),
+        patch("streamseg.inference.OomGuard", Moving),
         patch.object(health, "STUCK_SECONDS", 1.0),
         Services(config) as services,
     ):

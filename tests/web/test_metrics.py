@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamseg.config import parse_config
-from streamseg.runtime import build
 from streamseg.runtime.build import build_pipeline
 from streamseg.runtime.services import Services
 from streamseg.web import metrics
@@ -70,7 +69,7 @@ def test_counts_are_those_of_the_published_results(tmp_path: Path) -> None:
             "metrics": {"enabled": True, "port": 0},
         }
         config = parse_config(content, where="test")
-        with patch.object(build, "OomGuard", Moving), Services(config) as services:
+        with patch("streamseg.inference.OomGuard", Moving), Services(config) as services:
             (url,) = services.urls
             assert get(url + "healthz")[0] == 200
             assert get(url + "readyz") == (503, b"no source delivers frames yet\n")
@@ -117,7 +116,7 @@ def test_a_run_whose_model_hangs_is_not_healthy(tmp_path: Path) -> None:
     }
     config = parse_config(content, where="test")
     with (
-        patch.object(build, "OomGuard", Hanging),
+        patch("streamseg.inference.OomGuard", Hanging),
         patch.object(metrics, "_STUCK_SECONDS", 0.2),
         Services(config) as services,
     ):

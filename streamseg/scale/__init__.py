@@ -1,0 +1,1 @@
+"""More than one engine: on one machine, and over the machines of a Ray cluster."""

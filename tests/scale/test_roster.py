@@ -1,0 +1,148 @@
+"""Cameras and workers of a cluster; time is the test's own."""
+
+from collections import Counter
+
+from streamseg.scale.roster import LEASE_SECONDS, LOST_SECONDS, Report, Roster
+
+CAMERAS = [f"camera-{k}" for k in range(12)]
+
+
+class Cluster:
+    """Workers that do as they are told, once a second."""
+
+    def __init__(self, *workers: str) -> None:
+        self.now = 1000.0
+        self.held: dict[str, dict[str, int]] = {worker: {} for worker in workers}
+        self.silent: set[str] = set()
+        self.roster = self.controller()
+
+    def controller(self, *expected: str) -> Roster:
+        self.roster = Roster(expected, clock=lambda: self.now)
+        self.roster.want(CAMERAS)
+        return self.roster
+
+    def renew(self, worker: str) -> None:
+        had = self.held[worker]
+        orders = self.roster.renew(Report(worker, capacity=10.0, held=dict(had)))
+        self.held[worker] = {
+            stream: had[stream] if stream in had else -1 if known is None else known + 1
+            for stream, known in orders.items()
+        }
+
+    def seconds(self, count: int) -> None:
+        for _ in range(count):
+            self.now += 1.0
+            for worker in self.held:
+                if worker not in self.silent:
+                    self.renew(worker)
+
+    def owners(self) -> dict[str, str]:
+        live = {w: held for w, held in self.held.items() if w not in self.silent}
+        all_held = [stream for held in live.values() for stream in held]
+        assert len(all_held) == len(set(all_held)), "no camera is with two at once"
+        return {stream: worker for worker, held in live.items() for stream in held}
+
+
+def test_cameras_are_given_out_evenly() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    assert sorted(cluster.owners()) == sorted(CAMERAS)
+    assert all(3 <= count <= 5 for count in Counter(cluster.owners().values()).values())
+
+
+def test_a_worker_that_falls_silent_loses_its_cameras_after_its_lease_and_no_other_moves() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    before = cluster.owners()
+    cluster.silent.add("a")
+    cluster.seconds(int(LEASE_SECONDS) + 1)
+    assert {s for s, w in before.items() if w != "a"} == set(cluster.owners())
+    cluster.seconds(int(LOST_SECONDS - LEASE_SECONDS) + 2)
+    after = cluster.owners()
+    assert sorted(after) == sorted(CAMERAS)
+    assert all(after[stream] == worker for stream, worker in before.items() if worker != "a")
+
+
+def test_a_new_owner_is_told_the_newest_epoch_of_the_former() -> None:
+    cluster = Cluster("a", "b")
+    cluster.seconds(3)
+    stream = next(iter(cluster.held["a"]))
+    cluster.held["a"][stream] = 41
+    cluster.seconds(1)
+    cluster.silent.add("a")
+    cluster.seconds(int(LOST_SECONDS) + 3)
+    assert cluster.held["b"][stream] == 42
+
+
+def test_a_worker_that_was_silent_gives_back_what_others_have() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    cluster.silent.add("a")
+    cluster.seconds(int(LOST_SECONDS) + 3)
+    cluster.silent.clear()
+    cluster.renew("a")
+    assert len(cluster.owners()) == len(CAMERAS)
+    cluster.seconds(5)
+    assert sorted(cluster.owners()) == sorted(CAMERAS)
+    assert cluster.held["a"], "it takes its share again"
+
+
+def test_a_camera_is_given_on_when_its_former_owner_has_let_go_of_it() -> None:
+    cluster = Cluster("a")
+    cluster.seconds(3)
+    assert len(cluster.held["a"]) == 12
+    cluster.held["b"] = {}
+    for _ in range(6):
+        cluster.now += 1.0
+        cluster.renew("b")
+        cluster.owners()
+        cluster.renew("a")
+    assert len(cluster.held["b"]) == 6
+    assert len(cluster.owners()) == 12
+
+
+def test_a_controller_that_begins_anew_moves_nothing() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    before = cluster.owners()
+    cluster.controller("a", "b", "c")
+    cluster.seconds(20)
+    assert cluster.owners() == before
+
+
+def test_a_controller_that_begins_anew_waits_for_those_who_may_have_cameras() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    before = cluster.owners()
+    cluster.controller("a", "b", "c")
+    cluster.silent.add("c")
+    cluster.seconds(int(LOST_SECONDS) - 1)
+    assert cluster.owners() == {s: w for s, w in before.items() if w != "c"}
+    cluster.seconds(3)
+    assert sorted(cluster.owners()) == sorted(CAMERAS)
+
+
+def test_a_worker_whose_engine_is_not_ready_gets_nothing() -> None:
+    cluster = Cluster("a")
+    assert cluster.roster.renew(Report("b")) == {}
+    cluster.seconds(3)
+    assert len(cluster.owners()) == 12
+    assert cluster.roster.renew(Report("b")) == {}
+
+
+def test_cameras_that_are_wanted_no_more_end() -> None:
+    cluster = Cluster("a", "b")
+    cluster.seconds(3)
+    cluster.roster.want(CAMERAS[:4])
+    cluster.seconds(2)
+    assert sorted(cluster.owners()) == sorted(CAMERAS[:4])
+
+
+def test_what_is_known_of_all() -> None:
+    cluster = Cluster("a", "b")
+    cluster.seconds(3)
+    assert [report.worker for report, _ in cluster.roster.workers()] == ["a", "b"]
+    assert set(cluster.roster.owners().values()) == {"a", "b"}
+    cluster.roster.lost("a")
+    cluster.roster.lost("b")
+    assert cluster.roster.workers() == []

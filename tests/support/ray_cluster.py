@@ -1,0 +1,117 @@
+"""A Ray cluster on this machine, whose nodes can be killed, stopped and added, with the stand-in model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from tests.support.program import ROOT
+
+_STORE = 80 << 20
+"""Bytes of a node's object store: no frame and no result is ever in it."""
+_KILL = """
+import ray
+from streamseg.scale.ray_cluster import CONTROLLER, NAMESPACE, connect
+connect({address!r})
+ray.kill(ray.get_actor(CONTROLLER, namespace=NAMESPACE))
+"""
+
+
+class RunningCluster:
+    """A head that works at nothing itself, and nodes."""
+
+    def __init__(self, nodes: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address: str = self._cluster.address
+        self.nodes = [self.add_node() for _ in range(nodes)]
+
+    def add_node(self) -> Any:
+        return self._cluster.add_node(num_cpus=1, object_store_memory=_STORE)
+
+    def kill_node(self, worker: str) -> None:
+        """Without grace: the one of that worker."""
+        self._cluster.remove_node(self._node_of(worker), allow_graceful=False)
+
+    def signal_node(self, worker: str, number: signal.Signals) -> None:
+        """To all processes of the worker's node, its engine and its decode workers among them."""
+        for pid in _tree(self._node_of(worker).all_processes["raylet"][0].process.pid):
+            os.kill(pid, number)
+
+    def kill_head(self) -> None:
+        head = self._cluster.head_node
+        head.kill_raylet()
+        head.kill_gcs_server()
+
+    def kill_controller(self) -> None:
+        subprocess.run(
+            [sys.executable, "-c", _KILL.format(address=self.address)], cwd=ROOT, check=True, timeout=100
+        )
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """``streamseg``, in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "streamseg", *map(str, arguments)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+    def status(self) -> dict[str, Any]:
+        done = self.run("cluster", "status", "--json", "--address", self.address)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        self._cluster.shutdown()
+
+    def _node_of(self, worker: str) -> Any:
+        nodes = self._cluster.list_all_nodes()
+        return next(node for node in nodes if worker.startswith(f"worker-{node.node_id[:16]}"))
+
+
+def owners(status: dict[str, Any]) -> dict[str, str]:
+    """Of cameras that are being read."""
+    return {c["stream"]: c["worker"] for c in status["cameras"] if c["epoch"] is not None}
+
+
+@contextmanager
+def running_cluster(nodes: int) -> Iterator[RunningCluster]:
+    """Everything that it starts has the stand-in model."""
+    path = os.pathsep.join([str(ROOT / "tests" / "support" / "stand_in"), str(ROOT)])
+    with patch.dict(os.environ, {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}):
+        cluster = RunningCluster(nodes)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def until(
+    condition: Callable[[dict[str, Any]], bool], cluster: RunningCluster, *, looks: int = 20
+) -> dict[str, Any]:
+    """The status as soon as it is so; each look takes seconds."""
+    for _ in range(looks):
+        status = cluster.status()
+        if condition(status):
+            return status
+    raise TimeoutError(f"not within {looks} looks: {status}")
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and all that it has started, and these."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(child) for task in children for child in task.read_text().split()]
+    return [pid, *(one for child in found for one in _tree(child))]
