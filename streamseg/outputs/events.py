@@ -9,7 +9,8 @@ import msgspec
 
 from streamseg.files import check_writable
 from streamseg.outputs.files import go_on_behind, output_path
-from streamseg.outputs.lines import LineFile
+from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
+from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 
@@ -23,6 +24,16 @@ class EventsOutput(Output):
         self._template, self._several = path_template, several
         self._kept: dict[str, int] = {}
         """Bytes that stay, by stream."""
+        self._patience = patience_for_disk(path_template)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why live streams wait for their disk."""
+        return self._patience.trouble
+
+    def hurry(self, patience: float | None = None) -> None:
+        """Wait no longer than that for a full disk."""
+        self._patience.hurry(patience)
 
     def path(self, stream: str) -> Path:
         """File of a stream. Raises UsageError."""
@@ -44,13 +55,13 @@ class EventsOutput(Output):
         """Open the stream's file. Raises UsageError or OutputError."""
         path = self.path(info.stream)
         check_writable(path)
-        return _EventsWriter(path, self._kept.pop(info.stream, 0))
+        return _EventsWriter(path, self._kept.pop(info.stream, 0), waits_for_room(info, self._patience))
 
 
 class _EventsWriter(StreamWriter):
-    def __init__(self, path: Path, kept: int) -> None:
+    def __init__(self, path: Path, kept: int, patience: Patience | None) -> None:
         """``kept``: bytes that stand in the file already and stay."""
-        self._file = LineFile(path, kept=kept)
+        self._file = LineFile(path, kept=kept, patience=patience)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
         """Write a line for each event. Raises OutputError."""

@@ -27,6 +27,8 @@ class OutputHealth:
     """Results it did not write, by stream: it was too slow, or had failed."""
     errors: int = 0
     """How often it failed."""
+    missed: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Results that it wrote and that were gone before a reader had them, by stream and reader."""
 
     @property
     def up(self) -> bool:

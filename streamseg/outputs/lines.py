@@ -1,12 +1,28 @@
-"""A file of whole lines, which has its partial name until it is complete."""
+"""A file of whole lines, on a disk that is full, too; it has its partial name until it is complete."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
 
+from streamseg.errors import OutputGoneError
 from streamseg.files import mark_complete, partial_path
 from streamseg.outputs.files import leave_partial, write_failure
+from streamseg.outputs.patience import Patience, PeerAwayError
+from streamseg.types import FramePolicy, StreamInfo
+
+_END_SECONDS = 10.0
+"""For a full disk to get room, once the run is over."""
+
+
+def patience_for_disk(path_template: str) -> Patience:
+    """How long the files that are written to a template wait for room on their disk."""
+    return Patience(f"the disk of {path_template}", _END_SECONDS, away="cannot be written to")
+
+
+def waits_for_room(info: StreamInfo, patience: Patience) -> Patience | None:
+    """That of a live stream, which goes on when somebody has made room; a recording fails at once."""
+    return patience if info.policy is FramePolicy.NEWEST_FRAME else None
 
 
 class LineFile:
@@ -15,14 +31,15 @@ class LineFile:
     Only a process that is killed may leave half a line at the end.
     """
 
-    def __init__(self, path: Path, *, kept: int = 0) -> None:
+    def __init__(self, path: Path, *, kept: int = 0, patience: Patience | None = None) -> None:
         """Open the partial file of ``path``; ``kept`` bytes that stand in it already stay.
 
-        Raises OutputError if it cannot be opened, as the methods below if it cannot be written.
+        ``patience`` bears with a full disk; None does not. Raises OutputError if the file cannot be opened,
+        as the methods below if it cannot be written.
         """
-        self._path = path
+        self._path, self._patience = path, patience
         self.size = kept
-        """Bytes of the whole lines."""
+        """Bytes of whole lines."""
         try:
             self._file = partial_path(path).open("r+b" if kept else "wb", buffering=0)
             if kept:
@@ -32,18 +49,11 @@ class LineFile:
             raise write_failure(path, error) from error
 
     def write(self, lines: bytes) -> None:
-        """Append whole lines."""
-        written = 0
-        try:
-            while written < len(lines):
-                written += self._file.write(lines[written:])
-        except OSError as error:
-            with suppress(OSError):
-                # What fitted on a full disk ends in half a line; the whole ones before it stay.
-                self.size += lines.rfind(b"\n", 0, written) + 1
-                self._file.truncate(self.size)
-            raise write_failure(self._path, error) from error
-        self.size += len(lines)
+        """Append whole lines: all of them, or nothing."""
+        if self._patience is None:
+            self._write(lines)
+        else:
+            self._patience.retry(lambda: self._try(lines))
 
     def close(self, *, complete: bool) -> None:
         """Close the file and give it its name, if it is ``complete``."""
@@ -55,3 +65,21 @@ class LineFile:
                 leave_partial(self._path, empty=self.size == 0)
         except OSError as error:
             raise write_failure(self._path, error) from error
+
+    def _try(self, lines: bytes) -> None:
+        try:
+            self._write(lines)
+        except OutputGoneError as error:
+            raise PeerAwayError(str(error)) from None
+
+    def _write(self, lines: bytes) -> None:
+        written = 0
+        try:
+            while written < len(lines):
+                written += self._file.write(lines[written:])
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self.size)  # what fitted on a full disk
+                self._file.seek(self.size)
+            raise write_failure(self._path, error) from error
+        self.size += len(lines)

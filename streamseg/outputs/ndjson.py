@@ -18,7 +18,8 @@ from streamseg.outputs.files import (
     written_since,
 )
 from streamseg.outputs.kept import Kept, find_kept, first_result
-from streamseg.outputs.lines import LineFile
+from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
+from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
 
 STDOUT = "-"
@@ -38,7 +39,17 @@ class NdjsonOutput(Output):
         self._several = several
         self._stdout = (stdout or sys.stdout.buffer) if path_template == STDOUT else None
         self._kept: dict[str, Kept] = {}
+        self._patience = patience_for_disk(path_template)
         self.closes_last = self.to_files
+
+    @property
+    def trouble(self) -> str | None:
+        """Why live streams wait for their disk."""
+        return self._patience.trouble
+
+    def hurry(self, patience: float | None = None) -> None:
+        """Wait no longer than that for a full disk."""
+        self._patience.hurry(patience)
 
     @property
     def to_files(self) -> bool:
@@ -116,17 +127,18 @@ class NdjsonOutput(Output):
             assert self._stdout is not None
             return _StdoutWriter(self._stdout)
         check_writable(path)
-        return _FileWriter(path, self._kept.pop(info.stream, Kept(partial_path(path))))
+        kept = self._kept.pop(info.stream, Kept(partial_path(path)))
+        return _FileWriter(path, kept, waits_for_room(info, self._patience))
 
 
 class _FileWriter(StreamWriter):
     """The file of one stream, behind the results that an interrupted run left in it."""
 
-    def __init__(self, path: Path, kept: Kept) -> None:
+    def __init__(self, path: Path, kept: Kept, patience: Patience | None) -> None:
         self._path, self._kept = path, kept
         self._known = kept.lines
         """Results still to come that stand in the file already."""
-        self._file = LineFile(path, kept=kept.size)
+        self._file = LineFile(path, kept=kept.size, patience=patience)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
         """Write one line. Raises OutputError."""

@@ -31,9 +31,9 @@ class PeerAwayError(Exception):
 class Patience:
     """Repeats what fails, without end while the run goes on. Any thread."""
 
-    def __init__(self, peer: str, seconds: float = END_SECONDS) -> None:
-        """``peer`` is its name, for messages; ``seconds`` to wait for it once :meth:`hurry` was called."""
-        self._peer, self._wait = peer, BoundedWait(seconds)
+    def __init__(self, peer: str, seconds: float = END_SECONDS, *, away: str = "cannot be reached") -> None:
+        """``peer`` and ``away`` are for messages; ``seconds`` to wait once :meth:`hurry` was called."""
+        self._peer, self._away, self._wait = peer, away, BoundedWait(seconds)
         self.trouble: str | None = None
         """Why something is tried again just now, for anybody to look at."""
         self._pause, self._back_at = FIRST_PAUSE, -math.inf
@@ -62,8 +62,8 @@ class Patience:
                     since = time.monotonic()
                     if since - self._back_at > HEALTHY_SECONDS:
                         self._pause = FIRST_PAUSE
-                    logger.warning("%s cannot be reached (%s), trying on", self._peer, error)
-                self.trouble = f"{self._peer} cannot be reached ({error})"
+                    logger.warning("%s %s (%s), trying on", self._peer, self._away, error)
+                self.trouble = f"{self._peer} {self._away} ({error})"
                 if not self._wait.pause(self._pause, since=since):
                     raise OutputGoneError(self.trouble) from None
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -105,6 +105,7 @@ class OutputRunner:
                 stuck=trouble is not None and trouble == stuck,
                 dropped=count_dropped(self._dropped, [*self._backlogs, *self._refused]),
                 errors=self._errors,
+                missed=self._output.missed,
             )
 
     def start(self) -> None:

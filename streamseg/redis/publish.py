@@ -8,7 +8,7 @@ import msgspec
 
 from streamseg.config import OverlayOptions
 from streamseg.overlay.paint import Painter
-from streamseg.redis.keys import results_key
+from streamseg.redis.keys import events_key, results_key
 from streamseg.redis.replay import ReplayBuffer
 from streamseg.redis.retry import RetryingClient
 from streamseg.redis.status import StatusBoard
@@ -77,6 +77,11 @@ class RedisOutput(Output):
         found = self._client.outage.trouble or self._status.outage.trouble
         return None if found is None else f"{self._client.broker} {found}"
 
+    @property
+    def missed(self) -> Mapping[tuple[str, str], int]:
+        """Results that were trimmed before a group of subscribers had read them, by stream and group."""
+        return self._status.groups.missed
+
     def check(self, streams: Sequence[str] = ()) -> None:  # noqa: ARG002  one broker for all
         """Make sure, before anything is processed, that the broker lets us in. Raises UsageError.
 
@@ -104,13 +109,15 @@ class RedisOutput(Output):
         for old in [buffer for buffer in self._buffers if buffer.expired]:
             del self._buffers[old]
         buffer = ReplayBuffer(results_key(info.stream), "result", self._maxlen)
-        self._buffers[buffer] = info.stream
+        event_buffer = ReplayBuffer(events_key(info.stream), "event", self._maxlen)
+        self._buffers |= {buffer: info.stream, event_buffer: info.stream}
         self._status.opened(info)
         return RedisWriter(
             info,
             client=self._client,
             status=self._status,
             buffer=buffer,
+            event_buffer=event_buffer,
             lengths=(self._maxlen, self._overlays_maxlen),
             painter=Painter(self._overlay, self._rules) if self.pixels is Pixels.RECENT else None,
             published=published,
@@ -141,4 +148,5 @@ class RedisOutput(Output):
         """Bring a broker that forgot its last seconds up to date, before it gets anything newer."""
         for buffer, stream in self._buffers.items():
             if count := buffer.restore(connection):
-                logger.warning("%s had lost %d results of stream %s", self._client.broker, count, stream)
+                what = f"{buffer.field_name}s"
+                logger.warning("%s had lost %d %s of stream %s", self._client.broker, count, what, stream)

@@ -27,7 +27,7 @@ class ReplayBuffer:
 
     def __init__(self, key: str, field_name: str, maxlen: int) -> None:
         """``field_name``: of the only field of each entry; ``maxlen``: what the stream is trimmed to."""
-        self._key, self._field_name, self._maxlen = key, field_name, maxlen
+        self._key, self.field_name, self._maxlen = key, field_name, maxlen
         self._entries: deque[tuple[float, str, bytes]] = deque(maxlen=_MOST)
         """Monotonic seconds, id and value."""
         self._closed_at = float("inf")
@@ -73,9 +73,9 @@ class ReplayBuffer:
         """Returns False if another engine owns the stream by now."""
         if self.ownership is None:
             trim = ("MAXLEN", "~", self._maxlen)
-            _ask(connection, "XADD", self._key, *trim, id_, self._field_name, value)
+            _ask(connection, "XADD", self._key, *trim, id_, self.field_name, value)
             return True
-        entry = NewEntry(self._key, {self._field_name: value}, self._maxlen)
+        entry = NewEntry(self._key, {self.field_name: value}, self._maxlen)
         answer = _ask(connection, *self.ownership.restoring(entry, id_))
         if isinstance(answer, int):
             return False

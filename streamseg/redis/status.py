@@ -13,6 +13,7 @@ import redis
 
 from streamseg.errors import mask_password
 from streamseg.redis.connection import broker_name, connect
+from streamseg.redis.group_watch import GroupWatch
 from streamseg.redis.keys import STREAMS_KEY, status_key
 from streamseg.redis.owner import set_status
 from streamseg.redis.trouble import Outage
@@ -73,6 +74,7 @@ class StatusBoard:
         self._client = connect(url, password_file=password_file)
         self.outage = Outage(broker_name(self._client), level=logging.DEBUG)
         """Also noticed while there are no results; of what it means for them, their writers tell."""
+        self.groups = GroupWatch(self.outage.broker)
         self._streams: dict[str, _StreamStatus] = {}
         self._lock = threading.Lock()
         self._news, self._stopping = threading.Event(), False
@@ -148,6 +150,7 @@ class StatusBoard:
             due = {s: status.snapshot() for s, status in self._streams.items() if status.is_due}
         try:
             refused = self._send(due)
+            self.groups.look(self._client, due)
         except redis.RedisError as error:
             self._client.connection_pool.disconnect()  # its name may lead to another one by now
             return self.outage.failed(error)

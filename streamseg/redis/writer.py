@@ -31,6 +31,7 @@ class RedisWriter(StreamWriter):
         client: RetryingClient,
         status: StatusBoard,
         buffer: ReplayBuffer,
+        event_buffer: ReplayBuffer,
         lengths: tuple[int, int],
         painter: Painter | None,
         published: int = -1,
@@ -42,12 +43,14 @@ class RedisWriter(StreamWriter):
             client: Where results and overlays go.
             status: Is told of every result.
             buffer: Gets every result that was published.
+            event_buffer: Gets every event.
             lengths: Results and overlays kept, about.
             painter: Of this stream alone; None: no overlays.
             published: Number of the last frame that an interrupted run has published, -1 if none.
         """
         self._stream, self._live = info.stream, info.policy is FramePolicy.NEWEST_FRAME
-        self._client, self._status, self._buffer, self._painter = client, status, buffer, painter
+        self._client, self._status, self._painter = client, status, painter
+        self._buffer, self._event_buffer = buffer, event_buffer
         self._maxlen, self._overlays_maxlen = lengths
         self._published = published
         self._ids, self._encoder = EntryIds(), msgspec.json.Encoder()
@@ -59,7 +62,7 @@ class RedisWriter(StreamWriter):
     def _own(self, info: StreamInfo) -> None:
         ownership = Ownership.of(info)
         self._add = add_freely if ownership is None else ownership.add
-        self._buffer.ownership = ownership
+        self._buffer.ownership = self._event_buffer.ownership = ownership
 
     def begin_epoch(self, info: StreamInfo) -> None:
         """Tell it in the status."""
@@ -83,6 +86,8 @@ class RedisWriter(StreamWriter):
         id_ = self._ids.next()
         try:
             id_ = self._client.retry(lambda client: self._send(client, entries, id_), worked=self._written)
+            # At once: the events may find the broker gone, and the next one without this result.
+            self._buffer.add(id_, encoded)
             for event in result.events or ():
                 self._tell(event)
         except BrokerGoneError:
@@ -91,12 +96,12 @@ class RedisWriter(StreamWriter):
             self._undelivered += 1
         else:
             self._written = True
-            self._buffer.add(id_, encoded)
             self._status.published(result)
 
     def close(self, end: StreamEnd) -> None:
         """Say in the status how the stream has ended."""
         self._buffer.close()
+        self._event_buffer.close()
         self._status.closed(self._stream, end)
         if self._undelivered:
             logger.warning(
@@ -108,11 +113,12 @@ class RedisWriter(StreamWriter):
 
     def _tell(self, event: ZoneEvent) -> None:
         """An entry of its own for each event: two of one frame cannot have one id."""
-        fields: Fields = {"event": self._encoder.encode(event)}
-        entry, id_ = NewEntry(events_key(self._stream), fields, self._maxlen), self._ids.next()
-        self._client.retry(
+        encoded = self._encoder.encode(event)
+        entry, id_ = NewEntry(events_key(self._stream), {"event": encoded}, self._maxlen), self._ids.next()
+        id_ = self._client.retry(
             lambda client: add_all(client, [entry], id_, self._ids, add=self._add), worked=True
         )
+        self._event_buffer.add(id_, encoded)
 
     def _send(self, client: redis.Redis, entries: list[NewEntry], id_: str) -> str:
         """May be run again. Returns the id of the result's entry."""

@@ -28,6 +28,8 @@ class HealthWatch:
         self._last: dict[str, OutputHealth] = {}
         self._outages: Counter[str] = Counter()
         """Times an output was down without an error, by name."""
+        self._missed: Counter[str] = Counter()
+        """Results that readers of the outputs missed, by stream, as it was told last."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="output-health", daemon=True)
 
@@ -52,6 +54,7 @@ class HealthWatch:
         for health in found:
             self._compare(self._last.get(health.name, OutputHealth(health.name)), health)
         self._last = {health.name: health for health in found}
+        self._tell_missed(found)
         text = "; ".join(f"{h.name}: {h.trouble}" for h in found if h.trouble)
         if text != self.text:
             self.text = text
@@ -60,6 +63,15 @@ class HealthWatch:
     def _run(self) -> None:
         while not self._stop.wait(_SECONDS):
             self.look()
+
+    def _tell_missed(self, found: list[OutputHealth]) -> None:
+        missed: Counter[str] = Counter()
+        for health in found:
+            for (stream, _), count in health.missed.items():
+                missed[stream] += count
+        for stream in missed.keys() - {name for name, n in self._missed.items() if n == missed[name]}:
+            self._outputs.report(stream, missed=missed[stream])
+        self._missed = missed
 
     def _compare(self, before: OutputHealth, now: OutputHealth) -> None:
         if before.up and not now.up:

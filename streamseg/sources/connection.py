@@ -159,9 +159,11 @@ class StreamConnection:
         self._answered = True
         self._last_sign = self._clock()
 
-    def waiting(self) -> None:
-        """Data comes, but no picture yet."""
+    def waiting(self, *, live: bool) -> None:
+        """Data comes, but no picture yet; ``live`` is what the web server's answer says."""
         self.answered()
+        if live and self.source.live is None:  # else what its name suggests would count if it is lost before
+            self.source = replace(self.source, live=True)
         if self._key_frame_by == math.inf:
             self._key_frame_by = self._clock() + self._timing.key_frame
             self._error = SourceError(f"{self.source.shown} sends data: waiting for a key frame")

@@ -133,7 +133,7 @@ class VideoReader:
         source: Source,
         *,
         alive: Callable[[], None] = lambda: None,
-        waiting: Callable[[], None] = lambda: None,
+        waiting: Callable[[bool], None] = lambda _: None,
         note: Callable[[str], None] = lambda _: None,
         patience: float = PATIENCE,
     ) -> None:
@@ -278,7 +278,7 @@ class VideoReader:
                     continue
                 yield frame, self._frame_clock.ticks(frame.pts, frame.duration or 0)
             if not self._decoded:
-                self._waiting()
+                self._waiting(self.live)
 
     def _packets(self) -> Iterator[tuple[Packet[Any] | None, Stamps]]:
         """The packets to be decoded, and their times; None lets the decoder give what it holds back."""

@@ -224,8 +224,8 @@ class DecoderHandle:
                 connection.count_to(next_index, damaged=damaged, passed_over=passed_over)
             case Damaged():
                 connection.damaged(message)
-            case Waiting():
-                connection.waiting()
+            case Waiting(live=live):
+                connection.waiting(live=live)
             case Ended(error=error, refused=refused):
                 self._interrupted(connection, error, refused)
             case Alive() | Opened() | Resized():

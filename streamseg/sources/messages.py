@@ -157,6 +157,7 @@ class Waiting(msgspec.Struct, frozen=True, tag=True):
     """Data comes, but nothing could be decoded yet: the first key frame is still to come."""
 
     job: int
+    live: bool
 
 
 class Alive(msgspec.Struct, frozen=True, tag=True):

@@ -128,10 +128,10 @@ class Worker:
         if time.monotonic() - self._last_sent > ALIVE_EVERY:
             self.send(Alive(job))
 
-    def waiting(self, job: int) -> None:
+    def waiting(self, job: int, live: bool) -> None:
         """The same while there is no picture, although data comes."""
         if time.monotonic() - self._last_sent > ALIVE_EVERY:
-            self.send(Waiting(job))
+            self.send(Waiting(job, live))
 
     def note(self, job: Open, text: str) -> None:
         """Tell the user something of a source, once."""

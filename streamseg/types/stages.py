@@ -14,7 +14,7 @@ An output of one's own is two small classes:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Protocol, TypeVar
 
@@ -125,6 +125,14 @@ class Output(ABC):
     def trouble(self) -> str | None:
         """Why it can hand on nothing now, in one line; None while it can. In any thread, without waiting."""
         return None
+
+    @property
+    def missed(self) -> Mapping[tuple[str, str], int]:
+        """Results that were written, and gone before a reader had them, as far as is known.
+
+        By stream and reader. In any thread, without waiting.
+        """
+        return {}
 
     def check(self, streams: Sequence[str]) -> None:
         """Before anything is processed: can the results of these streams be written? Raises UsageError."""

@@ -57,6 +57,10 @@ class StreamCounts(Protocol):
     def damaged(self) -> int:
         """Frames that could not be decoded or were patched up."""
 
+    @property
+    def packets(self) -> int:
+        """Packets of a live stream that were lost."""
+
 
 class OutputState(Protocol):
     """How an output does."""
@@ -76,6 +80,10 @@ class OutputState(Protocol):
     @property
     def errors(self) -> int:
         """How often it failed."""
+
+    @property
+    def missed(self) -> Mapping[tuple[str, str], int]:
+        """Results that it wrote and that were gone before a reader had them, by stream and reader."""
 
 
 class RunMetrics:
@@ -176,6 +184,9 @@ class RunCollector(Collector):
             "Frames that were patched up, before which packets were lost, or that could not be decoded.",
             labels=["stream"],
         )
+        packets = CounterMetricFamily(
+            "streamseg_lost_packets", "Packets of a live stream that did not arrive.", labels=["stream"]
+        )
         up = GaugeMetricFamily("streamseg_stream_up", "1 while frames come, else 0.", labels=["stream"])
         for name, stream in sorted(self._streams().items()):
             frames.add_metric([name], stream.results)
@@ -183,8 +194,9 @@ class RunCollector(Collector):
                 dropped.add_metric([name, reason], count)
             reconnects.add_metric([name], stream.reconnects)
             damaged.add_metric([name], stream.damaged)
+            packets.add_metric([name], stream.packets)
             up.add_metric([name], stream.state is StreamState.LIVE)
-        yield from (frames, dropped, reconnects, damaged, up, self._lengths())
+        yield from (frames, dropped, reconnects, damaged, packets, up, self._lengths())
         yield from self._of_outputs()
 
     def _of_outputs(self) -> Iterable[Metric]:
@@ -197,12 +209,19 @@ class RunCollector(Collector):
             "Results that were not written: the output was too slow, or had failed.",
             labels=["output", "stream"],
         )
+        missed = CounterMetricFamily(
+            "streamseg_output_missed_results",
+            "Results that were trimmed away before a group of subscribers had read them.",
+            labels=["output", "stream", "group"],
+        )
         for output in self._outputs():
             up.add_metric([output.name], output.trouble is None)
             errors.add_metric([output.name], output.errors)
             for stream, count in sorted(output.dropped.items()):
                 dropped.add_metric([output.name, stream], count)
-        yield from (up, errors, dropped)
+            for (stream, group), count in sorted(output.missed.items()):
+                missed.add_metric([output.name, stream, group], count)
+        yield from (up, errors, dropped, missed)
 
     def _lengths(self) -> Metric:
         lengths = GaugeMetricFamily(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
 from streamseg.types import FrameResult, StreamEnd
 from streamseg.types.zones import ZoneEvent
+from tests.support import disks
 from tests.support.clips import frame, info, result_of
 from tests.support.media import write_clip
 from tests.support.moving import Moving
@@ -27,18 +27,11 @@ from tests.support.runs import run_here, run_program, without_clock
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 40 KiB where we may mount one, else a folder whose files cannot grow at all."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]
-    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    if not mounted:
-        for name in ("a.mp4", "a.ndjson", "b.mp4", "b.ndjson", "a.events.ndjson"):
-            (disk / f"{name}.partial").symlink_to("/dev/full")
-    try:
-        yield disk
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", "40k") as mounted:
+        if not mounted:
+            for name in ("a.mp4", "a.ndjson", "b.mp4", "b.ndjson", "a.events.ndjson"):
+                (tmp_path / "disk" / f"{name}.partial").symlink_to("/dev/full")
+        yield tmp_path / "disk"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,47 +19,8 @@ from streamseg.types import FrameResult, StreamInfo
 from tests.support.broker import free_port, wait_for
 from tests.support.media import write_clip
 from tests.support.mqtt import Listener, MqttBroker
+from tests.support.receiver import Receiver
 from tests.support.runs import events_of, run_watched
-
-
-class Receiver:
-    """An HTTP server that answers with the statuses it is given, then 200, and keeps what it accepted."""
-
-    def __init__(self, port: int = 0, *, answers: list[int] | None = None) -> None:
-        self.open = threading.Event()
-        """No request is answered before."""
-        self.open.set()
-        self.accepted: list[dict[str, Any]] = []
-        self.requests = 0
-        pending = list(answers or [])
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                receiver.requests += 1
-                receiver.open.wait(20)
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status = pending.pop(0) if pending else 200
-                if status == 200:
-                    receiver.accepted.append(json.loads(body))
-                self.send_response(status)
-                if status in {301, 302, 307, 308}:
-                    self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/events"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture

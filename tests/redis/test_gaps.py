@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamseg.client import Gap, Subscription, asubscribe, subscribe
+from streamseg.redis.group_watch import GroupWatch
 from streamseg.types import FrameResult
 from streamseg.web.feed import RedisFeed
 from streamseg.web.hub import Hub
@@ -98,6 +99,46 @@ def test_a_group_learns_it_once(any_broker: RunningBroker) -> None:
         seen = [i if isinstance(i, Gap) else i.frame for s in (one, other) for i in s]
     assert [i for i in seen if not isinstance(i, Gap)] == list(range(92, 102))
     assert [i for i in seen if isinstance(i, Gap)] == [Gap("cam", 90 if counts(any_broker) else None)]
+
+
+def test_the_publisher_counts_what_each_group_missed(any_broker: RunningBroker) -> None:
+    with any_broker.client() as client:
+        for group in ("quick", "slow"):
+            client.xgroup_create(KEY, group, "0", mkstream=True)
+        watch = GroupWatch("Redis")
+
+        def look() -> dict[tuple[str, str], int]:
+            watch.look(client, ["cam", "other"])
+            return dict(watch.missed)
+
+        def read(group: str) -> None:
+            while client.xreadgroup(group, "a", {KEY: ">"}, count=1000, noack=True):
+                pass
+
+        publish(any_broker, *range(50))
+        for group in ("quick", "slow"):
+            client.xreadgroup(group, "a", {KEY: ">"}, count=10, noack=True)
+        assert look() == {}
+        for begin in (50, 100):
+            read("quick")
+            publish(any_broker, *range(begin, begin + 50))
+            trim(any_broker, 50)
+            look()
+        assert watch.missed == ({("cam", "slow"): 90} if counts(any_broker) else {})
+        read("slow")
+        look()
+        trim(any_broker, 0)
+        assert look() == ({("cam", "slow"): 90, ("cam", "quick"): 50} if counts(any_broker) else {})
+        for group in ("quick", "slow"):
+            read(group)
+        publish(any_broker, *range(150, 180))
+        look()
+        trim(any_broker, 10)
+        assert look() == ({("cam", "slow"): 110, ("cam", "quick"): 70} if counts(any_broker) else {})
+        client.acl_setuser("me", enabled=True, nopass=True, keys=["*"], commands=["+xlen"])
+        client.execute_command("AUTH", "me", "")
+        watch.look(client, ["cam"])
+        assert watch.missed == look()
 
 
 def test_what_a_crashed_subscriber_had_is_gone(any_broker: RunningBroker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -14,10 +15,13 @@ from streamseg.config import parse_config
 from streamseg.outputs import health
 from streamseg.runtime.build import build_pipeline
 from streamseg.types import FrameResult, StreamState
+from tests.support import troubles
 from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.disks import Filler, small_disk
 from tests.support.media import write_clip
 from tests.support.moving import Moving
-from tests.support.runs import published_frames
+from tests.support.program import read_results
+from tests.support.runs import WATCHED, events_of, published_frames
 from tests.support.servers import RtspServer, rtsp_server
 from tests.support.story import told
 
@@ -46,7 +50,7 @@ def test_a_broker_that_is_away_and_back(
             story.check_up("RedisOutput")
             other.kill()
             wait_for(lambda: not story.up("RedisOutput-2"), what="its loss")
-            story.check_down("RedisOutput-2", "has not written|cannot be reached", caplog.text)
+            story.check_down("RedisOutput-2", "has not written|cannot be reached", caplog)
             assert story.up("RedisOutput")
             other.start()
             story.check_up("RedisOutput-2")
@@ -57,20 +61,65 @@ def test_a_broker_that_is_away_and_back(
     assert stats.state is StreamState.ENDED
 
 
+def test_a_broker_that_answers_with_errors(
+    tmp_path: Path, broker: RunningBroker, camera: RtspServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with running_broker(tmp_path / "other", options=("--appendonly", "no")) as other:
+        with (
+            told(broker, {"url": camera.url("clip.mp4")}, {"type": "redis", "url": other.url}) as story,
+            other.client(decode_responses=True) as client,
+        ):
+            for trouble in (troubles.full_memory, troubles.demoted, troubles.changed_password):
+                heal = trouble(other, client)
+                story.check_down("RedisOutput-2", re.escape(troubles.TROUBLES[trouble]), caplog)
+                heal()
+                story.check_up("RedisOutput-2")
+            assert story.up("RedisOutput")
+            assert story.dropped("RedisOutput-2") == 0
+        stats = story.pipeline.stats.streams["cam"]
+        assert published_frames(other, "cam") == published_frames(broker, "cam")
+        assert len(published_frames(other, "cam")) == stats.results
+
+
 def test_a_file_that_cannot_be_written_leaves_the_camera_live(
     tmp_path: Path, broker: RunningBroker, camera: RtspServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     os.symlink("/dev/full", tmp_path / "full.ndjson.partial")
     output = {"type": "ndjson", "path": str(tmp_path / "full.ndjson")}
     with told(broker, {"url": camera.url("clip.mp4")}, output) as story:
-        story.check_down("NdjsonOutput", "No space left", caplog.text)
-        wait_for(lambda: story.dropped("NdjsonOutput") > 10)
+        story.check_down("NdjsonOutput", "No space left", caplog)
         wait_for(lambda: "failed" not in story.status().values())
         results = story.pipeline.stats.streams["cam"].results
         wait_for(lambda: story.pipeline.stats.streams["cam"].results > results + 5)
     assert story.status()["state"] == "ended"
     lost = story.pipeline.output_health()[1].dropped["cam"]
     assert lost == story.pipeline.stats.streams["cam"].results
+
+
+def test_a_full_disk_is_waited_for(
+    tmp_path: Path, broker: RunningBroker, camera: RtspServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    disk = tmp_path / "disk"
+    with small_disk(disk, "1m") as mounted:
+        if not mounted:
+            pytest.skip("no disk can be mounted here")
+        outputs = [{"type": kind, "path": f"{disk}/cam.{kind}.ndjson"} for kind in ("ndjson", "events")]
+        with told(broker, {"url": camera.url("clip.mp4"), **WATCHED}, *outputs) as story:
+            filler = Filler(disk)
+            for name in ("NdjsonOutput", "EventsOutput"):
+                story.check_down(name, "No space left", caplog)
+            filler.remove()
+            story.check_up("NdjsonOutput")
+            story.check_up("EventsOutput")
+            assert "is back after" in caplog.text
+        stats = story.pipeline.stats.streams["cam"]
+        results = read_results(disk / "cam.ndjson.ndjson")
+        assert [r["frame"] for r in results] == published_frames(broker, "cam")
+        assert len(results) == stats.results, "its backlog has kept them all"
+        assert read_results(disk / "cam.events.ndjson") == events_of(results)
+    assert not story.pipeline.stats.output_errors
 
 
 def test_an_output_that_hangs_is_stuck_and_says_so(

@@ -7,6 +7,7 @@ answers differ, tests also use Redis 6.2, the oldest that streamseg promises to 
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -88,6 +89,16 @@ class RunningBroker:
     def stop(self) -> None:
         if self._process is not None:
             self.kill()
+
+    def freeze(self) -> None:
+        """Keep the connections but answer nothing more."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after :meth:`freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def clean(self) -> None:
         """As if it were new: running, without data, users or settings that a test has left."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -29,6 +30,8 @@ class RtpCamera:
     def __init__(self) -> None:
         self.lose_every = 0
         """Lose each so-many-th packet, 0 for none."""
+        self.ahead = 0.0
+        """Seconds by which its time stamps run ahead: more from one moment to the next is a jump."""
         self.lost = 0
         """Packets that were not sent on."""
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -119,7 +122,9 @@ class RtpCamera:
             began, number = time.monotonic(), 0
             while not self._over.wait(max(0.0, began + number / FPS - time.monotonic())):
                 pixels = counter_picture(number % 65536, WIDTH, HEIGHT) // 4 * 3 + np.roll(noise, number, 1)
-                container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = number + round(self.ahead * FPS), Fraction(1, FPS)
+                container.mux(video.encode(frame))
                 number += 1
 
 

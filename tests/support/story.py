@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import aiohttp
+import pytest
 
 from streamseg.config import parse_config
 from streamseg.outputs import health
@@ -57,19 +58,19 @@ class Story:
             found: Any = client.hgetall("streamseg:{cam}:status")
             return dict(found)
 
-    def check_down(self, output: str, why: str, log: str) -> None:
+    def check_down(self, output: str, why: str, log: pytest.LogCaptureFixture) -> None:
         """All say that the output is down, and that the camera is fine."""
         wait_for(lambda: not self.up(output), what=f"{output} down")
         wait_for(lambda: scrape(self.metrics)["streamseg_output_errors_total", output] >= 1)
         code, text = get(self.metrics + "readyz")
         assert code == 503
-        assert re.search(f"^{output}: .*{why}", text.decode())
+        assert re.search(f"(^|; ){output}: .*{why}", text.decode())
         wait_for(lambda: re.search(f"{output}: .*{why}", self.status().get("outputs", "")))
         assert self.status()["state"] == "live"
         assert scrape(self.metrics)["streamseg_stream_up", "cam"] == 1
         (told,) = (o for o in shown(self.services.urls[0])["outputs"] if o["name"] == output)
         assert re.search(why, told["trouble"])
-        assert re.search(why, log)
+        wait_for(lambda: re.search(why, log.text), what=f"log: {why}")
 
     def check_up(self, output: str) -> None:
         wait_for(lambda: self.up(output), seconds=30, what=f"{output} up")

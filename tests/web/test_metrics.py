@@ -36,11 +36,13 @@ NAMES = {
     "streamseg_stage_seconds",
     "streamseg_queue_length",
     "streamseg_damaged_frames",
+    "streamseg_lost_packets",
     "streamseg_output_up",
     "streamseg_output_errors",
     "streamseg_output_dropped_results",
+    "streamseg_output_missed_results",
 }
-LABELS = ("output", "stream", "stage", "queue", "reason", "le")
+LABELS = ("output", "stream", "group", "stage", "queue", "reason", "le")
 
 
 def scrape(url: str) -> dict[tuple[str, ...], float]:
