@@ -41,7 +41,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("model: {scor: 0.3}", "unknown key model.scor"),
         ("model: {score: 3}", "model.score: Input should be less than or equal to 1"),
         ("streams: [{url: a.mp4, id: 'a b'}]", "streams.0.id"),
-        ("outputs: [{type: kafka}]", "'video', 'push', 'ndjson', 'redis'"),
+        ("outputs: [{type: kafka}]", "'video', 'ndjson', 'redis', 'push'"),
         ("batching: {max_batch: 0}", "batching.max_batch"),
         ("streams: [{url: 'rtsp://h/a', max_fps: 0}]", "streams.0.max_fps: Input should be greater than 0"),
         ("view: {port: 70000}", "view.port: Input should be less than or equal to 65535"),

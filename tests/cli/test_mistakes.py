@@ -100,7 +100,10 @@ def test_wrong_usage_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["rnu", "a.mp4"], "no such command 'rnu' (did you mean run?); there are bench, broker, convert"),
+        (
+            ["rnu", "a.mp4"],
+            "no such command 'rnu' (did you mean run?); there are bench, broker, cluster, convert",
+        ),
         (["clips/a.mp4"], "no such command 'clips/a.mp4' (did you mean streamseg run clips/a.mp4?)"),
         (["rtsp://me:pa55@host/a"], "(did you mean streamseg run rtsp://me:***@host/a?)"),
         (["zzz"], "no such command 'zzz'; there are"),

@@ -12,6 +12,9 @@ class Receiver:
     """An HTTP server that answers with the statuses it is given, then 200, and keeps what it accepted."""
 
     def __init__(self, port: int = 0, *, answers: list[int] | None = None) -> None:
+        self.open = threading.Event()
+        """No request is answered before."""
+        self.open.set()
         self.accepted: list[dict[str, Any]] = []
         self.requests = 0
         pending = list(answers or [])
@@ -20,6 +23,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 receiver.requests += 1
+                receiver.open.wait(20)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = pending.pop(0) if pending else 200
                 if status == 200:
@@ -35,7 +39,7 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/events"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
