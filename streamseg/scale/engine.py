@@ -44,7 +44,7 @@ from streamseg.scale.control import (
     Written,
     engine_channel,
 )
-from streamseg.scale.reports import Reporter, opened
+from streamseg.scale.reports import Reporter, numbers_of_files, opened
 from streamseg.sources import Source
 from streamseg.types import FrameResult, Output, StreamInfo, StreamState
 from streamseg.zones import StreamRules
@@ -217,7 +217,7 @@ class _Engine:
             self._refuse(source.id, error)
             return
         if kept is None:
-            self._channel.send(Written(source.id, None))
+            self._channel.send(Written(source.id, numbers_of_files(source.id, self._outputs)))
             return
         self._reporter.begin(source.id)
         self.pipeline.add(source, epoch=wanted.epoch or 0)

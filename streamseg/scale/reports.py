@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
+from streamseg.outputs import NdjsonOutput
+from streamseg.results.reading import read_results
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.stats import StreamStats
 from streamseg.scale.control import (
@@ -15,7 +18,7 @@ from streamseg.scale.control import (
     StreamNumbers,
     Written,
 )
-from streamseg.types import FramePolicy, StreamInfo
+from streamseg.types import FramePolicy, Output, StreamInfo, StreamState
 
 
 class Reporter:
@@ -97,6 +100,30 @@ def numbers_of(stats: StreamStats, *, taken: bool) -> StreamNumbers:
         over=stats.over,
         taken=taken,
     )
+
+
+def numbers_of_files(stream: str, outputs: Sequence[Output]) -> StreamNumbers | None:
+    """Of a recording that is written, counted in its file: one that died may not have told its last ones.
+
+    None if no file tells them.
+    """
+    paths = [output.path(stream) for output in outputs if isinstance(output, NdjsonOutput)]
+    for path in filter(None, paths):
+        labels: Counter[str] = Counter()
+        results = 0
+        for result in read_results(path):
+            results += 1
+            labels.update(instance.label for instance in result.instances)
+        return StreamNumbers(
+            state=StreamState.ENDED,
+            received=results,
+            results=results,
+            labels=dict(labels),
+            kept=results,
+            ended=True,
+            over=True,
+        )
+    return None
 
 
 def opened(info: StreamInfo) -> Opened:
