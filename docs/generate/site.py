@@ -1,6 +1,5 @@
 """What mkdocs does beside its own: pages by folder, parts made from the code, ``llms.txt``."""
 
-import posixpath
 import re
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ sys.path.insert(0, str(ROOT))
 from docs.generate.annotated import annotated  # noqa: E402
 from docs.generate.parts import fill  # noqa: E402
 
-_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+\.md)(#[^)\s]*)?\)")
 _COPIES = {
     "changelog.md": "CHANGELOG.md",
     "examples.md": "examples/README.md",
@@ -27,9 +25,8 @@ _COPIES = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages of a folder where the navigation says ``FOLDER/*``; leave out what is not there."""
-    listed = set(_listed(config.nav))
-    config.nav = _expand(config.nav, listed, Path(config.docs_dir))
+    """Put the pages of a folder where the navigation says ``FOLDER/*``."""
+    config.nav = _expand(config.nav, set(_listed(config.nav)), Path(config.docs_dir))
     return config
 
 
@@ -45,18 +42,16 @@ def _expand(items: list[Any], listed: set[str], docs: Path) -> list[Any]:
         match item:
             case dict():
                 ((title, inner),) = item.items()
-                kept = _expand(inner, listed, docs) if isinstance(inner, list) else inner
-                expanded += [{title: kept}] if kept and (kept is not inner or _exists(kept, docs)) else []
+                inside = _expand(inner, listed, docs) if isinstance(inner, list) else inner
+                expanded += (
+                    [{title: inside}] if inside else []
+                )  # "FOLDER/*" may find no more
             case str() if item.endswith("/*"):
                 found = (f"{item[:-2]}/{path.name}" for path in sorted((docs / item[:-2]).glob("*.md")))
                 expanded += [page for page in found if page not in listed]
-            case _ if _exists(item, docs):
+            case _:
                 expanded.append(item)
     return expanded
-
-
-def _exists(page: str, docs: Path) -> bool:
-    return page in _COPIES or (docs / page).is_file()
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -68,16 +63,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put in what is made from the code. A link to a page that may come, but is not there, is text."""
-    folder = posixpath.dirname(page.file.src_uri)
-
-    def link(found: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(folder, found[2]))
-        coming = target in config.extra["coming"] and files.get_file_from_path(target) is None
-        return found[1] if coming else found[0]
-
-    return _LINK.sub(link, fill(markdown))
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Put in what is made from the code."""
+    return fill(markdown)
 
 
 _pages: list[Page] = []
