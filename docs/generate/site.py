@@ -43,9 +43,7 @@ def _expand(items: list[Any], listed: set[str], docs: Path) -> list[Any]:
             case dict():
                 ((title, inner),) = item.items()
                 inside = _expand(inner, listed, docs) if isinstance(inner, list) else inner
-                expanded += (
-                    [{title: inside}] if inside else []
-                )  # "FOLDER/*" may find no more
+                expanded += [{title: inside}] if inside else []  # "FOLDER/*" may find no more
             case str() if item.endswith("/*"):
                 found = (f"{item[:-2]}/{path.name}" for path in sorted((docs / item[:-2]).glob("*.md")))
                 expanded += [page for page in found if page not in listed]
