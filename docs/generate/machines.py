@@ -38,13 +38,15 @@ def _result(path: Path) -> Iterator[str]:
 
 
 def script_of(path: Path) -> Path | None:
-    """The script that wrote a result: its name begins with the script's."""
-    scripts = {one.stem: one for one in (ROOT / "benchmarks").glob("*.py")}
+    """The script, or the package's, that wrote a result: its name begins with the script's."""
+    folder = ROOT / "benchmarks"
+    scripts = {one.stem: one for one in folder.glob("*.py")}
+    scripts |= {one.parent.name: one for one in folder.glob("*/__main__.py")}
     return next((scripts[n] for n in sorted(scripts, key=len, reverse=True) if path.stem.startswith(n)), None)
 
 
 def _command(docstring: str, script: Path) -> str:
-    found = re.search(r"^ *(python benchmarks/\S+\.py)", docstring, re.MULTILINE)
+    found = re.search(r"^ *(python (?:benchmarks/\S+\.py|-m benchmarks\.\w+))", docstring, re.MULTILINE)
     return found[1] if found else f"python benchmarks/{script.name}"
 
 
