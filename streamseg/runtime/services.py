@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from streamseg.config import MetricsConfig, OverlayOptions, RunConfig, ViewConfig
@@ -17,6 +17,22 @@ from streamseg.web.output import ViewOutput
 from streamseg.web.page import make_page
 from streamseg.web.server import WebServer
 from streamseg.zones import StreamRules
+
+
+@contextmanager
+def serving(config: RunConfig, servers: Iterable[WebServer]) -> Iterator[tuple[RunConfig, list[str]]]:
+    """Have the servers listen, and the broker that ``config`` asks for run, until it is left.
+
+    Gives the configuration with the broker's address, and where all of them are found. Raises UsageError if
+    an address or the broker cannot be had.
+    """
+    with ExitStack() as stack:
+        config, broker = stack.enter_context(embedded_broker(config))
+        urls = [] if broker is None else [broker]
+        for server in servers:
+            stack.enter_context(server)
+            urls.append(server.url)
+        yield config, urls
 
 
 class Services:
@@ -42,14 +58,8 @@ class Services:
 
     def __enter__(self) -> Services:
         """Listen. Raises UsageError if an address or a broker cannot be had."""
-        with ExitStack() as stack:
-            self.config, broker = stack.enter_context(embedded_broker(self.config))
-            if broker is not None:
-                self.urls.append(broker)
-            for server in self._servers:
-                stack.enter_context(server)
-                self.urls.append(server.url)
-            self._stack = stack.pop_all()
+        self.config, urls = self._stack.enter_context(serving(self.config, self._servers))
+        self.urls += urls
         return self
 
     def __exit__(

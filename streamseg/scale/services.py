@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from streamseg.config import MetricsConfig, RunConfig, ViewConfig
-from streamseg.runtime.broker import embedded_broker
+from streamseg.runtime.services import serving
 from streamseg.scale.handle import EngineHandle
 from streamseg.scale.metrics import EngineMetrics, MergedMetrics, make_metrics
 from streamseg.scale.page import EnginePage, PageProxy, PageSource
@@ -45,14 +45,8 @@ class EngineServices:
 
     def __enter__(self) -> EngineServices:
         """Listen. Raises UsageError if an address or a broker cannot be had."""
-        with ExitStack() as stack:
-            self.config, broker = stack.enter_context(embedded_broker(self.config))
-            if broker is not None:
-                self.urls.append(broker)
-            for server in self._servers:
-                stack.enter_context(server)
-                self.urls.append(server.url)
-            self._stack = stack.pop_all()
+        self.config, urls = self._stack.enter_context(serving(self.config, self._servers))
+        self.urls += urls
         return self
 
     def __exit__(
