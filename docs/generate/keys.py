@@ -1,15 +1,15 @@
 """Keys of pydantic models and msgspec structs: what each means, which values it may have."""
 
-import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+
+from streamseg.results.schema import field_descriptions
 
 Schema = dict[str, Any]
 _POINT = [{"minimum": 0, "type": "number"}] * 2
@@ -34,19 +34,7 @@ def attribute_docs(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("streamseg"):
-            found |= _own_docs(base)
-    return found
-
-
-def _own_docs(kind: type) -> dict[str, str]:
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
-    found: dict[str, str] = {}
-    for field, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            match after:
-                case ast.Expr(value=ast.Constant(value=str(text))):
-                    found[field.target.id] = one_line(text)
+            found |= {name: one_line(text) for name, text in field_descriptions(base).items()}
     return found
 
 

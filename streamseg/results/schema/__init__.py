@@ -54,7 +54,7 @@ def frame_result_schema() -> dict[str, Any]:
     schema |= msgspec.json.schema(FrameResult)
     for type_ in _TYPES:
         keys: dict[str, Any] = schema["$defs"][type_.__name__]["properties"]
-        descriptions = _descriptions(type_)
+        descriptions = field_descriptions(type_)
         for field in msgspec.structs.fields(type_):
             key = keys[field.encode_name]
             key |= _LIMITS.get(type_.__name__, {}).get(field.encode_name, {})
@@ -73,7 +73,7 @@ def schema_text() -> str:
     return msgspec.json.format(msgspec.json.encode(frame_result_schema()), indent=2).decode() + "\n"
 
 
-def _descriptions(type_: type) -> dict[str, str]:
+def field_descriptions(type_: type) -> dict[str, str]:
     """The docstrings below the fields of a class."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(type_))).body
     assert isinstance(body, ast.ClassDef)
