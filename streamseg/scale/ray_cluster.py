@@ -59,7 +59,7 @@ def connect(address: str) -> Any:
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
-        raise _no_cluster(address, mask_password(_line(error))) from None
+        raise _no_cluster(address, mask_password(one_line(error))) from None
     return ray
 
 
@@ -91,12 +91,12 @@ def hand_over(address: str, work: Work) -> None:
         lifetime="detached",
         max_restarts=-1,
         num_cpus=0,
-        scheduling_strategy=_on_head(ray),
+        scheduling_strategy=on_head(ray),
     )
     try:
         ray.get(actor.remote().hand_over.remote(work), timeout=60)
     except ray.exceptions.RayError as error:
-        raise RunError(f"the cluster at {address} does not take the work: {_line(error)}") from None
+        raise RunError(f"the cluster at {address} does not take the work: {one_line(error)}") from None
 
 
 def cluster_status(address: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def cluster_status(address: str) -> dict[str, Any]:
     try:
         status: dict[str, Any] = ray.get(_controller(ray).status.remote(), timeout=30)
     except ray.exceptions.RayError as error:
-        raise RunError(f"the controller at {address} gives no answer: {_line(error)}") from None
+        raise RunError(f"the controller at {address} gives no answer: {one_line(error)}") from None
     return status
 
 
@@ -125,7 +125,7 @@ def stop_cluster(address: str) -> int:
     ray.wait(endings, num_returns=len(endings), timeout=_STOP_SECONDS)
     for worker in workers:
         ray.kill(worker)
-    _kv()._internal_kv_del(_SAVED, namespace=NAMESPACE)
+    key_values()._internal_kv_del(_SAVED, namespace=NAMESPACE)
     return len(workers)
 
 
@@ -134,7 +134,7 @@ class _ControllerActor:
 
     def __init__(self) -> None:
         self._ray = import_ray()
-        kv = _kv()
+        kv = key_values()
         self._controller = Controller(
             saved=kv._internal_kv_get(_SAVED, namespace=NAMESPACE),
             save=lambda saved: kv._internal_kv_put(_SAVED, saved, namespace=NAMESPACE),
@@ -164,7 +164,7 @@ class _ControllerActor:
         """A worker for each device that has none, and that can have one."""
         for node in self._ray.nodes():
             if node["Alive"]:
-                for name, options in _posts(node, gpus=not self._controller.device.startswith("cpu")):
+                for name, options in posts(node, gpus=not self._controller.device.startswith("cpu")):
                     if name not in self._hired:
                         self._hired[name] = self._worker(name, node["NodeID"], options)
 
@@ -213,11 +213,11 @@ class _Asking:
             orders: Orders = ray.get(self._controller.renew.remote(report, version), timeout=_ANSWER_SECONDS)
         except (ray.exceptions.RayError, ValueError) as error:
             self._controller = None
-            raise ControllerAwayError(_line(error)) from None
+            raise ControllerAwayError(one_line(error)) from None
         return orders
 
 
-def _posts(node: dict[str, Any], *, gpus: bool) -> Iterator[tuple[str, dict[str, float]]]:
+def posts(node: dict[str, Any], *, gpus: bool) -> Iterator[tuple[str, dict[str, float]]]:
     """The workers that a node can have: a name, and what Ray is to reserve for it.
 
     Ray sets the number of threads of a process by the processors that are reserved for it.
@@ -253,7 +253,7 @@ def _worker_names() -> list[str]:
     ]
 
 
-def _on_head(ray: Any) -> Any:
+def on_head(ray: Any) -> Any:
     """The head is there as long as the cluster is; where it cannot be told, any node will do."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
@@ -263,7 +263,7 @@ def _on_head(ray: Any) -> Any:
     return "DEFAULT"
 
 
-def _kv() -> Any:
+def key_values() -> Any:
     """Where Ray keeps small things as long as the cluster lives, and actors that are restarted find them.
 
     Arguments of an actor's constructor do not do: large ones are lost with the process that gave them.
@@ -273,6 +273,7 @@ def _kv() -> Any:
     return internal_kv
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """The last line of a message: Ray's begin with a stack."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1][:200]
