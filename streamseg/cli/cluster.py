@@ -45,8 +45,20 @@ def stop(*, address: str) -> int:
     return 0
 
 
-def hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
-    """``run --ray``: returns as soon as the cluster has the work. Raises UsageError or RunError."""
+def run_on_cluster(config: RunConfig, address: str, *, resume: bool, progress: bool) -> int:
+    """``run --ray``: recordings are waited for, cameras are not. Raises UsageError or RunError."""
+    from streamseg.cli.files import work_off
+    from streamseg.runtime.build import build_streams
+    from streamseg.scale.file_work import check_recorded
+
+    sources = [source for source, _ in build_streams(config, refuse=lambda _: None)]
+    if check_recorded(sources):
+        return work_off(config, sources, address, progress=progress)
+    return _hand_over_cameras(config, address, resume=resume)
+
+
+def _hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
+    """Returns as soon as the cluster has the work. Raises UsageError or RunError."""
     if resume:
         raise UsageError("--resume is for recorded files, --ray for cameras: leave out one of them")
     from streamseg.scale.ray_cluster import hand_over

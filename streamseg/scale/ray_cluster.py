@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 NAMESPACE = "streamseg"
 CONTROLLER = "controller"
 _SAVED = b"streamseg-work"
+_WORKERS = "worker-"
 _ANSWER_SECONDS = 2.0
 """For a worker to hear from the controller."""
 _HIRE_SECONDS = 1.0
@@ -118,7 +119,7 @@ def stop_cluster(address: str) -> int:
     with suppress(UsageError):  # it may be gone already, and workers still at work
         ray.kill(_controller(ray))
     workers = []
-    for name in _worker_names():
+    for name in actor_names(_WORKERS):
         with suppress(ValueError):  # gone meanwhile
             workers.append(ray.get_actor(name, namespace=NAMESPACE))
     endings = [worker.stop.remote() for worker in workers]
@@ -138,7 +139,7 @@ class _ControllerActor:
         self._controller = Controller(
             saved=kv._internal_kv_get(_SAVED, namespace=NAMESPACE),
             save=lambda saved: kv._internal_kv_put(_SAVED, saved, namespace=NAMESPACE),
-            expected=_worker_names(),
+            expected=actor_names(_WORKERS),
         )
         self._hired: dict[str, Any] = {}
         threading.Thread(target=self._hire_always, name="hire", daemon=True).start()
@@ -229,7 +230,7 @@ def posts(node: dict[str, Any], *, gpus: bool) -> Iterator[tuple[str, dict[str, 
         reserved: dict[str, float] = {"num_cpus": cpus // (devices or 1)}
         if devices:
             reserved["num_gpus"] = 1
-        yield f"worker-{node['NodeID'][:16]}-{k}", reserved
+        yield f"{_WORKERS}{node['NodeID'][:16]}-{k}", reserved
 
 
 def _controller(ray: Any) -> Any:
@@ -242,14 +243,15 @@ def _controller(ray: Any) -> Any:
         ) from None
 
 
-def _worker_names() -> list[str]:
+def actor_names(prefix: str) -> list[str]:
+    """Of ours that begin so."""
     from ray.util import list_named_actors  # noqa: PLC0415
 
     named = list_named_actors(all_namespaces=True)
     return [
         actor["name"]
         for actor in named
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith("worker-")
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)
     ]
 
 
