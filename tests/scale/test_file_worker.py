@@ -25,7 +25,7 @@ from tests.support.broker import wait_for
 from tests.support.program import ROOT
 from tests.support.runs import run_here, without_clock, write_clips
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 FRAMES = (40, 30, 20)
 pytestmark = pytest.mark.timeout(240)
 
@@ -120,7 +120,10 @@ def check_results(out: Path, alone: Path) -> None:
         assert without_clock(out / path.name) == without_clock(path)
 
 
-def test_files_outlive_the_engine_and_the_queue(clips: Path, alone: Path, tmp_path: Path) -> None:
+def test_files_outlive_the_engine_and_the_queue(
+    clips: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_queue, "LEASE_SECONDS", 4.0)
     with office(clips, tmp_path / "out", seconds=0.02) as at_work:
         wait_for(lambda: at_work.held("a").get("c0", 0) >= 5, seconds=PATIENCE, what="results")
         os.kill(at_work.engine("a").pid, signal.SIGKILL)
