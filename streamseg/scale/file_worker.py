@@ -58,8 +58,8 @@ Ask = Callable[[FileReport, int], FileOrders]
 @dataclass(slots=True)
 class _Held:
     claim: Claim
-    kept: bool
-    """Whether the engine goes on with what another has left."""
+    kept: bool | None
+    """Whether the engine goes on with what another has left; None while that is being copied."""
     results: int = 0
 
     def wanted(self) -> WantedStream:
@@ -73,8 +73,8 @@ class _Engine:
     places: FilePlaces
     capacity: float | None = None
     """Frames per second; None until it is ready."""
-    told: set[str] = field(default_factory=set)
-    """Streams that it was told to read, of which some may be over."""
+    told: dict[str, int] = field(default_factory=dict)
+    """What it was told to read last: numbers of claims, of which some may be over."""
     taken: int = 0
     """Files that it was told to read, altogether."""
     heard: float = 0.0
@@ -238,31 +238,43 @@ class FileWorker:
 
     def _read(self, engine: _Engine, orders: FileOrders) -> None:
         """Begin with what was claimed, end what is another's."""
-        begun = {claim.stream: _Held(claim, self._keep(engine, claim)) for claim in orders.claims}
+        begun = [_Held(claim, None if claim.former else False) for claim in orders.claims]
         with self._lock:
             state = self._state
             if state.engine is not engine:  # it has ended meanwhile
                 return
-            dropped = [stream for stream in orders.dropped if state.held.pop(stream, None) is not None]
-            again = begun.keys() & engine.told
-            before = [held.wanted() for held in state.held.values()]
-            state.held |= begun
+            for stream in orders.dropped:
+                state.held.pop(stream, None)
+            state.held |= {held.claim.stream: held for held in begun}
             engine.taken += len(begun)
-            engine.told = set(state.held)
-            wanted = [held.wanted() for held in state.held.values()]
-        if again:  # else the engine would not begin anew with what it has failed at
-            engine.process.set_streams(before)
-        if dropped or begun:
-            engine.process.set_streams(wanted)
+            self._tell(engine)
+        for held in begun:
+            if held.kept is None:  # results of hours, from a network drive: reports must not wait for that
+                threading.Thread(
+                    target=self._keep, args=(engine, held), name="file-keep", daemon=True
+                ).start()
 
-    def _keep(self, engine: _Engine, claim: Claim) -> bool:
-        if claim.former is None:
-            return False
+    def _tell(self, engine: _Engine) -> None:
+        """Have the engine read what we have."""
+        ready = [held for held in self._state.held.values() if held.kept is not None]
+        wanted = {held.claim.stream: held.claim.number for held in ready}
+        again = {s for s, number in wanted.items() if engine.told.get(s, number) != number}
+        if again:  # else the engine would not begin anew with what it has failed at
+            engine.process.set_streams([held.wanted() for held in ready if held.claim.stream not in again])
+        if wanted != engine.told:
+            engine.process.set_streams([held.wanted() for held in ready])
+        engine.told = wanted
+
+    def _keep(self, engine: _Engine, held: _Held) -> None:
+        claim, kept = held.claim, False
         try:
-            return engine.places.keep(claim.stream, claim.former, claim.config["url"])
+            kept = engine.places.keep(claim.stream, claim.former or "", claim.config["url"])
         except (OSError, UsageError) as error:
             logger.warning("%s: begun anew: %s", claim.stream, error)
-            return False
+        with self._lock:
+            held.kept = kept
+            if self._state.engine is engine and self._state.held.get(claim.stream) is held:
+                self._tell(engine)
 
     def _listen(self, engine: _Engine) -> None:
         """Take what an engine tells, until it has ended; in a thread of its own."""
