@@ -5,7 +5,6 @@ SourcePool -> DecoderHandle -> WorkerProcess =socket=> Worker -> VideoReader -> 
               RingReader <====== shared memory ====== RingWriter
 """
 
-from streamseg.sources.connection import Backoff, Timing
 from streamseg.sources.places import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 from streamseg.sources.pool import SourcePool
 from streamseg.sources.source import (
@@ -18,6 +17,7 @@ from streamseg.sources.source import (
     resolve_sources,
     source_for,
 )
+from streamseg.sources.timing import Backoff, Timing
 
 __all__ = [
     "PICTURE_EXTENSIONS",

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import partial
 
 from streamseg.errors import SourceError
-from streamseg.sources.connection import Backoff, StreamConnection, Timing
+from streamseg.sources.connection import StreamConnection
 from streamseg.sources.messages import (
     Alive,
     Counted,
@@ -28,10 +28,11 @@ from streamseg.sources.messages import (
     Release,
     Resized,
     Waiting,
-    WorkerProcess,
 )
 from streamseg.sources.ring import ReturnedSlots, RingReader
 from streamseg.sources.source import Source
+from streamseg.sources.timing import Backoff, Timing
+from streamseg.sources.worker_process import WorkerProcess
 from streamseg.types import EmitEvent, Frame
 
 logger = logging.getLogger(__name__)

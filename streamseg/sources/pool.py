@@ -18,10 +18,10 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from streamseg.sources.connection import Backoff, Timing
 from streamseg.sources.handle import PoolSettings
 from streamseg.sources.receiver import Orders, Receiver
 from streamseg.sources.source import Source
+from streamseg.sources.timing import Backoff, Timing
 from streamseg.types import EmitEvent
 
 RECORDED_WORKERS = 4
