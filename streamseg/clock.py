@@ -46,7 +46,7 @@ class Stamps:
 
 
 @dataclass(slots=True)
-class _Track:
+class _TrackState:
     reached: Fraction
     """Where its latest packet stands on the clock that goes on."""
     step: Fraction
@@ -80,7 +80,7 @@ class SourceClock:
         """``leader`` is the track of pictures. A gap of more than ``longest_gap`` seconds is a jump; of a
         ``live`` source one that is so much longer than what has passed on the clock ``now``."""
         self._leader, self._longest_gap, self._live, self._now = leader, longest_gap, live, now
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, _TrackState] = {}
         self._moved_by: list[Fraction] = [Fraction()]
         """Seconds, for each part."""
         self._seen_at, self._passed = now(), Fraction()
@@ -116,7 +116,7 @@ class SourceClock:
         if seen is None:
             # A track that begins late belongs to the part that the others have come to.
             part = max((other.part for other in self._tracks.values()), default=0)
-            self._tracks[track] = _Track(raw + self._moved_by[part], step, decoding, part)
+            self._tracks[track] = _TrackState(raw + self._moved_by[part], step, decoding, part)
             return self._moved_by[part]
         self._find_part(seen, raw)
         ordered = decoding and seen.decoding
@@ -129,7 +129,7 @@ class SourceClock:
         seen.decoding = decoding
         return self._moved_by[seen.part]
 
-    def _find_part(self, seen: _Track, raw: Fraction) -> None:
+    def _find_part(self, seen: _TrackState, raw: Fraction) -> None:
         """Follow another track into the next part, or go back from one that a single packet began."""
         off = self._distance(seen, raw, seen.part)
         if off <= max(seen.step, SMALL):
@@ -142,22 +142,22 @@ class SourceClock:
         elif here < self.jumps and self._distance(seen, raw, here + 1) <= min(off, SAME_START):
             seen.part += 1
 
-    def _distance(self, seen: _Track, raw: Fraction, part: int) -> Fraction:
+    def _distance(self, seen: _TrackState, raw: Fraction, part: int) -> Fraction:
         """Seconds between where a track goes on and where a packet would stand in a part."""
         return abs(raw + self._moved_by[part] - self._goes_on(seen))
 
-    def _goes_on(self, seen: _Track) -> Fraction:
+    def _goes_on(self, seen: _TrackState) -> Fraction:
         """Where the next packet is expected; a camera may have been silent meanwhile."""
         return seen.reached + max(seen.step, self._passed)
 
-    def _is_jump(self, track: int, seen: _Track, gap: Fraction, *, ordered: bool) -> bool:
+    def _is_jump(self, track: int, seen: _TrackState, gap: Fraction, *, ordered: bool) -> bool:
         if gap > (LIVE_GAP + self._passed if self._live else self._longest_gap):
             return True
         if track != self._leader or not ordered:
             return gap < -REORDERED
         return gap < -(seen.step / 2 or BACKWARD)
 
-    def _begin_part(self, track: int, seen: _Track, raw: Fraction) -> None:
+    def _begin_part(self, track: int, seen: _TrackState, raw: Fraction) -> None:
         goes_on = self._goes_on(seen)
         pictures = self._tracks.get(self._leader)
         if track != self._leader and pictures is not None:

@@ -27,7 +27,7 @@ AAC_FRAME = 1024
 Sound: TypeAlias = "Packet[AudioStream]"
 
 
-class Track(Protocol):
+class AudioTrack(Protocol):
     """Takes the packets of the source, in order; gives those that the file is to have."""
 
     @property
@@ -41,7 +41,7 @@ class Track(Protocol):
         """What was held back. Raises av.FFmpegError."""
 
 
-def add_track(container: OutputContainer, source: AudioStream) -> Track:
+def add_track(container: OutputContainer, source: AudioStream) -> AudioTrack:
     """Give ``container`` a track for one of the source. Raises av.FFmpegError or ValueError."""
     if source.codec_context.codec.canonical_name in COPIED:
         return CopiedTrack(container, source)

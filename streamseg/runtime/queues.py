@@ -24,7 +24,7 @@ _SMOOTHING = 0.1
 """Weight of the newest interval in the mean interval of a stream."""
 
 
-class Waiting(NamedTuple):
+class WaitingFrame(NamedTuple):
     """A frame that waits."""
 
     frame: Frame
@@ -39,7 +39,7 @@ class StreamQueue:
     """What waits of one stream, oldest first, and the rhythm in which its frames arrive."""
 
     policy: FramePolicy
-    waiting: deque[Waiting] = field(default_factory=deque)
+    waiting: deque[WaitingFrame] = field(default_factory=deque)
     group: Hashable = None
     """Of the frames that come."""
     turn: int = 0
@@ -75,7 +75,7 @@ class StreamQueue:
             superseded = len(self.waiting)
             self.waiting.clear()
             self.superseded_at = now
-        self.waiting.append(Waiting(frame, arrival, self.group))
+        self.waiting.append(WaitingFrame(frame, arrival, self.group))
         return superseded
 
     def _is_too_much(self, now: float) -> bool:
@@ -213,7 +213,7 @@ class TurnOrder:
 
         By turns also between groups: a camera of an uncommon size gets as many frames as the others.
         """
-        served: list[Waiting] = []
+        served: list[WaitingFrame] = []
         late: Counter[str] = Counter()
         while len(served) < most:
             groups = [served[0].group] if served else list(self._ready)

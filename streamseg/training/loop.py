@@ -40,7 +40,7 @@ from streamseg.training.processes import (
     spawned_error,
     spawns,
 )
-from streamseg.training.report.run_report import TABLE, Report
+from streamseg.training.report.run_report import TABLE, RunReport
 from streamseg.training.step import Stepper, memory_format
 from streamseg.training.validation import BEST, MakeSegment, Validator
 
@@ -85,7 +85,7 @@ def train(
     # torchrun has started the others already; they stop with this one.
     splits = read_splits(config, again=getattr(rank_zero_only, "rank", 0) != 0, progress=progress)
     waits = spawns(config)
-    options = _Options(
+    options = _LoopOptions(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
     )
     with SignalForwarder() if waits else nullcontext():
@@ -107,7 +107,7 @@ def train(
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class _LoopOptions:
     resume: bool
     progress: bool
     make_segment: MakeSegment | None
@@ -116,7 +116,7 @@ class _Options:
 
 
 def _run(
-    fabric: Fabric, *, config: TrainConfig, splits: Splits | None, options: _Options
+    fabric: Fabric, *, config: TrainConfig, splits: Splits | None, options: _LoopOptions
 ) -> tuple[int, int | None]:
     """A whole run in each process; a spawned one reads the annotations itself.
 
@@ -131,7 +131,7 @@ def _run(
 class _Run:
     """A run, as one of its processes sees it."""
 
-    def __init__(self, fabric: Fabric, config: TrainConfig, splits: Splits, options: _Options) -> None:
+    def __init__(self, fabric: Fabric, config: TrainConfig, splits: Splits, options: _LoopOptions) -> None:
         self._fabric, self._config, self._options = fabric, config, options
         self._plan = Plan.of(config.schedule, images=len(splits.train))
         self._state = first_state(fabric, config)
@@ -165,8 +165,8 @@ class _Run:
             )
         return state.step, None
 
-    def _report(self) -> Report:
-        return Report(
+    def _report(self) -> RunReport:
+        return RunReport(
             self._config.output,
             step=self._state.step,
             steps=self._plan.steps,
@@ -190,7 +190,7 @@ class _Run:
         while parts := [b.unpack(device) for b in islice(batches, self._config.schedule.accumulate)]:
             yield parts
 
-    def _after_step(self, report: Report, *, last: bool) -> None:
+    def _after_step(self, report: RunReport, *, last: bool) -> None:
         """Score and save if it is time; a checkpoint always holds what the evaluation before it found."""
         due = self._validate.due(self._state.step)
         if due:

@@ -37,20 +37,20 @@ _FILES = {"": "index.html"} | {name: name for name in ("page.css", "page.js", "c
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 
 
-class _Watch(msgspec.Struct, tag="watch"):
+class _WatchMessage(msgspec.Struct, tag="watch"):
     """Which streams are shown as tiles, and which one on the whole page."""
 
     tiles: list[str] = []
     large: str | None = None
 
 
-class _Drawn(msgspec.Struct, tag="drawn"):
+class _DrawnMessage(msgspec.Struct, tag="drawn"):
     """A picture of this stream was drawn."""
 
     stream: str
 
 
-_decoder = msgspec.json.Decoder(_Watch | _Drawn)
+_decoder = msgspec.json.Decoder(_WatchMessage | _DrawnMessage)
 
 
 def make_page(hub: Hub, access: Access) -> web.Application:
@@ -120,9 +120,9 @@ class _Viewer:
         except msgspec.MsgspecError:
             return
         match message:
-            case _Drawn(stream):
+            case _DrawnMessage(stream):
                 self._in_flight[stream] = max(0, self._in_flight[stream] - 1)
-            case _Watch(tiles, large):
+            case _WatchMessage(tiles, large):
                 if large and large != self._large:
                     self._sent.pop(large, None)  # once more, with its masks
                 self._large = large
