@@ -1,6 +1,7 @@
 """One clock for all that a source sends, made to go on where its time stamps start again or jump.
 
-Pictures and sound are moved together, so that they stay together. Pure: who reads packets shows their times.
+Pictures and sound are moved by the same time, so that they stay in step. Nothing is read here: the caller
+passes the time stamps of each packet.
 """
 
 from __future__ import annotations

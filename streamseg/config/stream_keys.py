@@ -95,8 +95,8 @@ class StreamConfig(Section):
     max_fps: Annotated[float, Field(gt=0)] | None = None
     """Live sources only: so many frames a second at most, evenly spaced; None takes all that come."""
     first_epoch: Annotated[int, Field(ge=0)] | None = None
-    """Where several engines may have the camera in turn: epochs begin with it, and Redis takes no results of
-    an engine that began with a lower one. None: nobody else publishes this stream."""
+    """For a camera that several engines read in turn: the first epoch of this engine. Redis refuses results
+    of an engine whose first epoch is lower. None: no other engine publishes this stream."""
     classes: tuple[str, ...] | None = None
     """Class names to keep of this stream, among those of ``model.classes``; None keeps all."""
     score: Score | None = None
