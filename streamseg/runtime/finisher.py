@@ -21,12 +21,12 @@ THREADS = min(4, os.cpu_count() or 1)
 class _Job:
     frame: Frame
     finish: Callable[[], Instances]
-    undelivered: _Undelivered
+    line: _Line
     instances: Instances | None = None
 
 
 @dataclass(slots=True, eq=False)
-class _Undelivered:
+class _Line:
     """The frames of one stream that are not delivered yet, in order."""
 
     jobs: deque[_Job] = field(default_factory=deque)
@@ -54,10 +54,14 @@ class Finisher:
         ``capacity`` frames are under way.
         """
         self._deliver, self._on_error, self._capacity = deliver, on_error, capacity
-        self._undelivered: dict[str, _Undelivered] = {}
+        self._lines: dict[str, _Line] = {}
         self._ready: deque[_Job] = deque()
         self._under_way = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Two conditions, and one thread woken at a time: whoever wakes in vain takes Python's lock from one
+        # that works.
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
         self._closed = self._broken = False
         self.threads = [threading.Thread(target=self._run, name=f"finish-{k}") for k in range(threads)]
 
@@ -68,69 +72,73 @@ class Finisher:
 
     def put(self, frame: Frame, finish: Callable[[], Instances]) -> None:
         """Take a frame, whose instances ``finish`` gives; waits while there is no room."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way < self._capacity or self._broken)
+        with self._lock:
+            self._room.wait_for(lambda: self._under_way < self._capacity or self._broken)
             if self._broken:
                 return
-            undelivered = self._undelivered.setdefault(frame.stream, _Undelivered())
-            job = _Job(frame, finish, undelivered)
-            undelivered.jobs.append(job)
+            line = self._lines.setdefault(frame.stream, _Line())
+            job = _Job(frame, finish, line)
+            line.jobs.append(job)
             self._ready.append(job)
             self._under_way += 1
-            self._changed.notify_all()
+            self._work.notify()
 
     def wait_until_at_most(self, frames: int) -> None:
         """Return when no more than so many frames are under way, or work has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way <= frames or self._broken)
+        with self._lock:
+            self._room.wait_for(lambda: self._under_way <= frames or self._broken)
 
     def close(self) -> None:
         """Nothing more will come: the threads end behind the last frame."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._work.notify_all()
 
     def _run(self) -> None:
         try:
             while (job := self._next()) is not None:
                 job.instances = job.finish()
-                self._deliver_ready(job.frame.stream, job.undelivered)
+                self._deliver_ready(job.frame.stream, job.line)
                 del job  # held while waiting for the next one, its frame would keep a slot of the ring
         except BaseException as error:  # noqa: BLE001  the pipeline raises it again
             self._discard()
             self._on_error(error)
 
     def _next(self) -> _Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._closed or self._broken)
+        with self._lock:
+            self._work.wait_for(lambda: self._ready or self._closed or self._broken)
             return self._ready.popleft() if self._ready else None
 
-    def _deliver_ready(self, stream: str, undelivered: _Undelivered) -> None:
+    def _deliver_ready(self, stream: str, line: _Line) -> None:
         """Deliver the stream's oldest frames as far as they are finished, unless a thread is at it."""
-        while (job := self._begin_delivery(stream, undelivered)) is not None:
+        with self._lock:
+            job = self._begin_delivery(stream, line)
+        while job is not None:
             assert job.instances is not None
             self._deliver(job.frame, job.instances)
-            with self._changed:
-                undelivered.delivering = False
+            with self._lock:
+                line.delivering = False
                 self._under_way -= 1
-                self._changed.notify_all()
+                self._room.notify_all()
+                job = self._begin_delivery(stream, line)
 
-    def _begin_delivery(self, stream: str, undelivered: _Undelivered) -> _Job | None:
-        with self._changed:
-            if undelivered.delivering or self._broken:
-                return None
-            if not undelivered.jobs:
-                if self._undelivered.get(stream) is undelivered:
-                    del self._undelivered[stream]
-                return None
-            if undelivered.jobs[0].instances is None:
-                return None
-            undelivered.delivering = True
-            return undelivered.jobs.popleft()
+    def _begin_delivery(self, stream: str, line: _Line) -> _Job | None:
+        """The stream's next frame to deliver; called with the lock."""
+        if line.delivering or self._broken:
+            return None
+        if not line.jobs:
+            if self._lines.get(stream) is line:
+                del self._lines[stream]
+            return None
+        if line.jobs[0].instances is None:
+            return None
+        line.delivering = True
+        return line.jobs.popleft()
 
     def _discard(self) -> None:
-        with self._changed:
+        with self._lock:
             self._broken = True
             self._ready.clear()
-            self._undelivered.clear()
-            self._changed.notify_all()
+            self._lines.clear()
+            self._work.notify_all()
+            self._room.notify_all()

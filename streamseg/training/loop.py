@@ -85,7 +85,7 @@ def train(
     # torchrun has started the others already; they stop with this one.
     splits = read_splits(config, again=getattr(rank_zero_only, "rank", 0) != 0, progress=progress)
     waits = spawns(config)
-    options = _LoopOptions(
+    options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
     )
     with SignalForwarder() if waits else nullcontext():
@@ -107,7 +107,7 @@ def train(
 
 
 @dataclass(frozen=True, slots=True)
-class _LoopOptions:
+class _Options:
     resume: bool
     progress: bool
     make_segment: MakeSegment | None
@@ -116,7 +116,7 @@ class _LoopOptions:
 
 
 def _run(
-    fabric: Fabric, *, config: TrainConfig, splits: Splits | None, options: _LoopOptions
+    fabric: Fabric, *, config: TrainConfig, splits: Splits | None, options: _Options
 ) -> tuple[int, int | None]:
     """A whole run in each process; a spawned one reads the annotations itself.
 
@@ -131,7 +131,7 @@ def _run(
 class _Run:
     """A run, as one of its processes sees it."""
 
-    def __init__(self, fabric: Fabric, config: TrainConfig, splits: Splits, options: _LoopOptions) -> None:
+    def __init__(self, fabric: Fabric, config: TrainConfig, splits: Splits, options: _Options) -> None:
         self._fabric, self._config, self._options = fabric, config, options
         self._plan = Plan.of(config.schedule, images=len(splits.train))
         self._state = first_state(fabric, config)
