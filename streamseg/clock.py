@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 BACKWARD = Fraction(1, 10)
-"""Seconds that decoding times of pictures may go back without a new beginning, if their distance is not
-known; else half of that distance."""
+"""Seconds by which the decoding time of a picture may lie before the one ahead of it; more is a jump. Where
+the distance of pictures is known, half of it counts instead."""
 REORDERED = Fraction(1)
 """The same for sound, which goes with the pictures, and where only presentation times are known, which
 B-frames reorder."""
 SMALL = Fraction(1, 50)
-"""Seconds by which a packet may miss its place without a question."""
+"""Seconds by which a packet may lie beside its expected time and still belong there."""
 SAME_START = Fraction(1)
-"""Seconds between where a track goes on and where the other one's new beginning puts it, at most."""
+"""Seconds, at most, between where a track goes on and where the jump of another track would put it."""
 JOINED_GAP = Fraction(10)
 """Seconds without a packet in a format that is cut and joined, such as MPEG-TS; longer is a jump."""
 LONGEST_GAP = Fraction(6 * 3600)
@@ -125,7 +125,7 @@ class SourceClock:
             self._begin_part(track, seen, raw)
         moved = raw + self._moved_by[seen.part]
         seen.step = step or min(max(moved - seen.reached, Fraction()), LONGEST_STEP) or seen.step
-        # From the first decoding time on it is these that count.
+        # From the first decoding time on, decoding times count.
         seen.reached = moved if decoding and not seen.decoding else max(seen.reached, moved)
         seen.decoding = decoding
         return self._moved_by[seen.part]

@@ -109,7 +109,7 @@ class OomGuard(Generic[Ticket]):
 
     def _parts(self, pictures: Pictures) -> Iterator[_SubBatch[Ticket]]:
         while len(pictures):
-            # The batches that submit() would wait for wait for us.
+            # Not patient: the batches before leave the device only when this thread goes on.
             part, pictures = self._start(pictures, patient=False)
             yield part
 

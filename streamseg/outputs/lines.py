@@ -12,7 +12,7 @@ from streamseg.outputs.patience import Patience, PeerAwayError
 from streamseg.types import FramePolicy, StreamInfo
 
 _END_SECONDS = 10.0
-"""For a full disk to get room, once the run is over."""
+"""How long a full disk is waited for once the run is over."""
 
 
 def patience_for_disk(path_template: str) -> Patience:

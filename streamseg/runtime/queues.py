@@ -127,7 +127,7 @@ class TurnOrder:
         self._unknown = 0
         """Live streams with nothing waiting whose rhythm is not known yet."""
         self._turn = 0
-        """Of the stream served last. A stream joins in here: what it did not ask for before is forfeit."""
+        """Of the stream served last. A stream with nothing waiting begins here again: it makes up no turns."""
         self._number = count()  # of two equal heap entries the older one is first
         self._ready: dict[Hashable, list[tuple[int, float, int, StreamQueue]]] = {}
         """By group: turn and arrival of each stream's oldest frame."""
@@ -136,8 +136,8 @@ class TurnOrder:
         self._next: list[tuple[float, int, StreamQueue]] = []
         """When the next frame of each live stream with nothing waiting is due, or earlier.
 
-        A time that moves on, as with every frame, is not noted again: where nobody asks for it (all batches
-        are full, or recordings are read too) the heap would grow by an entry a frame.
+        A time that becomes later, as with every frame, is not noted again: where it is never asked for (all
+        batches are full, or recordings are read too) the heap would grow by one entry with each frame.
         """
 
     def add(self, stream: StreamQueue) -> None:

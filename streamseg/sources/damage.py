@@ -76,7 +76,7 @@ def listen_while_opening() -> None:
 def listen_to(live: bool) -> DamageLog:
     """Go on listening to the log of a live source; of a recording, let it be silent.
 
-    A recording's decoder has threads that end while Python is locked: one that speaks then waits for ever.
+    A recording's decoder has threads that end while Python's lock is held: one that logs then waits for ever.
     """
     log = DamageLog()
     _hand_lines_to(log)

@@ -22,7 +22,7 @@ TILE, LARGE = 640, 1280
 PICTURE_SECONDS = 1 / 12
 """Time between two pictures of a stream: the eye sees motion, and a page of 16 cameras stays light."""
 _IDLE_SECONDS = 2.0
-"""Time between two when nobody looks: who comes finds a picture, also of a stream that has ended."""
+"""Time between two when nobody looks: a new viewer finds a picture, also of a stream that has ended."""
 _RATE_SECONDS = 5.0
 """Rates and latencies are those of the last so many seconds."""
 

@@ -144,7 +144,7 @@ class _Viewer:
     async def _send_status(self) -> None:
         streams = self._hub.status(since=self._told)
         self._told = max((at for s in streams for at, _ in s["history"]), default=self._told)
-        # Browsers' clocks are wrong by minutes: what is of now is told by ours.
+        # Browsers' clocks are wrong by minutes: the page takes the time from here.
         message = {"time": time.time(), "streams": streams, "outputs": self._hub.outputs()}
         await self._socket.send_str(json.dumps(message))
 
