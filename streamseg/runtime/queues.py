@@ -127,7 +127,7 @@ class TurnOrder:
         self._unknown = 0
         """Live streams with nothing waiting whose rhythm is not known yet."""
         self._turn = 0
-        """Of the stream served last. A stream with nothing waiting begins here again: it makes up no turns."""
+        """Of the stream served last. A stream that had nothing waiting begins here: it makes up no turns."""
         self._number = count()  # of two equal heap entries the older one is first
         self._ready: dict[Hashable, list[tuple[int, float, int, StreamQueue]]] = {}
         """By group: turn and arrival of each stream's oldest frame."""
