@@ -84,7 +84,7 @@ class _Viewers:
         self._hub = hub
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """Serve one viewer until it disconnects."""
+        """One viewer from coming to going."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
         await socket.prepare(request)
         viewer = _Viewer(self._hub, socket)
