@@ -32,7 +32,7 @@ class AudioTrack(Protocol):
 
     @property
     def moved(self) -> bool:
-        """Whether a packet had to have another place than its own."""
+        """Whether a packet had to be put at another time than its own."""
 
     def take(self, packet: Sound, seconds: Fraction) -> Iterator[Sound]:
         """A packet that is heard at ``seconds`` in the file. Raises av.FFmpegError."""
@@ -54,7 +54,7 @@ class Placer:
 
     last: int | None = None
     moved: bool = False
-    """Whether a packet had another place than its own."""
+    """Whether a packet was put at another time than its own."""
 
     def place(self, ticks: int, duration: int) -> int | None:
         """``ticks``; right behind the last packet if it lies on that one; None if it lies before it."""
@@ -81,7 +81,7 @@ class CopiedTrack:
 
     @property
     def moved(self) -> bool:
-        """Whether a packet had to have another place than its own."""
+        """Whether a packet had to be put at another time than its own."""
         return self._placer.moved
 
     def take(self, packet: Sound, seconds: Fraction) -> Iterator[Sound]:

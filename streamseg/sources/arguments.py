@@ -140,7 +140,7 @@ def _not_text(url: str) -> str:
 
 
 def raise_error(error: SourceError) -> None:
-    """Raise what a caller does not want to hear of otherwise."""
+    """Raise the error: the default where a caller may take refused files in another way."""
     raise error
 
 

@@ -94,7 +94,7 @@ class Hub:
             shown.forget_old(now)
 
     def wanted_width(self, stream: str) -> int | None:
-        """Width of the picture that is due; None: none is to be made now. Who is given one makes it."""
+        """Width of the picture that is due, which the caller then has to make; None: none is due."""
         now = self._clock()
         with self._lock:
             width = max((watched.get(stream, 0) for watched in self._viewers.values()), default=0)
