@@ -15,7 +15,7 @@ from streamseg.cli import main
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.splits import read_splits
 from streamseg.training.evaluation import ClassScore, Stopwatch, evaluate, format_table, means
-from streamseg.training.validation import pick
+from streamseg.training.validation import pick_images
 from streamseg.types import Instances
 from tests.support.drawn import content_of_config, draw_data, write_config
 
@@ -112,5 +112,5 @@ def test_scores_on_the_way_may_take_fewer_images(most: int | None, expected: int
     draw_data(tmp_path, images=10)
     content = content_of_config(tmp_path) | {"evaluation": {"images": most}}
     config: TrainConfig = write_config(tmp_path, content)
-    picked = pick(read_splits(config).val, config)
+    picked = pick_images(read_splits(config).val, config)
     assert len({image.id for image in picked}) == len(picked) == expected
