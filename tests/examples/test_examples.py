@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ from tests.support.broker import running_broker
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.media import write_clip
 from tests.support.pages import ROOT, whole
-from tests.support.program import STREET, read_results, run_program
+from tests.support.program import STREET, read_results, run_main
 
 pytestmark = pytest.mark.timeout(300)  # some run the whole program
 EXAMPLES = ROOT / "examples"
@@ -61,7 +62,8 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "samples").symlink_to(ROOT / "samples")
     outputs = "{type: ndjson, path: street.ndjson}, {type: events, path: out/zones.events.ndjson}"
     changes = ("--set", "streams.0.stride=2", "--set", f"outputs=[{outputs}]")
-    done = run_program("-c", "samples/zones.yaml", *changes, "--no-progress", cwd=folder, timeout=250)
+    with chdir(folder):
+        done = run_main("run", "-c", "samples/zones.yaml", *changes, "--no-progress")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -6,7 +6,6 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,27 +20,13 @@ from streamseg.redis.owner import claim_epoch
 from streamseg.redis.publish import RedisOutput
 from streamseg.types import FrameResult, StreamEnd, StreamInfo, StreamWriter
 from streamseg.types.zones import ZoneEvent
-from tests.support.broker import RunningBroker, running_broker, servers, wait_for
+from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.media import write_clip
 from tests.support.runs import published, started
 from tests.support.servers import rtsp_server
 
 STATUS = "streamseg:{cam}:status"
-
-
-@pytest.fixture(scope="module", params=list(servers()))
-def each_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path_factory.mktemp("broker"), server=servers()[request.param]) as running:
-        yield running
-
-
-@pytest.fixture
-def any_broker(each_server: RunningBroker) -> RunningBroker:
-    each_server.clean()
-    return each_server
 
 
 class Engine:
