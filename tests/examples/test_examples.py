@@ -17,7 +17,7 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.redis.publish import RedisOutput
 from streamseg.types import StreamEnd
-from tests.support.broker import running_broker
+from tests.support.broker import RunningBroker
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.media import write_clip
 from tests.support.pages import ROOT, whole
@@ -157,29 +157,28 @@ def test_the_notebook(project: Path) -> None:
     assert names["ids"]
 
 
-def test_subscribe(tmp_path: Path) -> None:
-    with running_broker(tmp_path / "broker") as broker:
-        output = RedisOutput(broker.url)
-        writer = output.open(info("lobby"))
-        command = [sys.executable, str(EXAMPLES / "subscribe.py"), broker.url, "lobby"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
-            try:
-                assert program.stdout is not None
-                line = ""
-                with broker.client() as client:
-                    while not client.info("clients")["blocked_clients"]:  # type: ignore[index]
-                        assert program.poll() is None
-                for index in range(3):
-                    writer.write(
-                        result_of(frame(index, stream="lobby"), instances(boxes=[(5, 6, 20, 30)])), None, None
-                    )
-                    line = program.stdout.readline()
-                assert line.split() == ["lobby", "2", "person", *line.split()[3:4], "feet", "at", "row", "29"]
-            finally:
-                program.kill()
-        writer.close(StreamEnd.ENDED)
-        output.shutdown()
+def test_subscribe(broker: RunningBroker) -> None:
+    output = RedisOutput(broker.url)
+    writer = output.open(info("lobby"))
+    command = [sys.executable, str(EXAMPLES / "subscribe.py"), broker.url, "lobby"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
+        try:
+            assert program.stdout is not None
+            line = ""
+            with broker.client() as client:
+                while not client.info("clients")["blocked_clients"]:  # type: ignore[index]
+                    assert program.poll() is None
+            for index in range(3):
+                writer.write(
+                    result_of(frame(index, stream="lobby"), instances(boxes=[(5, 6, 20, 30)])), None, None
+                )
+                line = program.stdout.readline()
+            assert line.split() == ["lobby", "2", "person", *line.split()[3:4], "feet", "at", "row", "29"]
+        finally:
+            program.kill()
+    writer.close(StreamEnd.ENDED)
+    output.shutdown()
 
 
 def test_training_on_an_export(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

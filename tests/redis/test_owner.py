@@ -20,7 +20,7 @@ from streamseg.redis.owner import claim_epoch
 from streamseg.redis.publish import RedisOutput
 from streamseg.types import FrameResult, StreamEnd, StreamInfo, StreamWriter
 from streamseg.types.zones import ZoneEvent
-from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.media import write_clip
 from tests.support.runs import published, started
@@ -182,27 +182,26 @@ def test_a_broker_without_its_data_learns_anew_who_is_the_newest(any_broker: Run
 
 
 def test_a_former_owner_does_not_restore_what_the_broker_has_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    broker: RunningBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running_broker(tmp_path) as broker:
-        former = Engine(broker, claim(broker))
-        former.publish(0)
-        newer = Engine(broker, claim(broker))
-        newer.publish(0)
-        with broker.client() as client:
-            client.delete("streamseg:{cam}:results")  # it forgets the results, not their owner
-        caplog.set_level(logging.WARNING)
-        for engine in (former, newer):
-            engine.output._client._client.connection_pool.disconnect()
-            if engine is former:
-                with pytest.raises(NotOwnerError):
-                    engine.publish(1)
-            else:
+    former = Engine(broker, claim(broker))
+    former.publish(0)
+    newer = Engine(broker, claim(broker))
+    newer.publish(0)
+    with broker.client() as client:
+        client.delete("streamseg:{cam}:results")  # it forgets the results, not their owner
+    caplog.set_level(logging.WARNING)
+    for engine in (former, newer):
+        engine.output._client._client.connection_pool.disconnect()
+        if engine is former:
+            with pytest.raises(NotOwnerError):
                 engine.publish(1)
-        assert numbers(published(broker, "cam")) == [(1, 0), (1, 1)]
-        assert "had lost 1 results" in caplog.text
-        former.close()
-        newer.close()
+        else:
+            engine.publish(1)
+    assert numbers(published(broker, "cam")) == [(1, 0), (1, 1)]
+    assert "had lost 1 results" in caplog.text
+    former.close()
+    newer.close()
 
 
 def test_results_of_two_owners_never_come_interleaved(any_broker: RunningBroker) -> None:
