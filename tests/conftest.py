@@ -13,7 +13,7 @@ from tests.support.logs import logging_as_before
 if TYPE_CHECKING:
     from tests.support.broker import RunningBroker
 
-# Tests run side by side, one per core: threads of their own would only get into each other's way.
+# Tests run side by side on all cores: threads of their own would only get into each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
