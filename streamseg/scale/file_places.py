@@ -27,7 +27,7 @@ from streamseg.outputs.events import EventsOutput
 from streamseg.outputs.files import unfinished_mark, write_failure
 from streamseg.outputs.kept import first_result
 from streamseg.outputs.video import part_path
-from streamseg.runtime.build import build_outputs
+from streamseg.runtime.build_outputs import build_outputs
 from streamseg.sources import place_key
 
 FOLDER = ".streamseg"

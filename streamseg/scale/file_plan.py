@@ -19,7 +19,8 @@ from streamseg.config import parse_config
 from streamseg.errors import RunError, UsageError
 from streamseg.files import complete_file
 from streamseg.outputs import NdjsonOutput, VideoOutput
-from streamseg.runtime.build import build_outputs, plan_run
+from streamseg.runtime.build import plan_run
+from streamseg.runtime.build_outputs import build_outputs
 from streamseg.runtime.resume import unfinished
 from streamseg.scale.file_places import (
     FOLDER,

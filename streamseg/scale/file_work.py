@@ -13,7 +13,8 @@ from streamseg.config import EventsConfig, NdjsonConfig, RunConfig, VideoConfig
 from streamseg.errors import UsageError
 from streamseg.outputs import NdjsonOutput
 from streamseg.outputs.ndjson import STDOUT
-from streamseg.runtime.build import build_output, check_files_differ
+from streamseg.runtime.build_outputs import build_output
+from streamseg.runtime.checks import check_files_differ
 from streamseg.scale.file_places import FileOutput, final_path, root
 from streamseg.sources import Source
 
