@@ -25,10 +25,8 @@ def cluster() -> None:
 @_ADDRESS
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(*, address: str, as_json: bool) -> int:
-    """Tell which worker has which camera."""
-    from streamseg.scale.ray_cluster import cluster_status
-
-    found = cluster_status(address)
+    """Tell which worker has which camera, and how far files are."""
+    found = _status(address)
     text = json.dumps(found, indent=2) if as_json else _table(found)
     sys.stdout.write(f"{text}\n")
     return 0
@@ -37,16 +35,44 @@ def status(*, address: str, as_json: bool) -> int:
 @cluster.command("stop", epilog="Example: streamseg cluster stop --address 10.0.0.1:6379")
 @_ADDRESS
 def stop(*, address: str) -> int:
-    """End all cameras, finish what is written, and remove the workers; the Ray cluster stays."""
-    from streamseg.scale.ray_cluster import stop_cluster
+    """End all cameras and files, finish what is written, and remove the workers; the Ray cluster stays."""
+    from streamseg.scale.ray_cluster import connect, stop_cluster
+    from streamseg.scale.ray_files import stop_files
 
-    count = stop_cluster(address)
+    count = stop_files(connect(address)) + stop_cluster(address)
     sys.stderr.write(f"{count} workers have ended\n")
     return 0
 
 
-def hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
-    """``run --ray``: returns as soon as the cluster has the work. Raises UsageError or RunError."""
+def _status(address: str) -> dict[str, Any]:
+    """Raises UsageError or RunError."""
+    from streamseg.scale.ray_cluster import cluster_status, connect
+    from streamseg.scale.ray_files import files_status
+
+    files = files_status(connect(address))
+    try:
+        found = cluster_status(address)
+    except UsageError:
+        if not files:
+            raise
+        found = {"workers": [], "cameras": []}
+    return found | ({"files": files} if files else {})
+
+
+def run_on_cluster(config: RunConfig, address: str, *, resume: bool, progress: bool) -> int:
+    """``run --ray``: recordings are waited for, cameras are not. Raises UsageError or RunError."""
+    from streamseg.cli.files import work_off
+    from streamseg.runtime.build import build_streams
+    from streamseg.scale.file_work import check_recorded
+
+    sources = [source for source, _ in build_streams(config, refuse=lambda _: None)]
+    if check_recorded(sources):
+        return work_off(config, sources, address, progress=progress)
+    return _hand_over_cameras(config, address, resume=resume)
+
+
+def _hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
+    """Returns as soon as the cluster has the work. Raises UsageError or RunError."""
     if resume:
         raise UsageError("--resume is for recorded files, --ray for cameras: leave out one of them")
     from streamseg.scale.ray_cluster import hand_over
@@ -82,13 +108,31 @@ def _table(status: dict[str, Any]) -> str:
         )
         for camera in status["cameras"]
     ]
-    return "\n".join(
-        [
-            *_aligned([("WORKER", "WHERE", "FRAMES/S", "CAMERAS", "HEARD OF", "TROUBLE"), *workers]),
-            "",
-            *_aligned([("CAMERA", "STATE", "EPOCH", "WORKER"), *cameras]),
-        ]
-    )
+    lines: list[str] = []
+    if workers or cameras or "files" not in status:
+        lines += _aligned([("WORKER", "WHERE", "FRAMES/S", "CAMERAS", "HEARD OF", "TROUBLE"), *workers])
+        lines += ["", *_aligned([("CAMERA", "STATE", "EPOCH", "WORKER"), *cameras])]
+    if "files" in status:
+        lines += [""] * bool(lines) + _of_files(status["files"])
+    return "\n".join(lines)
+
+
+def _of_files(files: dict[str, Any]) -> list[str]:
+    workers = [
+        (
+            worker["worker"],
+            worker["place"],
+            ", ".join(worker["files"]),
+            f"{worker['heard_seconds_ago']:g} s ago",
+            worker["trouble"],
+        )
+        for worker in files["workers"]
+    ]
+    return [
+        f"{files['files']} files, {files['state']}: {files['finished_before']} were finished before, "
+        f"{files['done']} are done, {files['set_aside']} set aside",
+        *_aligned([("WORKER", "WHERE", "FILES", "HEARD OF", "TROUBLE"), *workers]),
+    ]
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

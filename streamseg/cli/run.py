@@ -84,7 +84,7 @@ logger = logging.getLogger(__name__)
     is_flag=False,
     flag_value=ANY_CLUSTER,
     metavar="[HOST:PORT]",
-    help=f"Hand the cameras to a Ray cluster, which goes on by itself.  [default: {ANY_CLUSTER}]",
+    help=f"Hand cameras, or files, to a Ray cluster, which goes on by itself.  [default: {ANY_CLUSTER}]",
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run over the same files stopped.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
@@ -119,9 +119,9 @@ def run(
         return parse_config(content, where=str(config) if config else "command line")
 
     if ray is not None:
-        from streamseg.cli.cluster import hand_over_cameras
+        from streamseg.cli.cluster import run_on_cluster
 
-        return hand_over_cameras(load(), ray, resume=resume)
+        return run_on_cluster(load(), ray, resume=resume, progress=not no_progress and sys.stderr.isatty())
     watcher = ConfigWatcher(config, load) if config else None
     log_options = ["--log-level", log_level, *(["--log-json"] if log_json else [])]
     return _run(load(), watcher, resume=resume, progress=not no_progress, log_options=log_options)

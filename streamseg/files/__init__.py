@@ -11,6 +11,9 @@ from pathlib import Path
 
 from streamseg.errors import UsageError
 
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What file systems without hard links answer."""
+
 
 def partial_path(path: Path) -> Path:
     """Name under which ``path`` is written until it is complete."""
@@ -52,6 +55,33 @@ def mark_complete(partial: Path, path: Path) -> None:
     _to_disk(partial)
     partial.replace(path)
     _to_disk(path.parent)
+
+
+def commit_once(complete: Path, path: Path) -> bool:
+    """Give a complete file its own name, unless there is a file of that name: the first one holds.
+
+    A hard link makes the name: the file system refuses a second one in the same step, over NFS as well,
+    whoever else tries at the moment. Where it knows no links it is looked for the name first.
+
+    Returns whether ``path`` is this file now; ``complete`` is gone in any case.
+
+    Raises:
+        OSError: The name cannot be made.
+    """
+    try:
+        os.link(complete, path)
+    except FileExistsError:
+        first = path.samefile(complete)  # NFS: the answer to our own link was lost
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if first := not path.exists():
+            complete.replace(path)
+    else:
+        first = True
+    complete.unlink(missing_ok=True)
+    _to_disk(path.parent)
+    return first
 
 
 def check_writable(path: Path) -> None:

@@ -33,8 +33,15 @@ class _Engine:
 
     @property
     def room(self) -> int:
-        """How many recordings it may have: one more than it reads at a time."""
-        return min(RECORDED_WORKERS, 1 + int(self.capacity / _DECODER_RATE)) + 1
+        return recordings_at_once(self.capacity)
+
+
+def recordings_at_once(capacity: float) -> int:
+    """How many recordings keep an engine busy: one more than it reads at a time.
+
+    ``capacity``: frames per second of its network.
+    """
+    return min(RECORDED_WORKERS, 1 + int(capacity / _DECODER_RATE)) + 1
 
 
 class Division:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 NAMESPACE = "streamseg"
 CONTROLLER = "controller"
 _SAVED = b"streamseg-work"
+_WORKERS = "worker-"
 _ANSWER_SECONDS = 2.0
 """For a worker to hear from the controller."""
 _HIRE_SECONDS = 1.0
@@ -59,7 +60,7 @@ def connect(address: str) -> Any:
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
-        raise _no_cluster(address, mask_password(_line(error))) from None
+        raise _no_cluster(address, mask_password(one_line(error))) from None
     return ray
 
 
@@ -91,12 +92,12 @@ def hand_over(address: str, work: Work) -> None:
         lifetime="detached",
         max_restarts=-1,
         num_cpus=0,
-        scheduling_strategy=_on_head(ray),
+        scheduling_strategy=on_head(ray),
     )
     try:
         ray.get(actor.remote().hand_over.remote(work), timeout=60)
     except ray.exceptions.RayError as error:
-        raise RunError(f"the cluster at {address} does not take the work: {_line(error)}") from None
+        raise RunError(f"the cluster at {address} does not take the work: {one_line(error)}") from None
 
 
 def cluster_status(address: str) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def cluster_status(address: str) -> dict[str, Any]:
     try:
         status: dict[str, Any] = ray.get(_controller(ray).status.remote(), timeout=30)
     except ray.exceptions.RayError as error:
-        raise RunError(f"the controller at {address} gives no answer: {_line(error)}") from None
+        raise RunError(f"the controller at {address} gives no answer: {one_line(error)}") from None
     return status
 
 
@@ -118,14 +119,14 @@ def stop_cluster(address: str) -> int:
     with suppress(UsageError):  # it may be gone already, and workers still at work
         ray.kill(_controller(ray))
     workers = []
-    for name in _worker_names():
+    for name in actor_names(_WORKERS):
         with suppress(ValueError):  # gone meanwhile
             workers.append(ray.get_actor(name, namespace=NAMESPACE))
     endings = [worker.stop.remote() for worker in workers]
     ray.wait(endings, num_returns=len(endings), timeout=_STOP_SECONDS)
     for worker in workers:
         ray.kill(worker)
-    _kv()._internal_kv_del(_SAVED, namespace=NAMESPACE)
+    key_values()._internal_kv_del(_SAVED, namespace=NAMESPACE)
     return len(workers)
 
 
@@ -134,11 +135,11 @@ class _ControllerActor:
 
     def __init__(self) -> None:
         self._ray = import_ray()
-        kv = _kv()
+        kv = key_values()
         self._controller = Controller(
             saved=kv._internal_kv_get(_SAVED, namespace=NAMESPACE),
             save=lambda saved: kv._internal_kv_put(_SAVED, saved, namespace=NAMESPACE),
-            expected=_worker_names(),
+            expected=actor_names(_WORKERS),
         )
         self._hired: dict[str, Any] = {}
         threading.Thread(target=self._hire_always, name="hire", daemon=True).start()
@@ -164,7 +165,7 @@ class _ControllerActor:
         """A worker for each device that has none, and that can have one."""
         for node in self._ray.nodes():
             if node["Alive"]:
-                for name, options in _posts(node, gpus=not self._controller.device.startswith("cpu")):
+                for name, options in posts(node, gpus=not self._controller.device.startswith("cpu")):
                     if name not in self._hired:
                         self._hired[name] = self._worker(name, node["NodeID"], options)
 
@@ -213,11 +214,11 @@ class _Asking:
             orders: Orders = ray.get(self._controller.renew.remote(report, version), timeout=_ANSWER_SECONDS)
         except (ray.exceptions.RayError, ValueError) as error:
             self._controller = None
-            raise ControllerAwayError(_line(error)) from None
+            raise ControllerAwayError(one_line(error)) from None
         return orders
 
 
-def _posts(node: dict[str, Any], *, gpus: bool) -> Iterator[tuple[str, dict[str, float]]]:
+def posts(node: dict[str, Any], *, gpus: bool) -> Iterator[tuple[str, dict[str, float]]]:
     """The workers that a node can have: a name, and what Ray is to reserve for it.
 
     Ray sets the number of threads of a process by the processors that are reserved for it.
@@ -229,7 +230,7 @@ def _posts(node: dict[str, Any], *, gpus: bool) -> Iterator[tuple[str, dict[str,
         reserved: dict[str, float] = {"num_cpus": cpus // (devices or 1)}
         if devices:
             reserved["num_gpus"] = 1
-        yield f"worker-{node['NodeID'][:16]}-{k}", reserved
+        yield f"{_WORKERS}{node['NodeID'][:16]}-{k}", reserved
 
 
 def _controller(ray: Any) -> Any:
@@ -242,18 +243,19 @@ def _controller(ray: Any) -> Any:
         ) from None
 
 
-def _worker_names() -> list[str]:
+def actor_names(prefix: str) -> list[str]:
+    """Of ours that begin so."""
     from ray.util import list_named_actors  # noqa: PLC0415
 
     named = list_named_actors(all_namespaces=True)
     return [
         actor["name"]
         for actor in named
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith("worker-")
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)
     ]
 
 
-def _on_head(ray: Any) -> Any:
+def on_head(ray: Any) -> Any:
     """The head is there as long as the cluster is; where it cannot be told, any node will do."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
@@ -263,7 +265,7 @@ def _on_head(ray: Any) -> Any:
     return "DEFAULT"
 
 
-def _kv() -> Any:
+def key_values() -> Any:
     """Where Ray keeps small things as long as the cluster lives, and actors that are restarted find them.
 
     Arguments of an actor's constructor do not do: large ones are lost with the process that gave them.
@@ -273,6 +275,7 @@ def _kv() -> Any:
     return internal_kv
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """The last line of a message: Ray's begin with a stack."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1][:200]

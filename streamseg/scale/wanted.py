@@ -43,12 +43,12 @@ class SharedStream:
 
     def wanted(self) -> WantedStream:
         """What its next engine is to be told."""
-        config = _stream_config(self.source, self.rules) | ({} if self.live is None else {"live": self.live})
+        config = stream_config(self.source, self.rules) | ({} if self.live is None else {"live": self.live})
         epoch = None if self.recorded or self.epoch < 0 else self.epoch + 1
         return WantedStream(config, epoch, self.since)
 
 
-def _stream_config(source: Source, rules: StreamRules) -> dict[str, Any]:
+def stream_config(source: Source, rules: StreamRules) -> dict[str, Any]:
     """The keys of the stream, as JSON has them; user and password stand in the URL."""
     known = {"stalled_after": source.read_timeout, "score": rules.score or None}
     for part in (source, rules):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
@@ -23,6 +23,9 @@ PLAYLIST_READ_TIMEOUT = 30.0
 """Seconds of silence after which HLS counts as stalled: it delivers whole segments of up to 10 s."""
 
 _DEVICE = re.compile(r"/dev/video\d+")
+_LOCAL = frozenset({None, "file"})
+"""Schemes of files on this machine."""
+_UNNAMED = "unnamed"
 
 
 class SourceFields(TypedDict, total=False):
@@ -67,9 +70,12 @@ def is_live(url: str) -> bool | None:
     )
 
 
-def default_stream_id(url: str, taken: Collection[str] = ()) -> str:
-    """Make an id from a file's stem or a URL's host and path, with ``-2``, ``-3``, … if it is taken."""
-    return make_stream_id(Path(url).stem if scheme_of(url) in {None, "file"} else public_words(url), taken)
+def default_stream_id(
+    url: str, taken: Collection[str] = (), *, numbers: MutableMapping[str, int] | None = None
+) -> str:
+    """Make an id from a file's stem or a URL's host and path, see :func:`make_stream_id`."""
+    words = Path(url).stem if scheme_of(url) in _LOCAL else public_words(url)
+    return make_stream_id(words, taken, numbers=numbers)
 
 
 def source_for(
@@ -105,7 +111,7 @@ def source_for(
     segments = public_words(url).lower().endswith(".m3u8")
     return Source(
         id=stream_id or default_stream_id(url, taken),
-        url=_local_path(url) if scheme_of(url) in {None, "file"} else url,
+        url=_local_path(url) if scheme_of(url) in _LOCAL else url,
         live=told if live is None else live,
         read_timeout=stalled_after or (PLAYLIST_READ_TIMEOUT if segments else READ_TIMEOUT),
         **fields,
@@ -119,7 +125,7 @@ def _checked(url: str, user: str | None, password: str | None) -> str:
     """
     if not _is_text(url):
         raise UsageError(_not_text(url))
-    local = scheme_of(url) in {None, "file"}
+    local = scheme_of(url) in _LOCAL
     broken = not local and re.search(r"[\x00-\x1f]", url)
     url = url if broken else with_login(url, user, password)
     if not local and re.search(r"[\s\x00-\x1f]", url):
@@ -172,12 +178,16 @@ def resolve_sources(
     """
     known = known or {}
     sources: list[Source] = []
-    ids, reserved = set(taken), {one for ids in known.values() for one in ids}
+    ids, numbers = set(taken), dict[str, int]()
+    avoided = ids.union(*known.values())
     for url in _readable(arguments, recursive=recursive, refuse=refuse):
-        source = source_for(url, taken=ids | reserved, **options)
-        former = next((one for one in known.get(place_key(source.place), ()) if one not in ids), source.id)
-        sources.append(replace(source, id=former))
-        ids.add(former)
+        source = source_for(url, stream_id=_UNNAMED, **options)
+        id_ = next((one for one in known.get(place_key(source.place), ()) if one not in ids), None)
+        if id_ is None:
+            id_ = default_stream_id(url if scheme_of(url) in _LOCAL else source.url, avoided, numbers=numbers)
+        sources.append(replace(source, id=id_))
+        ids.add(id_)
+        avoided.add(id_)
     return sources
 
 
@@ -195,7 +205,7 @@ def _readable(
 
 def _expand(argument: str, *, recursive: bool) -> list[str]:
     """The paths or URLs one argument stands for."""
-    if scheme_of(argument) not in {None, "file"} or _DEVICE.fullmatch(argument):
+    if scheme_of(argument) not in _LOCAL or _DEVICE.fullmatch(argument):
         return [argument]
     return files_of(Path(_local_path(argument)), argument, recursive=recursive)
 

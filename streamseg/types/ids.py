@@ -5,7 +5,7 @@ name is one id, however it was typed: macOS stores file names decomposed.
 """
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, MutableMapping
 
 MAX_CHARACTERS = 64
 MAX_BYTES = 192
@@ -25,15 +25,25 @@ def parse_stream_id(text: str) -> str:
     return name
 
 
-def make_stream_id(words: str, taken: Collection[str] = ()) -> str:
-    """An id of any text, or ``stream`` if no character fits; with ``-2``, ``-3``, … if it is taken."""
+def make_stream_id(
+    words: str, taken: Collection[str] = (), *, numbers: MutableMapping[str, int] | None = None
+) -> str:
+    """An id of any text, or ``stream`` if no character fits; with ``-2``, ``-3``, … if it is taken.
+
+    ``numbers`` remembers how far that went, for calls in a row whose ``taken`` only grows: recorders give
+    thousands of files one name, each in another folder.
+    """
     plain = "".join(c if _is_allowed(c) else " " for c in unicodedata.normalize("NFC", words))
     stem = _cut("-".join(plain.split()).strip("-."), room="") or "stream"
     name, number = stem, 1
+    if name in taken and numbers is not None:
+        number = numbers.get(stem, 1)
     while name in taken:
         number += 1
         ending = f"-{number}"
         name = _cut(stem, room=ending) + ending
+    if numbers is not None:
+        numbers[stem] = number
     return name
 
 

@@ -79,9 +79,9 @@ def test_resume_is_for_files(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_lone_option_takes_no_source_for_its_address(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "clip.mp4 is a recording" in complaint_of(capsys, "run", "--ray", "clip.mp4")
-    assert "clip.mp4 is a recording" in complaint_of(capsys, "run", "--ray", "10.0.0.1:6379", "clip.mp4")
-    assert "clip.mp4 is a recording" in complaint_of(capsys, "run", "--ray", "auto", "clip.mp4")
+    assert "it needs --results" in complaint_of(capsys, "run", "--ray", "clip.mp4")
+    assert "it needs --results" in complaint_of(capsys, "run", "--ray", "10.0.0.1:6379", "clip.mp4")
+    assert "it needs --results" in complaint_of(capsys, "run", "--ray", "auto", "clip.mp4")
 
 
 def test_a_cluster_that_is_not_there_is_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,194 @@
+"""Files on a Ray cluster, while workers, nodes, the queue and the command are killed at random."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.broker import wait_for
+from tests.support.media import write_clip
+from tests.support.program import ROOT
+from tests.support.ray_cluster import RunningCluster, running_cluster
+from tests.support.reading import children, command_line
+from tests.support.runs import run_here
+
+pytest.importorskip("ray")
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 300.0
+_CLOCK = re.compile(rb'"(?:time|latency_ms)":[0-9.]+')
+_WORKER, _QUEUE = b"ray::_FileWorkerActor", b"ray::_FilesActor"
+
+
+def write_files(folder: Path, count: int) -> Path:
+    """So many files of three to five frames, which all differ."""
+    folder.mkdir()
+    for k in range(count):
+        path = folder / f"c{k:03}.mp4"
+        write_clip(path, frames=3 + k % 3, width=64, height=48, first_number=10 * k, bframes=0)
+    return folder
+
+
+def content(path: Path) -> bytes:
+    """A file of results but for its times."""
+    return _CLOCK.sub(b"", path.read_bytes())
+
+
+def check_results(out: Path, alone: Path) -> None:
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in alone.iterdir())
+    for path in alone.iterdir():
+        assert content(out / path.name) == content(path), path.name
+
+
+def processes(title: bytes) -> list[int]:
+    """Of our own clusters: those of Ray's workers with that title."""
+    found = [os.getpid()]
+    for pid in found:
+        found += children(pid)
+    return [pid for pid in found if command_line(pid).startswith(title)]
+
+
+def kill(pids: list[int]) -> bool:
+    if not pids:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(random.choice(pids), signal.SIGKILL)
+    return True
+
+
+def command(cluster: RunningCluster, folder: Path, seconds: float) -> list[str]:
+    arguments = [folder / "in", "--results", f"{folder}/out/", "--weights", seconds, "--no-progress"]
+    return [sys.executable, "-m", "streamseg", "run", *map(str, arguments), "--ray", cluster.address]
+
+
+@contextmanager
+def at_work(cluster: RunningCluster, folder: Path, *, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """The command; ``seconds`` for each picture."""
+    with subprocess.Popen(
+        command(cluster, folder, seconds), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def done(folder: Path) -> int:
+    return len(list((folder / "out").glob("*.ndjson")))
+
+
+@pytest.mark.timeout(900)
+def test_every_file_is_done_once_whatever_is_killed(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "in", 12)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    run_here(files, results=alone)
+    with running_cluster(2) as cluster:
+        with at_work(cluster, tmp_path, seconds=0.2) as program:
+            wait_for(lambda: done(tmp_path) >= 2, seconds=PATIENCE, what="results")
+            program.kill()  # the cluster goes on by itself
+        assert kill(processes(_WORKER))
+        before = done(tmp_path)
+        wait_for(lambda: done(tmp_path) > before, seconds=PATIENCE, what="more results")
+        with at_work(cluster, tmp_path, seconds=0.2) as program:  # the same command
+            _, said = program.communicate(timeout=PATIENCE)
+        assert program.returncode == 0, said
+        check_results(tmp_path / "out", alone)
+        (tmp_path / "out" / "c003.ndjson").unlink()
+        (tmp_path / "in" / "bad.mp4").write_bytes(b"this is no video")
+        with at_work(cluster, tmp_path, seconds=0.0) as program:
+            _, said = program.communicate(timeout=PATIENCE)
+        assert program.returncode == 1
+        assert "3 frames of 1 files" in said
+        assert "11 files were finished before" in said
+        assert "error: bad was set aside: " in said
+        assert f"all of them are in {tmp_path}/out/set-aside.jsonl" in said
+
+
+class Troubles:
+    """Kills something at random every now and then."""
+
+    def __init__(self, cluster: RunningCluster, program: list[subprocess.Popen[str]]) -> None:
+        self._cluster, self._program = cluster, program
+        self._stop = threading.Event()
+        self._random = random.Random(18)
+        self.log: list[str] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        plan = ["worker", "node", "worker", "queue", "worker", "command", "stopped node"]
+        while not self._stop.wait(self._random.uniform(3, 7)):
+            what = plan[len(self.log) % len(plan)]
+            self.log.append(what)
+            self._do(what)
+
+    def _do(self, what: str) -> None:
+        cluster = self._cluster
+        match what:
+            case "worker":
+                kill(processes(_WORKER))
+            case "queue":
+                kill(processes(_QUEUE))
+            case "command":
+                self._program[-1].kill()
+            case "node":
+                cluster._cluster.remove_node(cluster.nodes.pop(0), allow_graceful=False)
+                cluster.nodes.append(cluster.add_node())
+            case "stopped node":  # longer than a lease
+                node = self._random.choice(cluster.nodes)
+                pids = [node.all_processes["raylet"][0].process.pid]
+                for pid in pids:
+                    pids += children(pid)
+                for number, seconds in ((signal.SIGSTOP, 20), (signal.SIGCONT, 0)):
+                    for pid in pids:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, number)
+                    self._stop.wait(seconds)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_two_hundred_files_on_three_nodes_with_kills_at_random(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "in", 200)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    run_here(files, results=alone)
+    began = time.monotonic()
+    with running_cluster(3) as cluster:
+        programs: list[subprocess.Popen[str]] = []
+        troubles: Any = None
+        try:
+            while True:
+                with at_work(cluster, tmp_path, seconds=0.3) as program:
+                    programs.append(program)
+                    wait_for(lambda: done(tmp_path) >= 3, seconds=PATIENCE, what="results")
+                    troubles = troubles or Troubles(cluster, programs)
+                    _, said = program.communicate(timeout=900)
+                if program.returncode != -signal.SIGKILL:
+                    break
+        finally:
+            if troubles:
+                troubles.close()
+        logger.info("after %.0f s, with %s: %s", time.monotonic() - began, troubles.log, said)
+        assert program.returncode == 0, said
+        check_results(tmp_path / "out", alone)
+        assert {"worker", "node", "queue", "command"} <= set(troubles.log)
