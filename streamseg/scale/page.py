@@ -24,6 +24,8 @@ from aiohttp import WSMsgType, web
 _LOOK_SECONDS = 0.25
 """Between two looks for engines that have come."""
 _STATUS_SECONDS = 1.0
+_RECENT_SECONDS = 5.0
+"""An engine tells how its streams do once a second: one that hangs has nothing to tell."""
 _WAIT = aiohttp.ClientTimeout(total=None, connect=5.0)
 
 Status = dict[str, Any]
@@ -89,6 +91,7 @@ class _Viewer:
         self._engines: dict[int, aiohttp.ClientWebSocketResponse] = {}
         self._told: dict[int, dict[str, Status]] = {}
         """What each engine has said of its streams last."""
+        self._told_at: dict[int, float] = {}
         self._history: dict[str, list[Any]] = {}
         """Seconds of each stream that are not sent yet."""
         self._watch: str | None = None
@@ -141,6 +144,7 @@ class _Viewer:
             if self._source.owner(_stream_of(message.data)) in {owner, None}:
                 await self._socket.send_bytes(message.data)
         elif message.type is WSMsgType.TEXT:
+            self._told_at[owner] = time.monotonic()
             self._told[owner] = {stream["id"]: stream for stream in json.loads(message.data)["streams"]}
             for name, stream in self._told[owner].items():
                 self._history.setdefault(name, []).extend(stream["history"])
@@ -153,7 +157,12 @@ class _Viewer:
     def _state(self, of_run: Status) -> Status:
         """A stream as the engine tells that has it, or had it last."""
         name = of_run["id"]
-        telling = {owner: streams[name] for owner, streams in self._told.items() if name in streams}
+        recent = time.monotonic() - _RECENT_SECONDS
+        telling = {
+            owner: streams[name]
+            for owner, streams in self._told.items()
+            if name in streams and self._told_at[owner] >= recent
+        }
         owner = self._source.owner(name)
         if owner is None:
             owner = max(telling, default=None)

@@ -27,6 +27,8 @@ class SharedStream:
     """As an engine found; None: it was not opened yet."""
     holder: int | None = None
     """The owner that has it, see :attr:`EngineHandle.owner`."""
+    begun: bool = False
+    """Whether its holder has told anything of it."""
     over: bool = False
     """Whether only its files are left to be finished."""
     done: bool = False
