@@ -64,7 +64,10 @@ class PageProxy:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """One viewer from coming to going."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the viewer has gone again
+            return socket
         headers = {"Authorization": f"Bearer {self._source.token}"}
         async with aiohttp.ClientSession(headers=headers, timeout=_WAIT) as session:
             viewer = _Viewer(self._source, socket, session)

@@ -86,7 +86,10 @@ class _Viewers:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """One viewer from coming to going."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the viewer has gone again
+            return socket
         viewer = _Viewer(self._hub, socket)
         sending = asyncio.create_task(viewer.send_all())
         try:
