@@ -157,7 +157,7 @@ class Dispatcher:
         handle = next((handle for handle in self._handles if handle.owner == stream.holder), None)
         if handle is not None and (told := handle.handed.get(name)) is not None:
             # Epoch and files are those that it began with: the engine has it all the time.
-            changed = WantedStream(stream.wanted().config, told.epoch, told.since)
+            changed = WantedStream(stream.wanted().config, told.first_epoch, told.since)
             handle.want([changed if other.id == name else other for other in handle.handed.values()])
 
     # What engines say.

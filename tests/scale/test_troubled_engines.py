@@ -150,6 +150,7 @@ def check_ended(running: RunningPool, broker: RunningBroker, held: set[str]) -> 
         os.kill(pid, signal.SIGCONT)
     for name in held:
         wait_until(lambda n=name: len([r for r in seen(broker, n) if r.epoch == 1]) > 5)
+        assert running.pool.stats.streams[name].reconnects == 0, "the camera was there all the time"
     others = {result.epoch for name in set("cde") - held for result in seen(broker, name)}
     assert others == {0}, "they have the connection that they had"
     assert running.handles[0].fate == "said nothing for 3 s and was killed"
