@@ -194,9 +194,8 @@ class Dispatcher:
     def _engine_gone(self, handle: EngineHandle) -> None:
         self._division.leave(handle.number)
         lost = self.streams.held_by(handle.owner)
-        handle.ended()
         goes_on = not handle.done and self._stopped_at is None
-        if not handle.done:
+        if handle.ended():
             outlook = f"; it {handle.outlook}" if goes_on else ""
             logger.warning("%s %s%s; it had %s", handle, handle.fate, outlook, _listed(lost))
         for name in reversed(lost):  # each is put before all others

@@ -202,8 +202,8 @@ class EngineHandle:
         if self.ready is not None and now - self._heard_at > SILENT_SECONDS:
             self.kill(f"said nothing for {SILENT_SECONDS:g} s")
 
-    def ended(self) -> None:
-        """Its process is gone: plan the next one, if it died."""
+    def ended(self) -> bool:
+        """Its process is gone: plan the next one, if it died; returns whether it did."""
         assert self._process is not None
         fate = self._process.fate
         self._process.close()
@@ -211,9 +211,10 @@ class EngineHandle:
         ended = self.done or (self.finishing and self.ready is None)
         self._process, self.ready, self.handed, self.outputs, self.queues = None, None, {}, [], {}
         if ended:
-            return
+            return False
         self._in_a_row = 0 if lived > _HEALTHY_SECONDS else self._in_a_row
         self._died(fate)
+        return True
 
     def _died(self, fate: str) -> None:
         self.deaths, self.fate = self.deaths + 1, fate
