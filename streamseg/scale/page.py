@@ -61,13 +61,13 @@ class PageProxy:
     def __init__(self, source: PageSource) -> None:
         self._source = source
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """One viewer from coming to going."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
         try:
             await socket.prepare(request)
         except ConnectionError:  # the viewer has gone again
-            return socket
+            return web.Response()
         headers = {"Authorization": f"Bearer {self._source.token}"}
         async with aiohttp.ClientSession(headers=headers, timeout=_WAIT) as session:
             viewer = _Viewer(self._source, socket, session)

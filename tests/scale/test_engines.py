@@ -6,13 +6,16 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from streamseg.scale.handle import QUIET_SECONDS
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.engine_pool import seen
 from tests.support.engines import engine_pids, engines
@@ -255,15 +258,56 @@ def test_engines_end_with_their_parent_and_a_resumed_run_goes_on(
 
 
 @pytest.mark.soak
-def test_a_stopped_run_finishes_its_files(clips: Path, tmp_path: Path) -> None:
-    with engines(clips, "--results", f"{tmp_path}/", seconds=0.05) as program:
+@pytest.mark.parametrize("struck", [False, True], ids=["all well", "an engine is away"])
+def test_a_stopped_run_finishes_its_files_and_is_gone_on_with(
+    clips: Path, alone: Path, broker: RunningBroker, tmp_path: Path, struck: bool
+) -> None:
+    broker.clean()
+    options = (clips, *to(tmp_path), "--redis", broker.url)
+    with engines(*options, seconds=0.05) as program:
         wait_for(lambda: lines_in(tmp_path) >= 4, seconds=PATIENCE, what="results")
+        if struck:
+            os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
+            wait_for(lambda: len(engine_pids(program.pid)) == 1, seconds=PATIENCE)
+            wait_for(lambda: len(engine_pids(program.pid)) == 2, seconds=PATIENCE, what="its next process")
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=PATIENCE)
     assert program.returncode == 130, said
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.ndjson.partial")) or struck
     assert list(tmp_path.glob("*.unfinished")), "there is more to come of what was begun"
-    assert "died" not in said
+    assert ("died once" in said) == struck
+    with engines(*options, "--resume") as program:
+        _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, said
+    check_files_are_those_of_one_engine(tmp_path, alone, broker)
+
+
+@pytest.mark.soak
+def test_an_engine_that_was_stopped_publishes_nothing_late(broker: RunningBroker, tmp_path: Path) -> None:
+    """For 15 s: it goes on. For more than 30 s: its cameras go on elsewhere, and it is ended."""
+    broker.clean()
+    media = tmp_path / "media"
+    media.mkdir()
+    write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
+    with rtsp_server(media) as server:
+        cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"), broker.url)
+        with engines("-c", cameras.path, seconds=0.005) as program:
+            wait_for(lambda: all(len(seen(broker, name)) > 20 for name in "abcd"), seconds=PATIENCE)
+            stopped = engine_pids(program.pid)[0]
+            count = cameras.sample("streamseg_engine_streams", engine="0")
+            for seconds in (15.0, 35.0):
+                os.kill(stopped, signal.SIGSTOP)
+                wait_for(lambda: cameras.sample("streamseg_stream_up") == 4 - count, seconds=PATIENCE)
+                time.sleep(seconds - QUIET_SECONDS)
+                with suppress(ProcessLookupError):
+                    os.kill(stopped, signal.SIGCONT)
+                wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
+            program.send_signal(signal.SIGTERM)
+            _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 143, said
+    assert "engine 0 (cpu) died once, at last it said nothing for 30 s and was killed" in said
+    moved = [name for name in "abcd" if max(result.epoch for result in seen(broker, name)) > 0]
+    assert len(moved) >= count
 
 
 BAD = {

@@ -13,9 +13,11 @@ import pytest
 
 from streamseg.errors import RunError
 from streamseg.scale import handle
+from streamseg.sources import source_for
 from tests.support.broker import RunningBroker, running_broker, wait_for
 from tests.support.engine_pool import RunningPool, running_pool, seen
 from tests.support.media import write_clip
+from tests.support.reading import is_running
 from tests.support.servers import rtsp_server
 
 PATIENCE = 100.0
@@ -154,3 +156,36 @@ def check_ended(running: RunningPool, broker: RunningBroker, held: set[str]) -> 
     others = {result.epoch for name in set("cde") - held for result in seen(broker, name)}
     assert others == {0}, "they have the connection that they had"
     assert running.handles[0].fate == "said nothing for 3 s and was killed"
+
+
+def test_streams_come_and_go_and_the_run_is_stopped_while_an_engine_is_started(
+    camera: str, broker: RunningBroker
+) -> None:
+    redis = {"type": "redis", "url": broker.url}
+    with running_pool({"f": camera, "g": camera}, [redis]) as running:
+        wait_until(lambda: set(running.states().values()) == {"live"})
+        kill_and_wait_for_the_next(running)
+        running.pool.remove("f")
+        assert running.pool.add(source_for(camera, stream_id="h", stalled_after=60))
+        wait_until(lambda: running.states() == {"f": "ended", "g": "live", "h": "live"})
+        kill_and_wait_for_the_next(running)
+        pids = [handle.pid for handle in running.handles]
+        running.pool.stop()
+        running.pool.join()
+    running.pool.raise_first_error()
+    stats = running.pool.stats
+    assert not stats.errors
+    assert {name: stream.state.value for name, stream in stats.streams.items()} == dict.fromkeys(
+        "fgh", "ended"
+    )
+    assert not any(is_running(pid) for pid in pids if pid is not None)
+    assert all(len(seen(broker, name)) for name in "fgh")
+
+
+def kill_and_wait_for_the_next(running: RunningPool) -> None:
+    """Kill the engine with most streams; its next process is still starting."""
+    engine = max(running.handles, key=lambda one: len(one.handed))
+    deaths = engine.deaths
+    kill(running, engine.number)
+    wait_until(lambda: engine.deaths > deaths and engine.running)
+    assert engine.ready is None
