@@ -150,9 +150,7 @@ def published(result: FrameResult) -> float:
 
 def missing(results: Sequence[FrameResult]) -> int:
     """Frame numbers that are not there, within each epoch."""
-    return sum(
-        b.frame - a.frame - 1 for a, b in itertools.pairwise(results) if a.epoch == b.epoch
-    )
+    return sum(b.frame - a.frame - 1 for a, b in itertools.pairwise(results) if a.epoch == b.epoch)
 
 
 if __name__ == "__main__":

@@ -292,7 +292,7 @@ def test_an_engine_that_was_stopped_publishes_nothing_late(broker: RunningBroker
     with rtsp_server(media) as server:
         cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"), broker.url)
         with engines("-c", cameras.path, seconds=0.005) as program:
-            wait_for(lambda: all(len(seen(broker, name)) > 20 for name in "abcd"), seconds=PATIENCE)
+            wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
             stopped = engine_pids(program.pid)[0]
             count = cameras.sample("streamseg_engine_streams", engine="0")
             for seconds in (15.0, 35.0):

@@ -158,6 +158,7 @@ def check_ended(running: RunningPool, broker: RunningBroker, held: set[str]) -> 
     assert running.handles[0].fate == "said nothing for 3 s and was killed"
 
 
+@pytest.mark.soak
 def test_streams_come_and_go_and_the_run_is_stopped_while_an_engine_is_started(
     camera: str, broker: RunningBroker
 ) -> None:
