@@ -14,7 +14,7 @@ import pytest
 from streamseg.errors import RunError
 from streamseg.scale import handle
 from streamseg.sources import source_for
-from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.engine_pool import RunningPool, running_pool, seen
 from tests.support.media import write_clip
 from tests.support.reading import is_running
@@ -33,12 +33,6 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
     with rtsp_server(media) as server:
         yield server.url("cam.mp4")
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
