@@ -64,20 +64,21 @@ def compare(url: str, result: FrameResult, rounds: int) -> dict[str, float]:
     }
 
 
-def milliseconds(url: str, result: FrameResult, first_epoch: int | None) -> float:
+def milliseconds(url: str, result: FrameResult, claim: int | None) -> float:
     output = RedisOutput(url)
     writer = output.open(
         StreamInfo(
-            stream=f"bench-{first_epoch is None}-{len(result.instances)}",
+            stream=f"bench-{claim is None}-{len(result.instances)}",
             url="bench",
             policy=FramePolicy.NEWEST_FRAME,
-            epoch=first_epoch or 0,
+            epoch=claim or 0,
             width=1920,
             height=1080,
             time_base=Fraction(1, 25),
             fps=25.0,
             frame_count=None,
-            first_epoch=first_epoch,
+            first_epoch=claim or 0,
+            claim=claim,
         )
     )
     writer.write(result, None, None)  # connects

@@ -103,7 +103,7 @@ class Ownership:
     @classmethod
     def of(cls, info: StreamInfo) -> Ownership | None:
         """None for a stream that nobody else publishes."""
-        return None if info.first_epoch is None else cls(info.stream, info.first_epoch, info.epoch)
+        return None if info.claim is None else cls(info.stream, info.claim, info.epoch)
 
     def add(self, client: redis.Redis, entries: Sequence[NewEntry], id_: str) -> list[Any]:
         """Add entries under one id in one round trip; the broker's answer to each, errors among them.

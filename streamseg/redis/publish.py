@@ -85,10 +85,12 @@ class RedisOutput(Output):
     def check(self, streams: Sequence[str] = ()) -> None:  # noqa: ARG002  one broker for all
         """Make sure, before anything is processed, that the broker lets us in. Raises UsageError.
 
-        One that cannot be reached is warned of and tried again with every result.
+        One that cannot be reached is warned of and tried again with every result. Checked once: later the
+        connection is the writers'.
         """
-        self._checked = True
-        self._client.check()
+        if not self._checked:
+            self._checked = True
+            self._client.check()
 
     def report(self, stream: str, **fields: str | float) -> None:
         """Set fields of the status hash that only the run knows (``state``, ``dropped``, ``error``)."""
@@ -103,8 +105,7 @@ class RedisOutput(Output):
 
     def open(self, info: StreamInfo) -> RedisWriter:
         """Make the stream known. Raises UsageError or OutputError."""
-        if not self._checked:
-            self.check()
+        self.check()
         published = self._published(info.stream) if info.policy is FramePolicy.EVERY_FRAME else -1
         for old in [buffer for buffer in self._buffers if buffer.expired]:
             del self._buffers[old]

@@ -48,7 +48,7 @@ class _StreamStatus:
 
     @property
     def first_epoch(self) -> Value | None:
-        """See :attr:`StreamInfo.first_epoch`."""
+        """With which its owner has claimed it, see :attr:`StreamInfo.claim`."""
         return self.reported.get("first_epoch")
 
     @property
@@ -85,8 +85,8 @@ class StatusBoard:
         with self._lock:
             status = self._status(info.stream)
             status.info = info
-            if info.first_epoch is not None:
-                status.reported["first_epoch"] = info.first_epoch
+            if info.claim is not None:
+                status.reported["first_epoch"] = info.claim
             if status.over:  # it was removed from the run and came back
                 status.over = False
                 status.reported["state"] = StreamState.LIVE.value

@@ -210,7 +210,8 @@ def _sources_of(
         "max_fps": stream.max_fps,
         "stalled_after": stream.stalled_after,
         "live": stream.live,
-        "first_epoch": stream.first_epoch,
+        "first_epoch": stream.first_epoch or 0,
+        "claim": stream.first_epoch,
         "user": stream.user,
         "password": stream.password,
     }

@@ -190,11 +190,10 @@ class Pipeline:
         if self.stats.release():
             self._batcher.close()
 
-    def add(self, source: Source, *, epoch: int = 0) -> bool:
+    def add(self, source: Source) -> bool:
         """Read one more source; False when the run is about to end. Any thread.
 
-        ``epoch`` is that of its first opening, or a later one if the id was read here before. Raises
-        ValueError if the id is in use; it may be one that has ended in this run.
+        Raises ValueError if the id is in use; it may be one that has ended in this run.
         """
         if self.stats.admit(source.id) is None:
             return False
@@ -202,7 +201,7 @@ class Pipeline:
             self._former.append(former)
         self._streams[source.id] = self._stream(source.id)
         self._announce(source)
-        if self._pool.add(source, epoch=epoch):
+        if self._pool.add(source):
             return True
         self._on_event(StreamChanged(source.id, StreamState.ENDED))
         return False
@@ -246,8 +245,8 @@ class Pipeline:
 
     def _announce(self, source: Source) -> None:
         told: dict[str, str | float] = {"source": source.shown, "outputs": self._health.text}
-        if source.first_epoch is not None:
-            told["first_epoch"] = source.first_epoch
+        if source.claim is not None:
+            told["first_epoch"] = source.claim
         self._outputs.report(source.id, state=StreamState.CONNECTING.value, **told)
 
     def _report_outputs(self, text: str) -> None:

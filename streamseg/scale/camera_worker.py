@@ -73,7 +73,7 @@ class _Camera:
 
     def wanted(self) -> WantedStream:
         config = {**self.config, "first_epoch": self.first_epoch}
-        return WantedStream(config, epoch=self.first_epoch, since=self.began)
+        return WantedStream(config, first_epoch=self.first_epoch, since=self.began)
 
 
 @dataclass(slots=True)

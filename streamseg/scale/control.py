@@ -29,8 +29,8 @@ class WantedStream(msgspec.Struct, frozen=True, omit_defaults=True):
 
     config: dict[str, Any]
     """The keys of :class:`streamseg.config.StreamConfig`, with an ``id``, of one source."""
-    epoch: int | None = None
-    """Lowest epoch of a camera's results; None begins with 0. Recordings have no other epoch than 0."""
+    first_epoch: int = 0
+    """Lowest epoch of a camera's results. Recordings have no other epoch than 0."""
     since: float | None = None
     """Set if another engine, or an interrupted run, may have begun with the stream: UNIX seconds when that
     run began. A recording goes on where its NDJSON file ends, as with ``--resume``, a camera is written

@@ -12,28 +12,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
-from streamseg.errors import OutputError, RunError, SourceError
+from streamseg.errors import OutputError, RunError
 from streamseg.runtime.build import RunPlan
-from streamseg.runtime.stats import RunStats
 from streamseg.scale.control import (
     Failed,
     Numbers,
     Opened,
     OutputFailed,
     Ready,
-    StreamNumbers,
     Summary,
     WantedStream,
     Written,
 )
-from streamseg.scale.division import MOST_LOSSES, Division
+from streamseg.scale.division import Division
 from streamseg.scale.handle import EngineHandle, Heard
-from streamseg.scale.totals import StreamTotals
-from streamseg.scale.wanted import SharedStream
+from streamseg.scale.streams import SharedStreams
 from streamseg.sources import Source
-from streamseg.types import FramePolicy, StreamInfo, StreamState
+from streamseg.types import StreamInfo, StreamState
 from streamseg.zones import StreamRules
 
 logger = logging.getLogger(__name__)
@@ -43,7 +39,7 @@ _STOP_SECONDS = 11.0
 
 
 class Dispatcher:
-    """Gives streams to engines, adds up what these tell, and starts those again that die."""
+    """Gives streams to engines, hears what these tell, and starts those again that die."""
 
     def __init__(
         self,
@@ -55,25 +51,25 @@ class Dispatcher:
         advanced: Callable[[int], None],
     ) -> None:
         """Prepare; the arguments are those of :class:`streamseg.scale.pool.EnginePool`."""
-        self.stats = RunStats(source.id for source in plan.sources)
-        self.stats.refused = plan.refused
+        self._division = Division()
+        self.streams = SharedStreams(plan, self._division, since=since, opened=opened, advanced=advanced)
+        self.stats = self.streams.stats
         self.error: RunError | None = None
         """Why the run cannot go on."""
         self.finishing = False
         """Whether nothing is left but files to be finished."""
-        self._handles, self._opened, self._advanced = handles, opened, advanced
-        self._resumed, self._began = since is not None, since or time.time()
-        self._division = Division()
-        self._streams: dict[str, SharedStream] = {}
+        self._handles = handles
         self._stopped_at: float | None = None
-        for source in plan.sources:
-            self.begin(source, plan.rules[source.id], since=since)
 
     @property
     def over(self) -> bool:
         """Whether all is done, and no engine runs any more."""
-        nothing_left = self.stats.over or self._stopped_at is not None
-        return nothing_left and not any(handle.running for handle in self._handles)
+        return self.ending and not any(handle.running for handle in self._handles)
+
+    @property
+    def ending(self) -> bool:
+        """Whether all is done, or the run was stopped: no engine is needed any more."""
+        return self.stats.over or self._stopped_at is not None
 
     def attend(self) -> None:
         """Do what has become due. To be called several times a second, and after news."""
@@ -84,11 +80,6 @@ class Dispatcher:
         self._hand_out()
         self._end_if_over()
 
-    def owner(self, stream: str) -> int | None:
-        """Which process has a stream now; any thread."""
-        known = self._streams.get(stream)
-        return None if known is None else known.holder
-
     def note_deaths(self) -> None:
         """Have the summary tell of engines that died."""
         for handle in self._handles:
@@ -97,13 +88,21 @@ class Dispatcher:
                 self.stats.notes.append(f"{handle} died {times}, at last it {handle.fate}")
 
     def _look_after_engines(self) -> None:
-        work_left = any(not stream.done for stream in self._streams.values())
+        work_left = not self.streams.all_done
         for handle in self._handles:
             handle.kill_if_silent()
+            if handle.silent:
+                self.streams.silent(self.streams.held_by(handle.owner))
             if work_left and not self.finishing and not handle.done:
-                handle.start_if_due()
+                self._start_if_due(handle)
         if work_left and all(handle.given_up or handle.done for handle in self._handles):
             self._restart_one_or_fail()
+
+    def _start_if_due(self, handle: EngineHandle) -> None:
+        deaths = handle.deaths
+        handle.start_if_due()
+        if handle.deaths > deaths:
+            logger.warning("%s %s; it %s", handle, handle.fate, handle.outlook)
 
     def _restart_one_or_fail(self) -> None:
         """Streams are left, and nobody is there for them."""
@@ -122,68 +121,44 @@ class Dispatcher:
         for handle in self._handles:
             if not handle.takes_streams:
                 continue
-            streams = [self._streams[name] for name in sorted(wanted.get(handle.number, ()))]
+            streams = [self.streams[name] for name in sorted(wanted.get(handle.number, ()))]
             for stream in streams:
-                if stream.holder != handle.owner:
-                    stream.holder = handle.owner
+                stream.holder = handle.owner
             told = handle.handed
             handle.want([told.get(s.source.id) or s.wanted() for s in streams])
 
     def _end_if_over(self) -> None:
         """Nothing is left to read: let engines finish their files."""
-        going_on = [stream for stream in self._streams.values() if not (stream.done or stream.over)]
-        self.finishing = not going_on
+        to_read = self.streams.to_read
+        self.finishing = not to_read
         if self.finishing:
             for handle in self._handles:
                 self._division.leave(handle.number)
                 handle.finish()
-        elif not any(stream.taken for stream in going_on):
+        elif not any(stream.taken for stream in to_read):
             self.stop()
 
     # Streams come, change and go.
 
-    def begin(self, source: Source, rules: StreamRules, *, since: float | None = None) -> None:
+    def begin(self, source: Source, rules: StreamRules) -> None:
         """One more stream, whose id may be that of one that is over."""
-        former = self._streams.get(source.id)
-        self._streams[source.id] = stream = SharedStream(
-            source,
-            rules,
-            former.totals if former else StreamTotals(self.stats.streams[source.id], resumed=self._resumed),
-            since,
-        )
-        if former is not None:  # it comes back, perhaps on another engine
-            stream.epoch, stream.live = former.epoch, former.live
-        self._division.add(source.id, recorded=stream.recorded)
+        self.streams.begin(source, rules)
 
     def remove(self, name: str) -> None:
         """The user wants a stream no more."""
-        stream = self._streams[name]
-        stream.removed = True
-        self._division.remove(name)
-        if stream.holder is None:
-            self._over(name, StreamState.ENDED)
+        self.streams.remove(name)
 
     def change(self, name: str, *, source: Source | None = None, rules: StreamRules | None = None) -> None:
         """Another source or other rules for a stream."""
-        if (stream := self._streams.get(name)) is None:
+        if name not in self.streams:
             return
+        stream = self.streams[name]
         stream.source, stream.rules = source or stream.source, rules or stream.rules
         handle = next((handle for handle in self._handles if handle.owner == stream.holder), None)
         if handle is not None and (told := handle.handed.get(name)) is not None:
             # Epoch and files are those that it began with: the engine has it all the time.
-            changed = WantedStream(stream.wanted().config, told.epoch, told.since)
+            changed = WantedStream(stream.wanted().config, told.first_epoch, told.since)
             handle.want([changed if other.id == name else other for other in handle.handed.values()])
-
-    def _over(self, name: str, state: StreamState | None = None, error: SourceError | None = None) -> None:
-        """All is done for a stream."""
-        stream, stats = self._streams[name], self.stats.streams[name]
-        if stream.done:
-            return
-        stream.done = stream.over = stats.ended = True
-        stream.holder = None
-        stats.state, stats.error = state or stats.state, error or stats.error
-        self._division.remove(name)
-        self.stats.stream_over(stats)
 
     # What engines say.
 
@@ -201,14 +176,14 @@ class Dispatcher:
                 assert handle.capacity is not None
                 self._division.join(handle.number, handle.capacity)
             case Opened():
-                self._stream_opened(handle, report)
+                self.streams.opened(handle.number, handle.owner, report)
             case Numbers(streams=streams, outputs_gone=gone):
                 for name, numbers in streams.items():
-                    self._count(handle, name, numbers)
+                    self.streams.count(handle.owner, name, numbers, wanted=name in handle.handed)
                 if gone:
                     self.stop()
             case Written(stream=name, numbers=numbers):
-                self._written(handle, name, numbers)
+                self.streams.written(handle.owner, name, numbers, wanted=name in handle.handed)
             case OutputFailed(error=error):
                 self.stats.output_errors.append(OutputError(error))
             case Failed(error=error):
@@ -216,59 +191,18 @@ class Dispatcher:
             case Summary():
                 handle.done = True
 
-    def _stream_opened(self, handle: EngineHandle, report: Opened) -> None:
-        if (stream := self._streams.get(report.stream)) is None or stream.holder != handle.owner:
-            return
-        stream.epoch, stream.live, stream.since = report.epoch, report.live, self._began
-        self._division.turned_out(report.stream, engine=handle.number, live=report.live)
-        info = _info(report)
-        self.stats.streams[report.stream].opened(info)
-        self._opened(info)
-
-    def _count(self, handle: EngineHandle, name: str, numbers: StreamNumbers) -> None:
-        stream = self._streams.get(name)
-        if stream is None:
-            return
-        new = stream.totals.take(handle.owner, numbers, live=not stream.recorded)
-        self._advanced(new)
-        if stream.holder == handle.owner:
-            moving = not stream.removed and name not in handle.handed
-            stream.over, stream.taken = numbers.over and not moving, numbers.taken
-
-    def _written(self, handle: EngineHandle, name: str, numbers: StreamNumbers | None) -> None:
-        stream = self._streams.get(name)
-        if stream is None or stream.holder != handle.owner:
-            return
-        if numbers is not None:
-            self._count(handle, name, numbers)
-        if self._division.left(name):
-            stream.holder, stream.since = None, self._began
-        else:
-            self._over(name, StreamState.ENDED if numbers is None else None)
-
     def _engine_gone(self, handle: EngineHandle) -> None:
-        owner = handle.owner
         self._division.leave(handle.number)
-        handle.ended()
-        lost = [name for name, stream in self._streams.items() if stream.holder == owner]
-        if not handle.done:
-            logger.warning("%s %s; it had the streams: %s", handle, handle.fate, ", ".join(lost) or "none")
+        lost = self.streams.held_by(handle.owner)
+        goes_on = not handle.done and self._stopped_at is None
+        if handle.ended():
+            outlook = f"; it {handle.outlook}" if goes_on else ""
+            logger.warning("%s %s%s; it had %s", handle, handle.fate, outlook, _listed(lost))
         for name in reversed(lost):  # each is put before all others
-            self._lost(name, handle)
-
-    def _lost(self, name: str, handle: EngineHandle) -> None:
-        """A stream's engine is gone without having written all of it."""
-        stream = self._streams[name]
-        if stream.removed or handle.done or self._stopped_at is not None:
-            self._over(name)
-        elif not self._division.lost(name, recorded=stream.recorded):
-            text = f"{name}: {MOST_LOSSES} engines died while they read it, the last one {handle.fate}"
-            self._over(name, StreamState.FAILED, SourceError(text))
-        else:
-            stream.holder, stream.over = None, False
-            stream.since = stream.since or self._began
-            stats = self.stats.streams[name]
-            stats.ended, stats.state = False, StreamState.STALLED
+            if goes_on:
+                self.streams.lost(name, handle.fate)
+            else:
+                self.streams.end(name)
 
     # The end.
 
@@ -279,8 +213,8 @@ class Dispatcher:
         self._stopped_at = time.monotonic()
         for handle in self._handles:
             handle.stop()
-        for name in [name for name, stream in self._streams.items() if stream.holder is None]:
-            self._over(name, StreamState.ENDED)
+        for name in self.streams.held_by(None):
+            self.streams.end(name, StreamState.ENDED)
 
     def _hurry(self, stopped_at: float) -> None:
         if time.monotonic() > stopped_at + _STOP_SECONDS:
@@ -288,16 +222,5 @@ class Dispatcher:
                 handle.kill("could not finish in time")
 
 
-def _info(report: Opened) -> StreamInfo:
-    return StreamInfo(
-        stream=report.stream,
-        url=report.source,
-        policy=FramePolicy.NEWEST_FRAME if report.live else FramePolicy.EVERY_FRAME,
-        epoch=report.epoch,
-        width=report.width,
-        height=report.height,
-        time_base=Fraction(1, 1000),
-        fps=report.fps,
-        frame_count=report.frame_count,
-        source=report.source,
-    )
+def _listed(streams: Sequence[str]) -> str:
+    return f"the streams {', '.join(streams)}" if streams else "no stream"

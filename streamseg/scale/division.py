@@ -64,15 +64,16 @@ class Division:
         for stream in [stream for stream, camera in self._cameras.items() if camera.owner == engine]:
             del self._cameras[stream]
 
-    def lost(self, stream: str, *, recorded: bool) -> bool:
+    def lost(self, stream: str, *, recorded: bool, begun: bool = True) -> bool:
         """The engine of a stream is gone: another is to have it, before all that wait.
 
-        Returns False for a recording over which so many engines have died that no other may have it.
+        Returns False for a recording over which so many engines have died that no other may have it; one
+        that was dead before it had ``begun`` with it does not count.
         """
         if not recorded:
             self._cameras[stream] = _Camera()
             return True
-        self._losses[stream] += 1
+        self._losses[stream] += begun
         if self._losses[stream] >= MOST_LOSSES:
             return False
         self._queue.appendleft(stream)

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import traceback
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -204,8 +205,8 @@ class _Engine:
             raise ConfigError(describe(error, StreamConfig)) from error
         config = self._config.model_copy(update={"streams": (stream,)})
         check_rules(config, self.pipeline.classes)
-        (found,) = build_streams(config)
-        return found
+        ((source, rules),) = build_streams(config)
+        return replace(source, first_epoch=max(source.first_epoch, wanted.first_epoch)), rules
 
     def _add(self, source: Source) -> None:
         wanted = self._wanted[source.id]
@@ -220,7 +221,7 @@ class _Engine:
             self._channel.send(Written(source.id, numbers_of_files(source.id, self._outputs)))
             return
         self._reporter.begin(source.id)
-        self.pipeline.add(source, epoch=wanted.epoch or 0)
+        self.pipeline.add(source)
         self.pipeline.stats.streams[source.id].kept = kept
 
     def _go_on(self, source: Source, since: float | None) -> int | None:

@@ -23,6 +23,8 @@ _HEALTHY_SECONDS = 60.0
 """An engine that was ready for so long begins a new row."""
 SILENT_SECONDS = 30.0
 """Without a report: the process is stopped, or hangs in a driver. Reports come several times a second."""
+QUIET_SECONDS = 5.0
+"""Without a report: it is not counted upon, until it is heard again."""
 _LATE_SECONDS = 5.0
 """Between two looks that are to be a fraction of a second apart."""
 
@@ -99,6 +101,25 @@ class EngineHandle:
     def given_up(self) -> bool:
         """Whether it is not started again."""
         return self._in_a_row >= MOST_DEATHS
+
+    @property
+    def outlook(self) -> str:
+        """What becomes of it after a death."""
+        if self.given_up:
+            return f"is given up after {MOST_DEATHS} deaths in a row"
+        return f"starts again in {max(0.0, self._start_at - time.monotonic()):.0f} s"
+
+    @property
+    def silent(self) -> bool:
+        """Whether it was ready, and has said nothing for some seconds."""
+        return self.ready is not None and time.monotonic() - self._heard_at > QUIET_SECONDS
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it does not work now; None while it does. Any thread."""
+        if self.silent:
+            return f"has said nothing for {time.monotonic() - self._heard_at:.0f} s"
+        return None if self.ready is not None else self.fate or "is starting"
 
     @property
     def takes_streams(self) -> bool:
@@ -181,8 +202,8 @@ class EngineHandle:
         if self.ready is not None and now - self._heard_at > SILENT_SECONDS:
             self.kill(f"said nothing for {SILENT_SECONDS:g} s")
 
-    def ended(self) -> None:
-        """Its process is gone: plan the next one, if it died."""
+    def ended(self) -> bool:
+        """Its process is gone: plan the next one, if it died; returns whether it did."""
         assert self._process is not None
         fate = self._process.fate
         self._process.close()
@@ -190,9 +211,10 @@ class EngineHandle:
         ended = self.done or (self.finishing and self.ready is None)
         self._process, self.ready, self.handed, self.outputs, self.queues = None, None, {}, [], {}
         if ended:
-            return
+            return False
         self._in_a_row = 0 if lived > _HEALTHY_SECONDS else self._in_a_row
         self._died(fate)
+        return True
 
     def _died(self, fate: str) -> None:
         self.deaths, self.fate = self.deaths + 1, fate

@@ -18,6 +18,11 @@ from streamseg.web.access import Access
 
 _FETCH_SECONDS = 3.0
 """An engine that answers later does not answer."""
+_SILENT = 0
+"""In place of the status of one that does not answer."""
+
+STREAM_UP = "streamseg_stream_up"
+"""The parent alone knows it of all streams, of those as well whose engine is gone."""
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """Name and labels of a sample."""
@@ -50,13 +55,18 @@ class MergedMetrics(Collector):
     def __init__(self, owner: Callable[[str], int | None]) -> None:
         """``owner`` says which process has a stream now: what it measures counts."""
         self._owner = owner
+        self._silent: set[int] = set()
         self._present: dict[int, Families] = {}
         self._former: Families = {}
         """What engines had counted that are gone, as they told last."""
 
     def take(self, told: Mapping[int, str], running: Iterable[int]) -> None:
-        """What processes tell, by owner, in Prometheus's format; ``running``: all that are there."""
+        """What processes tell, by owner, in Prometheus's format; ``running``: all that are there.
+
+        Of one that tells nothing now its counters stay.
+        """
         self._present |= {owner: _parse(text) for owner, text in told.items()}
+        self._silent = self._present.keys() - told.keys()
         for owner in self._present.keys() - set(running):
             for name, family in self._present.pop(owner).items():
                 if family.kind != "gauge":
@@ -69,7 +79,8 @@ class MergedMetrics(Collector):
             for name, family in families.items():
                 if family.kind != "gauge":
                     _add(merged, name, family, family.samples)
-        for name in {name for families in self._present.values() for name in families}:
+        names = {name for families in self._present.values() for name in families}
+        for name in names - {STREAM_UP}:
             self._merge_gauge(merged, name)
         for name, family in sorted(merged.items()):
             metric = Metric(name, family.documentation, family.kind)
@@ -79,7 +90,7 @@ class MergedMetrics(Collector):
     def _merge_gauge(self, merged: Families, name: str) -> None:
         """A stream's gauge is its owner's; an output is up where it is so everywhere; lengths are added."""
         for owner, families in self._present.items():
-            if (family := families.get(name)) is None or family.kind != "gauge":
+            if owner in self._silent or (family := families.get(name)) is None or family.kind != "gauge":
                 continue
             target = merged.setdefault(name, _Family(family.kind, family.documentation)).samples
             for key, value in family.samples.items():
@@ -115,14 +126,21 @@ def make_metrics(
     merged: MergedMetrics,
     own: Collector,
     *,
+    trouble: Callable[[], str | None],
     unready: Callable[[], str | None],
     token: str,
     access: Access,
 ) -> web.Application:
     """The application that serves ``/metrics``, ``/healthz`` and ``/readyz`` for all engines.
 
-    ``own``: metrics of the engines themselves; ``unready`` says what keeps the run from being ready;
-    ``token`` is what the engines ask for.
+    Args:
+        engines: Those that are to be asked.
+        merged: What they count.
+        own: Metrics of the engines themselves.
+        trouble: Says why no engine works, if so.
+        unready: Says what keeps the run from being ready.
+        token: What the engines ask for.
+        access: Who may see it.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(own)
@@ -138,8 +156,14 @@ def make_metrics(
     async def healthz(_: web.Request) -> web.Response:
         running = engines()
         answers = await _fetch(running, "healthz", token)
-        wrong = [f"{e.name}: {answers[e.owner][1].strip()}" for e in running if answers[e.owner][0] != 200]
-        return _answer("; ".join(wrong) or None)
+        # One that gives no answer is ended and started again; one that is stuck, nobody looks after.
+        silent = all(status == _SILENT for status, _ in answers.values())
+        wrong = [
+            f"{engine.name}: {answers[engine.owner][1].strip()}"
+            for engine in running
+            if silent or answers[engine.owner][0] not in {200, _SILENT}
+        ]
+        return _answer(trouble() or "; ".join(wrong) or None)
 
     async def readyz(_: web.Request) -> web.Response:
         return _answer(unready())
@@ -156,7 +180,7 @@ def _answer(wrong: str | None) -> web.Response:
 
 
 async def _fetch(engines: Sequence[EngineMetrics], path: str, token: str) -> dict[int, tuple[int, str]]:
-    """Status and text of each, all at once; 0 and the reason of one that does not answer."""
+    """Status and text of each, all at once."""
     timeout = aiohttp.ClientTimeout(total=_FETCH_SECONDS)
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
@@ -170,4 +194,4 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
         async with session.get(url) as answer:
             return answer.status, await answer.text()
     except (aiohttp.ClientError, TimeoutError, ConnectionError):
-        return 0, "does not answer"
+        return _SILENT, "does not answer"

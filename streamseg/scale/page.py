@@ -24,6 +24,8 @@ from aiohttp import WSMsgType, web
 _LOOK_SECONDS = 0.25
 """Between two looks for engines that have come."""
 _STATUS_SECONDS = 1.0
+_RECENT_SECONDS = 5.0
+"""An engine tells how its streams do once a second: one that hangs has nothing to tell."""
 _WAIT = aiohttp.ClientTimeout(total=None, connect=5.0)
 
 Status = dict[str, Any]
@@ -59,10 +61,13 @@ class PageProxy:
     def __init__(self, source: PageSource) -> None:
         self._source = source
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """One viewer from coming to going."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the viewer has gone again
+            return web.Response()
         headers = {"Authorization": f"Bearer {self._source.token}"}
         async with aiohttp.ClientSession(headers=headers, timeout=_WAIT) as session:
             viewer = _Viewer(self._source, socket, session)
@@ -89,6 +94,7 @@ class _Viewer:
         self._engines: dict[int, aiohttp.ClientWebSocketResponse] = {}
         self._told: dict[int, dict[str, Status]] = {}
         """What each engine has said of its streams last."""
+        self._told_at: dict[int, float] = {}
         self._history: dict[str, list[Any]] = {}
         """Seconds of each stream that are not sent yet."""
         self._watch: str | None = None
@@ -141,6 +147,7 @@ class _Viewer:
             if self._source.owner(_stream_of(message.data)) in {owner, None}:
                 await self._socket.send_bytes(message.data)
         elif message.type is WSMsgType.TEXT:
+            self._told_at[owner] = time.monotonic()
             self._told[owner] = {stream["id"]: stream for stream in json.loads(message.data)["streams"]}
             for name, stream in self._told[owner].items():
                 self._history.setdefault(name, []).extend(stream["history"])
@@ -153,7 +160,12 @@ class _Viewer:
     def _state(self, of_run: Status) -> Status:
         """A stream as the engine tells that has it, or had it last."""
         name = of_run["id"]
-        telling = {owner: streams[name] for owner, streams in self._told.items() if name in streams}
+        recent = time.monotonic() - _RECENT_SECONDS
+        telling = {
+            owner: streams[name]
+            for owner, streams in self._told.items()
+            if name in streams and self._told_at[owner] >= recent
+        }
         owner = self._source.owner(name)
         if owner is None:
             owner = max(telling, default=None)

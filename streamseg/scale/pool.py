@@ -161,6 +161,14 @@ class EnginePool:
                 )
         return list(found.values())
 
+    def trouble(self) -> str | None:
+        """Why no stream is read, if no engine works; None also before the first is ready, and at the end."""
+        troubles = [handle.trouble for handle in self.handles]
+        if self._model is None or self._dispatcher.ending or not all(troubles):
+            return None
+        told = (f"{handle} {trouble}" for handle, trouble in zip(self.handles, troubles, strict=True))
+        return f"no engine works: {'; '.join(told)}"
+
     def raise_first_error(self) -> None:
         """Raise what the run broke down with, if it did."""
         if self._dispatcher.error is not None:
@@ -168,7 +176,7 @@ class EnginePool:
 
     def owner(self, stream: str) -> int | None:
         """Which process has a stream now, see :attr:`EngineHandle.owner`."""
-        return self._dispatcher.owner(stream)
+        return self._dispatcher.streams.owner(stream)
 
     def _hear_first(self, event: Heard) -> None:
         """Before all are ready. Raises what keeps an engine from it."""

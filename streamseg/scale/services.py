@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -13,10 +13,12 @@ from prometheus_client.registry import Collector
 
 from streamseg.config import MetricsConfig, RunConfig, ViewConfig
 from streamseg.runtime.services import serving
+from streamseg.runtime.stats import StreamStats
 from streamseg.scale.handle import EngineHandle
-from streamseg.scale.metrics import EngineMetrics, MergedMetrics, make_metrics
+from streamseg.scale.metrics import STREAM_UP, EngineMetrics, MergedMetrics, make_metrics
 from streamseg.scale.page import EnginePage, PageProxy, PageSource
 from streamseg.scale.pool import EnginePool
+from streamseg.types import StreamState
 from streamseg.web.access import Access
 from streamseg.web.metrics import unready
 from streamseg.web.page import serve_page
@@ -72,11 +74,17 @@ class EngineServices:
     def _add_metrics(self, config: MetricsConfig) -> None:
         access = Access(config.host, config.token)
         access.check(host="metrics.host", token="metrics.token")
-        merged, own = MergedMetrics(self._owner), _EngineCollector(self._handles)
+        merged, own = MergedMetrics(self._owner), _EngineCollector(self._handles, self._stats)
         self._servers.append(
             WebServer(
                 lambda: make_metrics(
-                    self._metrics, merged, own, unready=self._unready, token=self.token, access=access
+                    self._metrics,
+                    merged,
+                    own,
+                    trouble=self._trouble,
+                    unready=self._unready,
+                    token=self.token,
+                    access=access,
                 ),
                 host=config.host,
                 port=config.port,
@@ -103,12 +111,14 @@ class EngineServices:
     def _owner(self, stream: str) -> int | None:
         return None if self._pool is None else self._pool.owner(stream)
 
+    def _stats(self) -> list[tuple[str, StreamStats]]:
+        """Of all streams, by id."""
+        return [] if self._pool is None else sorted(self._pool.stats.streams.items())
+
     def _streams(self) -> list[dict[str, Any]]:
-        if self._pool is None:
-            return []
         return [
             {"id": name, "state": stats.state.value, "dropped": stats.dropped.total()}
-            for name, stats in sorted(self._pool.stats.streams.items())
+            for name, stats in self._stats()
         ]
 
     def _outputs(self) -> list[dict[str, Any]]:
@@ -118,20 +128,34 @@ class EngineServices:
             for output in found
         ]
 
+    def _trouble(self) -> str | None:
+        return None if self._pool is None else self._pool.trouble()
+
     def _unready(self) -> str | None:
         if self._pool is None:
             return "the engines are starting"
-        return unready(self._pool.stats.streams.values(), self._pool.output_health())
+        return self._pool.trouble() or unready(self._pool.stats.streams.values(), self._pool.output_health())
 
 
 class _EngineCollector(Collector):
-    """The engines themselves."""
+    """The engines themselves, and whether each stream is read."""
 
-    def __init__(self, handles: Any) -> None:
-        self._handles = handles
+    def __init__(
+        self,
+        handles: Callable[[], Sequence[EngineHandle]],
+        streams: Callable[[], Sequence[tuple[str, StreamStats]]],
+    ) -> None:
+        self._handles, self._streams = handles, streams
 
     def collect(self) -> Iterable[Metric]:
-        """All engines as they are now."""
+        """All as they are now."""
+        up = GaugeMetricFamily(STREAM_UP, "1 while frames come, else 0.", labels=["stream"])
+        for name, stats in self._streams():
+            up.add_metric([name], stats.state is StreamState.LIVE)
+        yield up
+        yield from self._of_engines()
+
+    def _of_engines(self) -> Iterable[Metric]:
         labels = ["engine", "device"]
         up = GaugeMetricFamily("streamseg_engine_up", "1 while it takes streams, else 0.", labels=labels)
         deaths = CounterMetricFamily("streamseg_engine_deaths", "How often it died.", labels=labels)
@@ -141,7 +165,7 @@ class _EngineCollector(Collector):
         )
         for handle in self._handles():
             values = [str(handle.number), handle.device]
-            up.add_metric(values, handle.takes_streams)
+            up.add_metric(values, handle.takes_streams and not handle.silent)
             deaths.add_metric(values, handle.deaths)
             streams.add_metric(values, len(handle.handed))
             capacity.add_metric(values, handle.capacity or 0.0)

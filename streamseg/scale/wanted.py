@@ -27,6 +27,8 @@ class SharedStream:
     """As an engine found; None: it was not opened yet."""
     holder: int | None = None
     """The owner that has it, see :attr:`EngineHandle.owner`."""
+    begun: bool = False
+    """Whether its holder has told anything of it."""
     over: bool = False
     """Whether only its files are left to be finished."""
     done: bool = False
@@ -44,13 +46,12 @@ class SharedStream:
     def wanted(self) -> WantedStream:
         """What its next engine is to be told."""
         config = stream_config(self.source, self.rules) | ({} if self.live is None else {"live": self.live})
-        epoch = None if self.recorded or self.epoch < 0 else self.epoch + 1
-        return WantedStream(config, epoch, self.since)
+        return WantedStream(config, 0 if self.recorded else self.epoch + 1, self.since)
 
 
 def stream_config(source: Source, rules: StreamRules) -> dict[str, Any]:
     """The keys of the stream, as JSON has them; user and password stand in the URL."""
-    known = {"stalled_after": source.read_timeout, "score": rules.score or None}
+    known = {"stalled_after": source.read_timeout, "score": rules.score or None, "first_epoch": source.claim}
     for part in (source, rules):
         names = {field.name for field in fields(part)} & StreamConfig.model_fields.keys()
         known = {name: getattr(part, name) for name in names} | known

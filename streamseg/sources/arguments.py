@@ -40,7 +40,8 @@ class SourceFields(TypedDict, total=False):
     reconnect_attempts: int | None
     damaged: Literal["keep", "drop"]
     max_fps: float | None
-    first_epoch: int | None
+    first_epoch: int
+    claim: int | None
 
 
 class SourceOptions(SourceFields, total=False):

@@ -286,10 +286,10 @@ class StreamConnection:
 
     def _change(self, state: StreamState) -> None:
         self.state = state
-        reconnects = max(0, self.epoch - (self.source.first_epoch or 0))
+        reconnects = max(0, self.epoch - self.source.first_epoch)
         self._emit(StreamChanged(self.source.id, state, self._error, reconnects))
 
 
 def _before_first(source: Source) -> int:
     """The epoch before the first one that this engine may use."""
-    return (source.first_epoch or 0) - 1
+    return source.first_epoch - 1

@@ -101,6 +101,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
             pixel_aspect=Fraction(*self.pixel_aspect),
             reread=self.reread,
             first_epoch=source.first_epoch,
+            claim=source.claim,
         )
 
 

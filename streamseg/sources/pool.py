@@ -91,12 +91,9 @@ class SourcePool:
             self._thread = threading.Thread(target=receiver.run, name="streamseg-sources", daemon=True)
             self._thread.start()
 
-    def add(self, source: Source, *, epoch: int = 0) -> bool:
-        """Read one more source, with an id that is not being read; False when reading is over. Any thread.
-
-        ``epoch``: of its first opening, or a later one if the id was read here before.
-        """
-        return self._orders.put(lambda receiver: receiver.admit(source, epoch=epoch))
+    def add(self, source: Source) -> bool:
+        """Read one more source, with an id that is not being read; False when reading is over. Any thread."""
+        return self._orders.put(lambda receiver: receiver.admit(source))
 
     def release(self) -> None:
         """Reading is over with the last source from now on. Any thread."""

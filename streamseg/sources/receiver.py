@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from streamseg.errors import SourceError
@@ -143,14 +142,11 @@ class Receiver:
         self._numbering: dict[str, Numbering] = {}
         """Of streams that have ended: it goes on if they come back."""
 
-    def admit(self, source: Source, *, epoch: int) -> None:
+    def admit(self, source: Source) -> None:
         """Read a source: a camera at once, a recording when a worker is free.
 
-        What only the web server's answer can tell is begun as its name suggests. ``epoch``: of its first
-        opening, unless more were counted here.
+        What only the web server's answer can tell is begun as its name suggests.
         """
-        known = self._numbering.get(source.id, Numbering())
-        self._numbering[source.id] = replace(known, epoch=max(known.epoch, epoch - 1))
         if not source.recorded and not self._ending:
             self._begin(self._new_handle(), source)
         else:

@@ -59,9 +59,10 @@ class Source:
     """Live sources: what happens to frames that were patched up, or before which packets were lost."""
     max_fps: float | None = None
     """Live sources: so many frames a second at most, evenly spaced; None for all that come."""
-    first_epoch: int | None = None
-    """Where several engines may have the stream in turn: the first epoch of this one, 0 or more. Earlier
-    ones are those of earlier owners."""
+    first_epoch: int = 0
+    """Epoch of its first opening, 0 or more. Lower ones are those of engines that had the stream before."""
+    claim: int | None = None
+    """See :attr:`streamseg.types.StreamInfo.claim`."""
 
     def __post_init__(self) -> None:
         try:
@@ -84,7 +85,7 @@ class Source:
             raise UsageError(f"stream {self.id}: reconnect_attempts must be 0 or more")
         if self.max_fps is not None and not 0 < self.max_fps < math.inf:
             raise UsageError(f"stream {self.id}: max_fps {self.max_fps}: must be more than 0")
-        if self.first_epoch is not None and self.first_epoch < 0:
+        if self.first_epoch < 0:
             raise UsageError(f"stream {self.id}: first_epoch must be 0 or more")
 
     @property

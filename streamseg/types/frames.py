@@ -30,7 +30,7 @@ class StreamInfo:
     """What was opened, credentials included: never show it unmasked."""
     policy: FramePolicy
     epoch: int
-    """0 or :attr:`first_epoch` at first, one more after every reconnect."""
+    """:attr:`first_epoch` at first, one more after every reconnect."""
     width: int
     height: int
     time_base: Fraction
@@ -52,13 +52,16 @@ class StreamInfo:
     """Width of a pixel as it is shown, divided by its height."""
     reread: bool = True
     """Whether the source can be opened a second time: a pipe cannot."""
-    first_epoch: int | None = None
-    """Of this owner, where several engines may have a stream in turn; None: nobody else has it."""
+    first_epoch: int = 0
+    """Of this engine; lower ones are those of engines that had the stream before."""
+    claim: int | None = None
+    """The epoch with which its owner has claimed the stream, where engines that do not know each other may
+    have it in turn; None: nobody else publishes it."""
 
     @property
     def reconnects(self) -> int:
-        """How often its owner has opened it again."""
-        return self.epoch - (self.first_epoch or 0)
+        """How often this engine has opened it again."""
+        return self.epoch - self.first_epoch
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

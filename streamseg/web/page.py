@@ -83,10 +83,13 @@ class _Viewers:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """One viewer from coming to going."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the viewer has gone again
+            return web.Response()
         viewer = _Viewer(self._hub, socket)
         sending = asyncio.create_task(viewer.send_all())
         try:

@@ -35,13 +35,13 @@ class Engine:
     def __init__(
         self,
         broker: RunningBroker,
-        first_epoch: int | None,
+        claim: int | None,
         *,
         overlays: bool = False,
         url: str | None = None,
     ) -> None:
         self.output = RedisOutput(url or broker.url, overlays=overlays)
-        self.info: StreamInfo = info(live=True, epoch=first_epoch or 0, first_epoch=first_epoch)
+        self.info: StreamInfo = info(live=True, epoch=claim or 0, first_epoch=claim or 0, claim=claim)
         self.writer: StreamWriter = self.output.open(self.info)
 
     def reconnect(self) -> None:

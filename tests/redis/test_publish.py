@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,27 @@ def test_results_overlays_and_known_streams(broker: RunningBroker) -> None:
     assert picture is not None
     assert picture.shape == (48, 64, 3)
     assert picture[40, 5, 2] > 200, "the red bar is red: JPEG is encoded from BGR"
+    writer.close(StreamEnd.ENDED)
+    output.shutdown()
+
+
+def test_a_stream_that_comes_later_does_not_ask_on_the_writers_connection(broker: RunningBroker) -> None:
+    """A second connection, made while another thread writes, would send again what it has just sent."""
+    output = RedisOutput(broker.url)
+    output.check()
+    writer = output.open(info())
+    publish(writer, range(2))
+    broker.freeze()
+    try:
+        writing = threading.Thread(target=publish, args=(writer, range(2, 4)))
+        writing.start()
+        began = time.monotonic()
+        output.check(["more"])
+        assert time.monotonic() - began < 2, "the broker is not asked"
+    finally:
+        broker.thaw()
+    writing.join()
+    assert frames_in(broker) == list(range(4))
     writer.close(StreamEnd.ENDED)
     output.shutdown()
 

@@ -89,3 +89,14 @@ def test_what_turns_out_to_be_something_else_stays_where_it_is(named: str, live:
     (owner,) = (engine for engine, streams in wanted.items() if streams)
     found.turned_out("x", engine=owner, live=live)
     assert found.divide() == wanted
+
+
+def test_a_recording_is_not_to_blame_for_an_engine_that_was_dead_before_it_began() -> None:
+    """Engines that die at the same moment pass their streams on to each other."""
+    found = division(20)
+    found.add("a", recorded=True)
+    for _ in range(2 * MOST_LOSSES):
+        assert found.divide()[0] == {"a"}
+        found.leave(0)
+        assert found.lost("a", recorded=True, begun=False)
+        found.join(0, 20)

@@ -1,25 +1,20 @@
-"""Several engines under one parent, which are killed, stopped and told other streams."""
+"""Recordings on several engines under one parent, which are killed and stopped."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
-import yaml
 
-from tests.support.broker import wait_for
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.engines import engine_pids, engines
-from tests.support.media import write_clip
-from tests.support.program import read_results, run_program
+from tests.support.program import read_results, read_video, run_program
 from tests.support.reading import is_running
-from tests.support.runs import lines_in, run_here, without_clock, write_clips
-from tests.support.servers import free_port, rtsp_server
-from tests.support.story import shown
-from tests.support.web import get
+from tests.support.runs import lines_in, published_frames, run_here, without_clock, write_clips
 
 FRAMES = (60, 40, 30, 50)
 PATIENCE = 100.0
@@ -34,26 +29,38 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(clips: Path) -> Path:
-    """Results of a run on one engine that was left alone."""
+    """Results and videos of a run on one engine that was left alone."""
     out = clips.parent / "out"
     out.mkdir()
-    run_here(clips, results=out)
+    run_here(clips, results=out, video=out)
     return out
 
 
-def check_results(out: Path, alone: Path) -> None:
-    assert not list(out.glob("*.partial"))
-    for number in range(len(FRAMES)):
-        name = f"c{number}.ndjson"
-        assert without_clock(out / name) == without_clock(alone / name)
+def to(out: Path) -> list[str]:
+    return ["--results", f"{out}/", "-o", f"{out}/"]
+
+
+def check_files_are_those_of_one_engine(out: Path, alone: Path, broker: RunningBroker) -> None:
+    """Results, videos and what Redis has: nothing is missing, and nothing there twice."""
+    assert {path.name for path in out.iterdir()} == {path.name for path in alone.iterdir()}
+    for number, count in enumerate(FRAMES):
+        name = f"c{number}"
+        assert without_clock(out / f"{name}.ndjson") == without_clock(alone / f"{name}.ndjson")
+        assert published_frames(broker, name) == list(range(count))
+        video, expected = (read_video(folder / f"{name}.mp4") for folder in (out, alone))
+        assert video.seconds == expected.seconds
+        assert video.audio_packets == expected.audio_packets
+        assert np.array_equal(video.first, expected.first)
 
 
 def published_at(path: Path) -> list[float]:
     return [result["time"] + result["latency_ms"] / 1000 for result in read_results(path)]
 
 
-def test_files_survive_the_death_of_either_engine(clips: Path, alone: Path, tmp_path: Path) -> None:
-    with engines(clips, "--results", f"{tmp_path}/", seconds=0.02) as program:
+def test_files_survive_the_death_of_either_engine(
+    clips: Path, alone: Path, broker: RunningBroker, tmp_path: Path
+) -> None:
+    with engines(clips, *to(tmp_path), "--redis", broker.url, seconds=0.02) as program:
         wait_for(lambda: lines_in(tmp_path) >= 20, seconds=PATIENCE, what="results")
         first, second = engine_pids(program.pid)
         os.kill(first, signal.SIGKILL)
@@ -61,7 +68,7 @@ def test_files_survive_the_death_of_either_engine(clips: Path, alone: Path, tmp_
         os.kill(second, signal.SIGKILL)
         _, said = program.communicate(timeout=PATIENCE)
     assert program.returncode == 0, said
-    check_results(tmp_path, alone)
+    check_files_are_those_of_one_engine(tmp_path, alone, broker)
     assert f"{sum(FRAMES)} frames," in said
     assert "engine 0 (cpu) died once, at last it was killed by SIGKILL" in said
     assert "engine 1 (cpu) died once" in said
@@ -79,146 +86,43 @@ def test_two_engines_do_twice_the_work_of_one(clips: Path, tmp_path: Path) -> No
     assert rate > 1.7 / 0.05
 
 
-class Cameras:
-    """A configuration with cameras, and the program that runs it on two engines."""
-
-    def __init__(self, folder: Path, names: str, url: str) -> None:
-        self.out, self.path, self.url = folder / "out", folder / "run.yaml", url
-        self.page, self.metrics = (f"http://127.0.0.1:{free_port()}/" for _ in "ab")
-        self.write(names)
-
-    def write(self, names: str) -> None:
-        servers = zip(("view", "metrics"), (self.page, self.metrics), strict=True)
-        content = {
-            "streams": [{"id": name, "url": self.url, "stalled_after": 60} for name in names],
-            "outputs": [
-                {"type": "ndjson", "path": f"{self.out}/{{stream}}.ndjson"},
-                {"type": "video", "path": f"{self.out}/{{stream}}.mp4"},
-            ],
-        } | {name: {"enabled": True, "port": int(url.rpartition(":")[2][:-1])} for name, url in servers}
-        new = self.path.with_suffix(".new")
-        new.write_text(yaml.safe_dump(content))
-        new.replace(self.path)
-
-    def results(self, name: str) -> list[dict[str, object]]:
-        """What is written of a camera up to now: whole lines."""
-        paths = (self.out / f"{name}.ndjson.partial", self.out / f"{name}.ndjson")
-        text = next((path.read_text() for path in paths if path.exists()), "")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-    def epochs(self, name: str) -> list[int]:
-        return sorted({int(str(result["epoch"])) for result in self.results(name)})
-
-    def sample(self, name: str, **labels: str) -> float:
-        from prometheus_client.parser import text_string_to_metric_families
-
-        status, text = get(self.metrics + "metrics")
-        assert status == 200
-        families = text_string_to_metric_families(text.decode())
-        return sum(
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-
-def test_cameras_live_on_when_their_engine_dies(tmp_path: Path) -> None:
-    media = tmp_path / "media"
-    media.mkdir()
-    write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
-    with rtsp_server(media) as server:
-        cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"))
-        with engines("-c", cameras.path, seconds=0.005) as program:
-            wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
-            assert get(cameras.metrics + "readyz") == get(cameras.metrics + "healthz") == (200, b"ok\n")
-            before = {name: cameras.sample("streamseg_frames_total", stream=name) for name in "abcd"}
-            count = cameras.sample("streamseg_engine_streams", engine="0")
-            assert 1 <= count <= 3, "both have some"
-            os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
-            wait_for(
-                lambda: sum(1 in cameras.epochs(n) for n in "abcd") >= count, seconds=PATIENCE, what="moves"
-            )
-            moved = [name for name in "abcd" if 1 in cameras.epochs(name)]
-            assert len(moved) == count, "the others have the connection that they had"
-            for name, frames in before.items():
-                wait_for(lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f)
-            assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
-            wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
-            check_page(cameras)
-            # The engine is back, and a camera comes while another goes.
-            wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE)
-            cameras.write("bcde")
-            wait_for(lambda: len(cameras.results("e")) > 5, seconds=PATIENCE, what="a camera that was added")
-            wait_for(
-                (cameras.out / "a.ndjson").exists, seconds=PATIENCE, what="the file of the removed camera"
-            )
-            seconds = {name: away(cameras, name) for name in moved}
-            assert max(seconds.values()) <= 5.0 * crowd(), seconds
-            program.send_signal(signal.SIGTERM)
-            _, said = program.communicate(timeout=PATIENCE)
-        assert program.returncode == 143, said
-        assert "added e; removed a" in said
-        check_files(cameras, moved)
-
-
-def crowd() -> float:
-    """How many programs want each core: by so much does all take longer that starts a process."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
-def away(cameras: Cameras, name: str) -> float:
-    """Seconds between the last picture of the first epoch and the first one of the second."""
-    first, second = ([r for r in cameras.results(name) if r["epoch"] == epoch] for epoch in (0, 1))
-    return float(str(second[0]["time"])) - float(str(first[-1]["time"]))
-
-
-def check_page(cameras: Cameras) -> None:
-    """The page shows all cameras as live."""
-
-    def live() -> set[str]:
-        return {stream["id"] for stream in shown(cameras.page)["streams"] if stream["state"] == "live"}
-
-    wait_for(lambda: live() == set("abcd"), seconds=PATIENCE)
-
-
-def check_files(cameras: Cameras, moved: list[str]) -> None:
-    """What both owners of a camera wrote is there: results in one file, pictures in one part each."""
-    assert not list(cameras.out.glob("*.ndjson.partial"))
-    for name in "abcde":
-        results = read_results(cameras.out / f"{name}.ndjson")
-        numbers = [(result["epoch"], result["frame"]) for result in results]
-        assert numbers == sorted(set(numbers))
-    for name in moved:
-        assert (cameras.out / f"{name}.mp4.partial").exists()
-        assert (cameras.out / f"{name}.part2.mp4").exists()
-
-
 def test_engines_end_with_their_parent_and_a_resumed_run_goes_on(
-    clips: Path, alone: Path, tmp_path: Path
+    clips: Path, alone: Path, broker: RunningBroker, tmp_path: Path
 ) -> None:
-    with engines(clips, "--results", f"{tmp_path}/", seconds=0.02) as program:
+    with engines(clips, *to(tmp_path), "--redis", broker.url, seconds=0.02) as program:
         wait_for(lambda: lines_in(tmp_path) >= 20, seconds=PATIENCE, what="results")
         children = engine_pids(program.pid)
         program.kill()
         wait_for(lambda: not any(map(is_running, children)), what="the end of the engines")
-    with engines(clips, "--results", f"{tmp_path}/", "--resume") as program:
+    with engines(clips, *to(tmp_path), "--redis", broker.url, "--resume") as program:
         _, said = program.communicate(timeout=PATIENCE)
     assert program.returncode == 0, said
     assert "results are from before" in said
-    check_results(tmp_path, alone)
+    check_files_are_those_of_one_engine(tmp_path, alone, broker)
 
 
 @pytest.mark.soak
-def test_a_stopped_run_finishes_its_files(clips: Path, tmp_path: Path) -> None:
-    with engines(clips, "--results", f"{tmp_path}/", seconds=0.05) as program:
+@pytest.mark.parametrize("struck", [False, True], ids=["all well", "an engine is away"])
+def test_a_stopped_run_finishes_its_files_and_is_gone_on_with(
+    clips: Path, alone: Path, broker: RunningBroker, tmp_path: Path, struck: bool
+) -> None:
+    options = (clips, *to(tmp_path), "--redis", broker.url)
+    with engines(*options, seconds=0.2 if struck else 0.05) as program:
         wait_for(lambda: lines_in(tmp_path) >= 4, seconds=PATIENCE, what="results")
+        if struck:
+            os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
+            wait_for(lambda: len(engine_pids(program.pid)) == 1, seconds=PATIENCE)
+            wait_for(lambda: len(engine_pids(program.pid)) == 2, seconds=PATIENCE, what="its next process")
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=PATIENCE)
     assert program.returncode == 130, said
-    assert not list(tmp_path.glob("*.partial"))
-    assert list(tmp_path.glob("*.unfinished")), "there is more to come of what was begun"
-    assert "died" not in said
+    assert not list(tmp_path.glob("*.ndjson.partial")) or struck
+    assert struck or list(tmp_path.glob("*.unfinished")), "there is more to come of what was begun"
+    assert ("died once" in said) == struck
+    with engines(*options, "--resume") as program:
+        _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, said
+    check_files_are_those_of_one_engine(tmp_path, alone, broker)
 
 
 BAD = {

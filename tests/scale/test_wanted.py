@@ -12,6 +12,7 @@ from streamseg.scale.wanted import SharedStream
 
 STREAMS = [
     {"url": "rtsp://10.0.0.1/a", "user": "me", "password": "p@ss/word", "transport": "udp", "score": 0.5},
+    {"url": "rtsp://10.0.0.1/b", "first_epoch": 7},
     {"url": "clip.mp4", "id": "c", "start": 1.5, "end": 3, "stride": 2, "classes": ["person"]},
     {
         "url": "http://10.0.0.1/x.mjpg",
@@ -33,6 +34,6 @@ def test_the_configuration_of_a_stream_survives_the_way(stream: dict[str, object
     shared = SharedStream(source, rules, StreamTotals(StreamStats(), resumed=False), None)
     told = StreamConfig.model_validate(shared.wanted().config)
     assert build_streams(RunConfig(streams=(told,))) == [(source, rules)]
-    assert shared.wanted().epoch is None
+    assert shared.wanted().first_epoch == 0
     shared.epoch = 4
-    assert shared.wanted().epoch == (None if source.recorded else 5)
+    assert shared.wanted().first_epoch == (0 if source.recorded else 5)

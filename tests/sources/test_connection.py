@@ -36,7 +36,7 @@ class Bench:
         *,
         attempts: int | None = None,
         after: Numbering | None = None,
-        first_epoch: int | None = None,
+        first_epoch: int = 0,
     ) -> None:
         self.now = 1000.0
         self.listener = Listener()

@@ -1,16 +1,24 @@
 """The live page's WebSocket: what a browser is told and sent."""
 
 import asyncio
+import socket
+import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
+from streamseg.scale.page import PageProxy, PageSource
+from streamseg.web.access import Access
 from streamseg.web.hub import LARGE, TILE, Hub
-from tests.support.web import HEIGHT, WIDTH, Viewer, feed, is_jpeg, served, showing
+from streamseg.web.page import serve_page
+from streamseg.web.server import WebServer
+from tests.support.web import HEIGHT, WIDTH, Viewer, feed, get, is_jpeg, served, showing
 
 
 def view(hub: Hub, act: Callable[[Viewer], Awaitable[Any]]) -> Any:
@@ -158,3 +166,29 @@ def test_many_viewers_share_one_picture() -> None:
     with served(hub) as url:
         asyncio.run(watch_all(url))
     assert len(set(painted)) <= 14  # twelve a second
+
+
+@contextmanager
+def served_for_engines() -> Iterator[str]:
+    """The page of a run on several engines, none of which is there."""
+    nothing = PageSource(lambda: [], lambda: [], lambda _: None, lambda: [], "token")
+    page, access = PageProxy(nothing), Access("127.0.0.1", None)
+    with WebServer(lambda: serve_page(page.handle, access), host="127.0.0.1", port=0, name="view") as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("serve", [lambda: served(Hub()), served_for_engines], ids=["engine", "engines"])
+def test_a_viewer_that_is_gone_before_it_is_answered_is_no_error(
+    serve: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve() as url:
+        at = urlsplit(url)
+        for _ in range(5):
+            with socket.create_connection((at.hostname, at.port)) as viewer:
+                viewer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+                viewer.sendall(
+                    b"GET /live HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+                )
+        assert get(url)[0] == 200
+    assert not caplog.records
