@@ -13,8 +13,9 @@ import pytest
 
 from streamseg.config import parse_config
 from streamseg.redis.owner import claim_epoch
-from streamseg.scale.camera_worker import CameraWorker, ControllerAwayError, Orders
+from streamseg.scale.camera_worker import CameraWorker
 from streamseg.scale.controller import Controller
+from streamseg.scale.orders import ControllerAwayError, Orders
 from streamseg.scale.roster import Report
 from streamseg.scale.work import work_of
 from tests.support.broker import RunningBroker, running_broker, wait_for
@@ -73,7 +74,7 @@ class Office:
         return self.reports[-1] if self.reports else Report("none")
 
     def engine(self) -> Any:
-        engine = self.worker._state.engine
+        engine = self.worker._has.engine
         assert engine is not None
         return engine.process
 
@@ -133,7 +134,7 @@ def test_without_redis_cameras_end_with_the_lease(camera: RtspServer, tmp_path: 
         office.away = True
         pid = office.engine().pid
         wait_for(lambda: not Path(f"/proc/{pid}").exists(), seconds=PATIENCE)
-        wait_for(lambda: office.worker._report().held == {})
+        wait_for(lambda: not office.worker._has.cameras)
         office.reports.clear()
         office.away = False
         wait_for(lambda: office.last.held, seconds=PATIENCE)
