@@ -49,7 +49,7 @@ class CameraWorker:
         self._id, self._device, self._place = id_, device, place
         self._ask, self._clock = ask, clock
         self._has, self._lock = Holding(clock), threading.Lock()
-        """Shared by all threads, the engine and the cameras. What is below belongs to the one that reports."""
+        """The engine and the cameras, for all threads; what is below belongs to the one that reports."""
         self._version = -1
         """Of the work that the cameras are held to."""
         self._config: RunConfig | None = None

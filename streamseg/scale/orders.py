@@ -1,4 +1,4 @@
-"""What a controller and the workers of its cluster say to each other; a worker's :class:`Report` is the roster's."""
+"""What the controller of a cluster says to a worker that reports to it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Ray starts the workers and starts them again, and carries reports and orders once a second. Frames and results
 never pass through it: each worker's engine reads its cameras and writes its outputs itself.
 
-A worker belongs to one device of one node, so that Ray is asked for that node, and not to spread workers or to
-match labels: there is one for every device wherever it is, and one that dies must begin again on its own
+A worker belongs to one device of one node, so that Ray is asked for that node, and neither to spread workers nor
+to match labels: there is one for every device wherever it is, and one that dies must begin again on its own
 device, not beside another worker. When the node is gone there is no device left for it; its cameras go to
 other workers.
 """
@@ -97,8 +97,8 @@ def hand_over(address: str, work: Work) -> None:
         lifetime="detached",
         max_restarts=-1,
         num_cpus=0,
-        # The head is there as long as the cluster is, also where it is another machine by now. A node affinity
-        # that is "soft" was seen to put it on a worker's node: when that is lost Ray needs 13 s to notice.
+        # The head is there as long as the cluster is, also if it is another machine by now. A "soft" affinity to
+        # it was seen to end on a worker's node: when that is lost Ray needs 13 s to notice.
         resources={_HEAD: 0.001},
     )
     try:

@@ -33,7 +33,7 @@ class WorkerWatch:
         if not self._calls:
             time.sleep(seconds)
             return []
-        # For all of them, which waits the whole time: a node that is gone for good would fail at once each time.
+        # For all of them, so that it takes the whole time: a call to a node that is gone fails at once.
         ended, _ = self._ray.wait(list(self._calls), num_returns=len(self._calls), timeout=seconds)
         if len(ended) == len(self._calls):
             time.sleep(seconds)

@@ -139,9 +139,7 @@ class Roster:
         """The same of workers that are lost."""
         now = self._clock()
         silent = {id_: worker for id_, worker in self._workers.items() if self._is_lost(worker, now)}
-        return [
-            (worker.report, now - worker.seen) for _, worker in sorted((self._lost | silent).items())
-        ]
+        return [(worker.report, now - worker.seen) for _, worker in sorted((self._lost | silent).items())]
 
     def owners(self) -> dict[str, str | None]:
         """Who is to have each camera; None: there is no worker for it."""
