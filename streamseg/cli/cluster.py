@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -62,33 +63,61 @@ def hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
 
 
 def _table(status: dict[str, Any]) -> str:
-    workers = [
-        (
-            worker["worker"],
-            worker["place"],
-            "loading" if worker["capacity"] is None else f"{worker['capacity']:g}",
-            str(worker["cameras"]),
-            f"{worker['heard_seconds_ago']:g} s ago",
-            worker["trouble"],
-        )
-        for worker in status["workers"]
+    workers = [_worker_row(worker) for worker in status["workers"]]
+    lost = [
+        (worker["worker"], worker["place"], "-", "-", _ago(worker), "lost: its cameras went to others")
+        for worker in status["lost_workers"]
     ]
-    cameras = [
-        (
-            camera["stream"],
-            camera["state"],
-            "" if camera["epoch"] is None else str(camera["epoch"]),
-            camera["worker"] or "no worker",
-        )
-        for camera in status["cameras"]
-    ]
+    metrics = [worker["metrics"] for worker in status["workers"] if worker["metrics"]]
     return "\n".join(
         [
-            *_aligned([("WORKER", "WHERE", "FRAMES/S", "CAMERAS", "HEARD OF", "TROUBLE"), *workers]),
+            _summary(status),
             "",
-            *_aligned([("CAMERA", "STATE", "EPOCH", "WORKER"), *cameras]),
+            *_aligned([("WORKER", "WHERE", "FRAMES/S", "CAMERAS", "HEARD OF", "TROUBLE"), *workers, *lost]),
+            "",
+            *_aligned([("CAMERA", "STATE", "EPOCH", "WORKER"), *map(_camera_row, status["cameras"])]),
+            *(["", "Metrics:", *(f"  {url}metrics" for url in metrics)] if metrics else []),
         ]
     )
+
+
+def _summary(status: dict[str, Any]) -> str:
+    """What somebody wants to know first: whether all cameras are read."""
+    states = Counter(camera["state"] for camera in status["cameras"])
+    count = len(status["cameras"])
+    ready = sum(worker["capacity"] is not None for worker in status["workers"])
+    said = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    line = f"{count} cameras: {said or 'none'}; {ready} of {len(status['workers'])} workers ready"
+    if status["lost_workers"]:
+        line += f", {len(status['lost_workers'])} lost"
+    if count and not ready:
+        line += "; no camera can be read before one is"
+    return line
+
+
+def _worker_row(worker: dict[str, Any]) -> tuple[str, ...]:
+    ready = worker["capacity"] is not None
+    return (
+        worker["worker"],
+        worker["place"],
+        f"{worker['capacity']:g}" if ready else "-" if worker["trouble"] else "loading",
+        str(worker["cameras"]),
+        _ago(worker),
+        worker["trouble"],
+    )
+
+
+def _camera_row(camera: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        camera["stream"],
+        camera["state"],
+        "-" if camera["epoch"] is None else str(camera["epoch"]),
+        camera["worker"] or "no worker",
+    )
+
+
+def _ago(worker: dict[str, Any]) -> str:
+    return f"{worker['heard_seconds_ago']:.0f} s ago"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -23,6 +23,7 @@ from streamseg.scale.engine_process import EngineProcess
 from streamseg.scale.holding import HeldCamera, HeldEngine, Holding
 from streamseg.scale.orders import Ask, ControllerAwayError, Orders
 from streamseg.scale.roster import LEASE_SECONDS, RENEW_SECONDS
+from streamseg.web.access import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,14 @@ class CameraWorker:
     """Reads what the controller orders until :meth:`stop`."""
 
     def __init__(
-        self, id_: str, *, device: str, place: str, ask: Ask, clock: Callable[[], float] = time.monotonic
+        self,
+        id_: str,
+        *,
+        device: str,
+        place: str,
+        ask: Ask,
+        address: str = "127.0.0.1",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing runs before :meth:`start`.
 
@@ -44,9 +52,10 @@ class CameraWorker:
             device: For its engine.
             place: Machine and device, for people.
             ask: How it reaches the controller.
+            address: Of the machine, for whoever reads the engine's metrics.
             clock: In seconds.
         """
-        self._id, self._device, self._place = id_, device, place
+        self._id, self._device, self._place, self._address = id_, device, place, address
         self._ask, self._clock = ask, clock
         self._has, self._lock = Holding(clock), threading.Lock()
         """The engine and the cameras, for all threads; what is below belongs to the one that reports."""
@@ -78,10 +87,17 @@ class CameraWorker:
         """Report once, and do what is ordered."""
         sent = self._clock()
         with self._lock:
-            report = self._has.report(self._id, self._place)
+            report = self._has.report(self._id, self._place, metrics=self._metrics())
         orders = self._ask(report, self._version)
         self._answered = sent
         self._obey(orders)
+
+    def _metrics(self) -> str | None:
+        """Where the engine serves its metrics, for other machines if they may read them."""
+        if self._config is None or self._has.engine is None or (url := self._has.engine.metrics) is None:
+            return None
+        host = self._config.metrics.host
+        return url if is_loopback(host) else url.replace("127.0.0.1", self._address)
 
     def _report_always(self) -> None:
         """Once a second, however long an answer takes: one that was lost is made up for at once."""

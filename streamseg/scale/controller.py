@@ -111,7 +111,7 @@ def _of_worker(report: Report, age: float) -> dict[str, Any]:
         "frames": report.frames,
         "heard_seconds_ago": round(age, 1),
         "trouble": report.trouble,
-        "metrics": list(report.urls),
+        "metrics": report.metrics,
     }
 
 

@@ -50,8 +50,8 @@ class HeldEngine:
     process: EngineProcess
     capacity: float | None = None
     """Frames per second; None until it is ready, and when it is about to end."""
-    urls: tuple[str, ...] = ()
-    """Where it serves its metrics."""
+    metrics: str | None = None
+    """Where it serves its metrics, if it does."""
     trouble: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -75,7 +75,7 @@ class Holding:
     _refused: dict[str, float] = field(default_factory=dict)
     """Cameras that another engine owns, and when that was found out."""
 
-    def report(self, worker: str, place: str) -> Report:
+    def report(self, worker: str, place: str, *, metrics: str | None) -> Report:
         """For the controller."""
         engine = self.engine
         return Report(
@@ -86,7 +86,7 @@ class Holding:
             states={stream: camera.state for stream, camera in self.cameras.items()},
             frames=sum(camera.frames for camera in self.cameras.values()),
             trouble=self.trouble,
-            urls=() if engine is None else engine.urls,
+            metrics=metrics,
         )
 
     def may_claim(self, stream: str) -> bool:
@@ -97,7 +97,7 @@ class Holding:
         """What the engine tells."""
         match news:
             case Ready(capacity=capacity, urls=urls):
-                engine.capacity, engine.urls, self.trouble = capacity, tuple(urls), ""
+                engine.capacity, engine.metrics, self.trouble = capacity, next(iter(urls), None), ""
             case Opened(stream=stream, epoch=epoch) if stream in self.cameras:
                 camera = self.cameras[stream]
                 camera.opened = camera.opened or epoch >= camera.first_epoch

@@ -3,10 +3,10 @@
 Ray starts the workers and starts them again, and carries reports and orders once a second. Frames and results
 never pass through it: each worker's engine reads its cameras and writes its outputs itself.
 
-A worker belongs to one device of one node, so that Ray is asked for that node, and neither to spread workers nor
-to match labels: there is one for every device wherever it is, and one that dies must begin again on its own
-device, not beside another worker. When the node is gone there is no device left for it; its cameras go to
-other workers.
+A worker belongs to one device of one node, so that Ray is asked for that node, and neither to spread
+workers nor to match labels: there is one for every device wherever it is, and one that dies must begin again
+on its own device, not beside another worker. When the node is gone there is no device left for it; its
+cameras go to other workers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ logger = logging.getLogger(__name__)
 NAMESPACE = "streamseg"
 CONTROLLER = "controller"
 _SAVED = b"streamseg-work"
-_HEAD = "node:__internal_head__"
-"""A resource of the head node alone."""
+ON_HEAD = {"node:__internal_head__": 0.001}
+"""Of a resource that the head alone has: the head is there as long as the cluster is, also if it is another
+machine by now. A "soft" affinity to it was seen to end on a worker's node: when that is lost Ray needs 13 s to
+notice."""
 _HIRE_SECONDS = 1.0
 """Between two looks for nodes that have come."""
 _STOP_SECONDS = 20.0
@@ -97,9 +99,7 @@ def hand_over(address: str, work: Work) -> None:
         lifetime="detached",
         max_restarts=-1,
         num_cpus=0,
-        # The head is there as long as the cluster is, also if it is another machine by now. A "soft" affinity to
-        # it was seen to end on a worker's node: when that is lost Ray needs 13 s to notice.
-        resources={_HEAD: 0.001},
+        resources=ON_HEAD,
     )
     try:
         ray.get(actor.remote().hand_over.remote(work), timeout=60)
@@ -210,7 +210,8 @@ class _WorkerActor:
         place = f"{socket.gethostname()}, {device}"
         if device != "cpu":
             place += f" {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
-        self._worker = CameraWorker(name, device=device, place=place, ask=_Asking(ray))
+        address = ray.util.get_node_ip_address()
+        self._worker = CameraWorker(name, device=device, place=place, ask=_Asking(ray), address=address)
         self._worker.start()
 
     async def be_watched(self) -> None:

@@ -53,8 +53,8 @@ class Report:
     """Results since its engine began."""
     trouble: str = ""
     """Why it does not do what it is asked; empty while it does."""
-    urls: tuple[str, ...] = ()
-    """Where it serves its metrics."""
+    metrics: str | None = None
+    """Where it serves its metrics, if it does."""
 
 
 @dataclass(slots=True)
