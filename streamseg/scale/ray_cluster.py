@@ -37,8 +37,7 @@ CONTROLLER = "controller"
 _SAVED = b"streamseg-work"
 ON_HEAD = {"node:__internal_head__": 0.001}
 """Of a resource that the head alone has: the head is there as long as the cluster is, also if it is another
-machine by now. A "soft" affinity to it was seen to end on a worker's node: when that is lost Ray needs 13 s to
-notice."""
+machine by now. A "soft" affinity was seen to end on a worker's node, whose loss Ray notices after 13 s."""
 _HIRE_SECONDS = 1.0
 """Between two looks for nodes that have come."""
 _STOP_SECONDS = 20.0
