@@ -20,6 +20,7 @@ from streamseg.redis.brokers import Brokers
 from streamseg.redis.trouble import delays
 from streamseg.scale.control import Ready
 from streamseg.scale.engine_process import EngineProcess
+from streamseg.scale.handle import SILENT_SECONDS
 from streamseg.scale.holding import HeldCamera, HeldEngine, Holding
 from streamseg.scale.orders import Ask, ControllerAwayError, Orders
 from streamseg.scale.roster import LEASE_SECONDS, RENEW_SECONDS
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 UNHEARD_EPOCHS = 100
 """Without Redis, how far above the newest epoch that was heard of a new owner begins: the former may have
 opened the camera again and again since its last report."""
+_LATE_SECONDS = 5.0
+"""Between two looks that are to be a fraction of a second apart."""
 
 
 class CameraWorker:
@@ -68,11 +71,12 @@ class CameraWorker:
         self._delays, self._retry_at = delays(), 0.0
         self._lease, self._answered = LEASE_SECONDS, clock()
         """When the last report was sent that was answered."""
+        self._silent = SILENT_SECONDS
         self._stopping = threading.Event()
 
     def start(self) -> None:
         """Begin to report and to obey, in threads of its own."""
-        for name, run in (("worker-reports", self._report_always), ("worker-lease", self._watch_lease)):
+        for name, run in (("worker-reports", self._report_always), ("worker-watch", self._watch_always)):
             threading.Thread(target=run, name=name, daemon=True).start()
 
     def stop(self) -> None:
@@ -111,14 +115,24 @@ class CameraWorker:
             except Exception:  # the worker has to go on with what it has
                 logger.exception("worker %s cannot do what was ordered", self._id)
 
-    def _watch_lease(self) -> None:
-        """Redis decides who owns a camera, or else the lease: then the engine ends with it."""
+    def _watch_always(self) -> None:
+        looked_at = self._clock()
         while not self._stopping.wait(RENEW_SECONDS / 4):
-            if self._clock() - self._answered > self._lease and not len(self._brokers):
-                with self._lock:
-                    engine = self._has.engine if self._has.cameras else None
-                if engine is not None:
-                    engine.process.kill(f"was ended: no controller for {self._lease:g} s")
+            now = self._clock()
+            with self._lock:
+                engine, cameras = self._has.engine, bool(self._has.cameras)
+            if engine is not None:
+                if now - looked_at > _LATE_SECONDS:  # we were stopped ourselves, and have heard nobody
+                    engine.heard_at = now
+                self._end_if_due(engine, now, cameras=cameras)
+            looked_at = now
+
+    def _end_if_due(self, engine: HeldEngine, now: float, *, cameras: bool) -> None:
+        if engine.capacity is not None and now - engine.heard_at > self._silent:
+            engine.process.kill(f"said nothing for {self._silent:g} s")
+        # Redis decides who owns a camera, or else the lease: then the engine ends with it.
+        if cameras and now - self._answered > self._lease and not len(self._brokers):
+            engine.process.kill(f"was ended: no controller for {self._lease:g} s")
 
     def _obey(self, orders: Orders) -> None:
         if orders.config is not None and orders.config != self._base:

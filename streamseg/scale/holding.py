@@ -52,6 +52,8 @@ class HeldEngine:
     """Frames per second; None until it is ready, and when it is about to end."""
     metrics: str | None = None
     """Where it serves its metrics, if it does."""
+    heard_at: float = 0.0
+    """When it told something last."""
     trouble: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -95,6 +97,7 @@ class Holding:
 
     def take(self, engine: HeldEngine, news: FromEngine) -> None:
         """What the engine tells."""
+        engine.heard_at = self.clock()
         match news:
             case Ready(capacity=capacity, urls=urls):
                 engine.capacity, engine.metrics, self.trouble = capacity, next(iter(urls), None), ""

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import msgspec
 import pytest
@@ -50,6 +51,7 @@ class Office:
                 "streams": [{"id": "cam", "url": camera.url("clip.mp4")}],
                 "model": {"weights": "0.001"},
                 "outputs": outputs,
+                "metrics": {"enabled": True},
             },
             where="test",
         )
@@ -113,6 +115,8 @@ def test_a_camera_outlives_the_controller_and_the_engine(camera: RtspServer, bro
         wait_for(lambda: epochs(broker), seconds=PATIENCE)
         wait_for(lambda: office.last.held == {"cam": 0})
         assert office.last.capacity is not None
+        with urlopen(f"{office.last.metrics}metrics", timeout=10) as page:
+            assert 'streamseg_frames_total{stream="cam"}' in page.read().decode()
         office.away = True  # Redis decides who owns the camera: it goes on without a controller
         count = len(epochs(broker))
         wait_for(lambda: len(epochs(broker)) > count + 50, seconds=PATIENCE)  # two seconds of video
@@ -125,6 +129,17 @@ def test_a_camera_outlives_the_controller_and_the_engine(camera: RtspServer, bro
         check_order(broker)
     with broker.client() as client:
         wait_for(lambda: client.hget("streamseg:{cam}:status", "state") == b"ended")
+
+
+def test_an_engine_that_hangs_is_replaced(camera: RtspServer, broker: RunningBroker) -> None:
+    with Office(camera, [{"type": "redis", "url": broker.url}]) as office:
+        wait_for(lambda: epochs(broker), seconds=PATIENCE)
+        office.worker._silent = 1.0
+        os.kill(office.engine().pid, signal.SIGSTOP)
+        wait_for(lambda: "said nothing for 1 s" in office.last.trouble, seconds=PATIENCE)
+        office.worker._silent = 60.0
+        wait_for(lambda: epochs(broker)[-1] == 1, seconds=PATIENCE)
+        check_order(broker)
 
 
 def test_without_redis_cameras_end_with_the_lease(camera: RtspServer, tmp_path: Path) -> None:
