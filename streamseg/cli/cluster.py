@@ -65,7 +65,7 @@ def hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
 def _table(status: dict[str, Any]) -> str:
     workers = [_worker_row(worker) for worker in status["workers"]]
     lost = [
-        (worker["worker"], worker["place"], "-", "-", _ago(worker), "lost: its cameras went to others")
+        (worker["worker"], worker["place"], "-", "-", _ago(worker), "lost")
         for worker in status["lost_workers"]
     ]
     metrics = [worker["metrics"] for worker in status["workers"] if worker["metrics"]]
