@@ -30,7 +30,7 @@ def status(*, address: str, as_json: bool) -> int:
     from streamseg.scale.ray_cluster import cluster_status
 
     found = cluster_status(address)
-    text = json.dumps(found, indent=2) if as_json else _table(found)
+    text = json.dumps(found, indent=2) if as_json else status_table(found)
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -62,7 +62,8 @@ def hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
     return 0
 
 
-def _table(status: dict[str, Any]) -> str:
+def status_table(status: dict[str, Any]) -> str:
+    """What ``cluster status`` says, of :meth:`streamseg.scale.controller.Controller.status`."""
     workers = [_worker_row(worker) for worker in status["workers"]]
     lost = [
         (worker["worker"], worker["place"], "-", "-", _ago(worker), "lost")
@@ -86,13 +87,18 @@ def _summary(status: dict[str, Any]) -> str:
     states = Counter(camera["state"] for camera in status["cameras"])
     count = len(status["cameras"])
     ready = sum(worker["capacity"] is not None for worker in status["workers"])
-    said = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    said = ", ".join(f"{number} {state}" for state, number in sorted(states.items(), key=_most_first))
     line = f"{count} cameras: {said or 'none'}; {ready} of {len(status['workers'])} workers ready"
     if status["lost_workers"]:
         line += f", {len(status['lost_workers'])} lost"
     if count and not ready:
         line += "; no camera can be read before one is"
     return line
+
+
+def _most_first(counted: tuple[str, int]) -> tuple[int, str]:
+    state, count = counted
+    return -count, state
 
 
 def _worker_row(worker: dict[str, Any]) -> tuple[str, ...]:
