@@ -92,7 +92,12 @@ def owners(status: dict[str, Any]) -> dict[str, str]:
 def running_cluster(nodes: int) -> Iterator[RunningCluster]:
     """Everything that it starts has the stand-in model."""
     path = os.pathsep.join([str(ROOT / "tests" / "support" / "stand_in"), str(ROOT)])
-    with patch.dict(os.environ, {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}):
+    environment = {
+        "PYTHONPATH": path,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # a machine with a load of 30 was seen to need more than 30
+    }
+    with patch.dict(os.environ, environment):
         cluster = RunningCluster(nodes)
         try:
             yield cluster
