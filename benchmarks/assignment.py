@@ -5,8 +5,8 @@
 Workers are of three kinds, whose capacities are 1 : 2 : 4. Each failure and each join is a step of its own,
 after which the controller assigns anew. "others" are cameras that move although their worker is still
 there (at a join: those that move to anywhere but the new one). Then the controller's cost: an assignment
-from nothing, one after a failure, one in which nothing has changed. Writes
-benchmarks/results/assignment.json.
+from nothing, one after a failure, one in which nothing has changed; and one report of every worker, which is
+what a second costs while nothing happens. Writes benchmarks/results/assignment.json.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Any
 from machine import describe_machine
 
 from streamseg.scale.assignment import SLACK, assign
+from streamseg.scale.roster import Report, Roster
 
 RESULTS = Path(__file__).resolve().parent / "results"
 Owners = Mapping[str, str]
@@ -121,7 +122,26 @@ def costs(cameras: list[str], workers: Mapping[str, float], owners: Owners) -> d
         "from_nothing": seconds(lambda: assign(cameras, workers)),
         "after_a_failure": seconds(lambda: assign(cameras, fewer, owners)),
         "nothing_has_changed": seconds(lambda: assign(cameras, workers, owners)),
+        "a_report_of_every_worker": reports(workers, owners),
     }
+
+
+def reports(workers: Mapping[str, float], owners: Owners) -> float:
+    held: dict[str, dict[str, int]] = {worker: {} for worker in workers}
+    for camera, worker in owners.items():
+        held[worker][camera] = 0
+    roster = Roster(workers, clock=lambda: 0.0)  # as a controller that begins anew: it finds them at work
+    roster.want(owners, guarded=True)
+
+    def report_all() -> None:
+        for worker, capacity in workers.items():
+            assert (
+                roster.renew(Report(worker, capacity=capacity, held=held[worker])).keys()
+                == held[worker].keys()
+            )
+
+    report_all()
+    return seconds(report_all)
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -27,7 +28,7 @@ def cluster() -> None:
 def status(*, address: str, as_json: bool) -> int:
     """Tell which worker has which camera, and how far files are."""
     found = _status(address)
-    text = json.dumps(found, indent=2) if as_json else _table(found)
+    text = json.dumps(found, indent=2) if as_json else status_table(found)
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -55,7 +56,7 @@ def _status(address: str) -> dict[str, Any]:
     except UsageError:
         if not files:
             raise
-        found = {"workers": [], "cameras": []}
+        found = {"workers": [], "lost_workers": [], "cameras": []}
     return found | ({"files": files} if files else {})
 
 
@@ -87,52 +88,88 @@ def _hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
     return 0
 
 
-def _table(status: dict[str, Any]) -> str:
-    workers = [
-        (
-            worker["worker"],
-            worker["place"],
-            "loading" if worker["capacity"] is None else f"{worker['capacity']:g}",
-            str(worker["cameras"]),
-            f"{worker['heard_seconds_ago']:g} s ago",
-            worker["trouble"],
-        )
-        for worker in status["workers"]
-    ]
-    cameras = [
-        (
-            camera["stream"],
-            camera["state"],
-            "" if camera["epoch"] is None else str(camera["epoch"]),
-            camera["worker"] or "no worker",
-        )
-        for camera in status["cameras"]
-    ]
-    lines: list[str] = []
-    if workers or cameras or "files" not in status:
-        lines += _aligned([("WORKER", "WHERE", "FRAMES/S", "CAMERAS", "HEARD OF", "TROUBLE"), *workers])
-        lines += ["", *_aligned([("CAMERA", "STATE", "EPOCH", "WORKER"), *cameras])]
+def status_table(status: dict[str, Any]) -> str:
+    """What ``cluster status`` says of what :func:`_status` finds."""
+    parts = []
+    if status["workers"] or status["cameras"] or "files" not in status:
+        parts.append(_of_cameras(status))
     if "files" in status:
-        lines += [""] * bool(lines) + _of_files(status["files"])
-    return "\n".join(lines)
+        parts.append(_of_files(status["files"]))
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _of_cameras(status: dict[str, Any]) -> list[str]:
+    workers = [_worker_row(worker) for worker in status["workers"]]
+    lost = [
+        (worker["worker"], worker["place"], "-", "-", _ago(worker), "lost")
+        for worker in status["lost_workers"]
+    ]
+    metrics = [worker["metrics"] for worker in status["workers"] if worker["metrics"]]
+    return [
+        _summary(status),
+        "",
+        *_aligned([("WORKER", "WHERE", "FRAMES/S", "CAMERAS", "HEARD OF", "TROUBLE"), *workers, *lost]),
+        "",
+        *_aligned([("CAMERA", "STATE", "EPOCH", "WORKER"), *map(_camera_row, status["cameras"])]),
+        *(["", "Metrics:", *(f"  {url}metrics" for url in metrics)] if metrics else []),
+    ]
 
 
 def _of_files(files: dict[str, Any]) -> list[str]:
     workers = [
-        (
-            worker["worker"],
-            worker["place"],
-            ", ".join(worker["files"]),
-            f"{worker['heard_seconds_ago']:g} s ago",
-            worker["trouble"],
-        )
+        (worker["worker"], worker["place"], ", ".join(worker["files"]), _ago(worker), worker["trouble"])
         for worker in files["workers"]
     ]
     return [
         f"{files['files']} files, {files['state']}: {files['finished_before']} were finished before, "
         f"{files['done']} are done, {files['set_aside']} set aside",
+        "",
         *_aligned([("WORKER", "WHERE", "FILES", "HEARD OF", "TROUBLE"), *workers]),
     ]
+
+
+def _summary(status: dict[str, Any]) -> str:
+    """What somebody wants to know first: whether all cameras are read."""
+    states = Counter(camera["state"] for camera in status["cameras"])
+    count = len(status["cameras"])
+    ready = sum(worker["capacity"] is not None for worker in status["workers"])
+    said = ", ".join(f"{number} {state}" for state, number in sorted(states.items(), key=_most_first))
+    line = f"{count} cameras: {said or 'none'}; {ready} of {len(status['workers'])} workers ready"
+    if status["lost_workers"]:
+        line += f", {len(status['lost_workers'])} lost"
+    if count and not ready:
+        line += "; no camera can be read before one is"
+    return line
+
+
+def _most_first(counted: tuple[str, int]) -> tuple[int, str]:
+    state, count = counted
+    return -count, state
+
+
+def _worker_row(worker: dict[str, Any]) -> tuple[str, ...]:
+    ready = worker["capacity"] is not None
+    return (
+        worker["worker"],
+        worker["place"],
+        f"{worker['capacity']:g}" if ready else "-" if worker["trouble"] else "loading",
+        str(worker["cameras"]),
+        _ago(worker),
+        worker["trouble"],
+    )
+
+
+def _camera_row(camera: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        camera["stream"],
+        camera["state"],
+        "-" if camera["epoch"] is None else str(camera["epoch"]),
+        camera["worker"] or "no worker",
+    )
+
+
+def _ago(worker: dict[str, Any]) -> str:
+    return f"{worker['heard_seconds_ago']:.0f} s ago"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from streamseg.scale.camera_worker import Orders
+from streamseg.scale.orders import Orders
 from streamseg.scale.roster import Report, Roster
 from streamseg.scale.work import Work
 
@@ -72,11 +72,16 @@ class Controller:
             began=self._state.began,
         )
 
+    def broken(self, worker: str) -> None:
+        """A connection to a worker has broken: it may be gone."""
+        self._roster.broken(worker)
+
     def status(self) -> dict[str, Any]:
         """Who does what, for people and programs."""
         reports = {report.worker: (report, age) for report, age in self._roster.workers()}
         return {
             "workers": [_of_worker(report, age) for report, age in reports.values()],
+            "lost_workers": [_of_lost(report, age) for report, age in self._roster.lost()],
             "cameras": [
                 {"stream": stream, **_of_camera(stream, owner, reports)}
                 for stream, owner in self._roster.owners().items()
@@ -89,7 +94,12 @@ class Controller:
         return "auto" if self._state is None else str(self._state.work.config["model"]["device"])
 
     def _want(self) -> None:
-        self._roster.want(() if self._state is None else self._state.work.streams)
+        if self._state is None:
+            self._roster.want(())
+            return
+        work = self._state.work
+        guarded = any(output["type"] == "redis" for output in work.config["outputs"])
+        self._roster.want(work.streams, guarded=guarded)
 
 
 def _of_worker(report: Report, age: float) -> dict[str, Any]:
@@ -101,7 +111,12 @@ def _of_worker(report: Report, age: float) -> dict[str, Any]:
         "frames": report.frames,
         "heard_seconds_ago": round(age, 1),
         "trouble": report.trouble,
+        "metrics": report.metrics,
     }
+
+
+def _of_lost(report: Report, age: float) -> dict[str, Any]:
+    return {"worker": report.worker, "place": report.place, "heard_seconds_ago": round(age, 1)}
 
 
 def _of_camera(stream: str, owner: str | None, reports: Mapping[str, tuple[Report, float]]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 Ray starts the workers and starts them again, and carries reports and orders once a second. Frames and results
 never pass through it: each worker's engine reads its cameras and writes its outputs itself.
 
-A worker belongs to one device of one node, so that Ray is asked for that node: when a worker dies it begins
-again there, and when the node is gone there is no device left for it, its cameras go to other workers.
+A worker belongs to one device of one node, so that Ray is asked for that node, and neither to spread
+workers nor to match labels: there is one for every device wherever it is, and one that dies must begin again
+on its own device, not beside another worker. When the node is gone there is no device left for it; its
+cameras go to other workers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -19,9 +22,12 @@ from contextlib import suppress
 from typing import Any
 
 from streamseg.errors import RunError, UsageError, mask_password
-from streamseg.scale.camera_worker import CameraWorker, ControllerAwayError, Orders
+from streamseg.scale.camera_worker import CameraWorker
 from streamseg.scale.controller import Controller
-from streamseg.scale.roster import Report
+from streamseg.scale.orders import ControllerAwayError, Orders
+from streamseg.scale.precedence import as_its_parent
+from streamseg.scale.ray_watch import WATCH_SECONDS, WorkerWatch
+from streamseg.scale.roster import ANSWER_SECONDS, Report
 from streamseg.scale.work import Work
 
 logger = logging.getLogger(__name__)
@@ -30,8 +36,9 @@ NAMESPACE = "streamseg"
 CONTROLLER = "controller"
 _SAVED = b"streamseg-work"
 _WORKERS = "worker-"
-_ANSWER_SECONDS = 2.0
-"""For a worker to hear from the controller."""
+ON_HEAD = {"node:__internal_head__": 0.001}
+"""Of a resource that the head alone has: the head is there as long as the cluster is, also if it is another
+machine by now. A "soft" affinity was seen to end on a worker's node, whose loss Ray notices after 13 s."""
 _HIRE_SECONDS = 1.0
 """Between two looks for nodes that have come."""
 _STOP_SECONDS = 20.0
@@ -92,7 +99,7 @@ def hand_over(address: str, work: Work) -> None:
         lifetime="detached",
         max_restarts=-1,
         num_cpus=0,
-        scheduling_strategy=on_head(ray),
+        resources=ON_HEAD,
     )
     try:
         ray.get(actor.remote().hand_over.remote(work), timeout=60)
@@ -134,6 +141,7 @@ class _ControllerActor:
     """The controller, and whoever hires workers for it."""
 
     def __init__(self) -> None:
+        as_its_parent()
         self._ray = import_ray()
         kv = key_values()
         self._controller = Controller(
@@ -141,25 +149,34 @@ class _ControllerActor:
             save=lambda saved: kv._internal_kv_put(_SAVED, saved, namespace=NAMESPACE),
             expected=actor_names(_WORKERS),
         )
+        self._lock = threading.Lock()
+        """The controller is for one thread at a time."""
         self._hired: dict[str, Any] = {}
-        threading.Thread(target=self._hire_always, name="hire", daemon=True).start()
+        self._watch = WorkerWatch(self._ray)
+        threading.Thread(target=self._look_after_workers, name="hire", daemon=True).start()
 
     def hand_over(self, work: Work) -> None:
-        self._controller.hand_over(work)
+        with self._lock:
+            self._controller.hand_over(work)
 
     def renew(self, report: Report, version: int) -> Orders:
-        return self._controller.renew(report, version)
+        with self._lock:
+            return self._controller.renew(report, version)
 
     def status(self) -> dict[str, Any]:
-        return self._controller.status()
+        with self._lock:
+            return self._controller.status()
 
-    def _hire_always(self) -> None:
+    def _look_after_workers(self) -> None:
         while True:
             try:
                 self._hire()
+                for worker in self._watch.broken(self._hired, seconds=_HIRE_SECONDS):
+                    with self._lock:
+                        self._controller.broken(worker)
             except Exception:  # whatever Ray may raise while it is in trouble
-                logger.exception("cannot look for nodes")
-            time.sleep(_HIRE_SECONDS)
+                logger.exception("cannot look after workers")
+                time.sleep(_HIRE_SECONDS)
 
     def _hire(self) -> None:
         """A worker for each device that has none, and that can have one."""
@@ -185,18 +202,24 @@ class _ControllerActor:
 
 
 class _WorkerActor:
-    """A worker; its threads do the work."""
+    """A worker; its threads do the work. As it is asynchronous, Ray calls it while a call goes on."""
 
     def __init__(self, name: str, *, device: str) -> None:
+        as_its_parent()
         ray = import_ray()
         place = f"{socket.gethostname()}, {device}"
         if device != "cpu":
             place += f" {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
-        self._worker = CameraWorker(name, device=device, place=place, ask=_Asking(ray))
+        address = ray.util.get_node_ip_address()
+        self._worker = CameraWorker(name, device=device, place=place, ask=_Asking(ray), address=address)
         self._worker.start()
 
-    def stop(self) -> None:
-        self._worker.stop()
+    async def be_watched(self) -> None:
+        """A call that goes on as long as it can: the connection breaks with this process."""
+        await asyncio.sleep(WATCH_SECONDS)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._worker.stop)
 
 
 class _Asking:
@@ -211,7 +234,7 @@ class _Asking:
         try:
             if self._controller is None:
                 self._controller = ray.get_actor(CONTROLLER, namespace=NAMESPACE)
-            orders: Orders = ray.get(self._controller.renew.remote(report, version), timeout=_ANSWER_SECONDS)
+            orders: Orders = ray.get(self._controller.renew.remote(report, version), timeout=ANSWER_SECONDS)
         except (ray.exceptions.RayError, ValueError) as error:
             self._controller = None
             raise ControllerAwayError(one_line(error)) from None
@@ -253,16 +276,6 @@ def actor_names(prefix: str) -> list[str]:
         for actor in named
         if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)
     ]
-
-
-def on_head(ray: Any) -> Any:
-    """The head is there as long as the cluster is; where it cannot be told, any node will do."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
-
-    for node in ray.nodes():
-        if node["Alive"] and "node:__internal_head__" in node["Resources"]:
-            return NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=True)
-    return "DEFAULT"
 
 
 def key_values() -> Any:

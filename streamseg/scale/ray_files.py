@@ -22,11 +22,11 @@ from streamseg.scale.file_work import FileWork
 from streamseg.scale.file_worker import FileOrders, FileWorker, QueueAwayError
 from streamseg.scale.ray_cluster import (
     NAMESPACE,
+    ON_HEAD,
     actor_names,
     connect,
     import_ray,
     key_values,
-    on_head,
     one_line,
     posts,
 )
@@ -62,7 +62,7 @@ class FilesOnRay:
             lifetime="detached",
             max_restarts=-1,
             num_cpus=0,
-            scheduling_strategy=on_head(ray),
+            resources=ON_HEAD,
         )
         try:
             why = ray.get(actor.remote().hand_over.remote(work), timeout=60)

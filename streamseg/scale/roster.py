@@ -5,6 +5,9 @@ clock ends its cameras, unless Redis decides who owns them; one that has not bee
 :data:`LOST_SECONDS` of the controller's clock is lost, and its cameras go to others. The worker counts from
 the moment it sent its last report that was answered, the controller from the moment it got one, which is
 later. So no absolute time is compared: it is enough that no clock runs by a quarter faster than another.
+
+Where Redis refuses what a former owner sends nobody has to wait for that. A worker whose connection is broken
+and that is silent as well is lost after :data:`BROKEN_SECONDS`: its process is gone, as a rule.
 """
 
 from __future__ import annotations
@@ -17,10 +20,19 @@ from streamseg.scale.assignment import assign
 
 RENEW_SECONDS = 1.0
 """Between two reports of a worker."""
-LEASE_SECONDS = 5.0
-"""A worker whose machine is busy may miss some reports; all of a camera's outage has to be below 15 s."""
-LOST_SECONDS = 7.0
-"""2 s more: for clocks that differ, and for the worker to end its engine."""
+ANSWER_SECONDS = 2.0
+"""For a worker to hear from the controller; then it asks again at once."""
+LEASE_SECONDS = 4.0
+"""As short as it can be if one answer may be lost: a report each second, 2 s without its answer, and 1 s for
+the answer to the next."""
+LOST_SECONDS = 5.5
+"""A quarter more, for clocks that differ, and half a second for a worker to end its engine."""
+BROKEN_SECONDS = 2.0
+"""A worker that is there reports in that time, though its connection from the controller has broken."""
+_ABSENT_SECONDS = 3.0
+"""Each worker reports once a second: nobody is silent that long together with all others."""
+_REMEMBERED_SECONDS = 3600.0
+"""People are told of a lost worker that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,8 @@ class Report:
     """Results since its engine began."""
     trouble: str = ""
     """Why it does not do what it is asked; empty while it does."""
+    metrics: str | None = None
+    """Where it serves its metrics, if it does."""
 
 
 @dataclass(slots=True)
@@ -48,6 +62,8 @@ class _Worker:
     report: Report
     seen: float
     """When it was heard of last, on the controller's clock."""
+    broken: bool = False
+    """Whether a connection to it has broken since."""
 
 
 class Roster:
@@ -63,63 +79,112 @@ class Roster:
         """
         self._clock = clock
         self._wanted: frozenset[str] = frozenset()
+        self._guarded = False
         self._workers: dict[str, _Worker] = {}
+        self._lost: dict[str, _Worker] = {}
+        """Those that were lost and did not come back, for people."""
         self._owners: dict[str, str] = {}
+        self._of: dict[str, list[str]] = {}
+        """The same by worker."""
+        self._assigned: object = None
+        """What that was found from: with hundreds of workers nothing has changed in most reports."""
         self._epochs: dict[str, int] = {}
         """Newest that was heard of, by camera."""
         self._expected = set(expected)
         self._expected_until = clock() + LOST_SECONDS
+        self._heard = clock()
+        """When anybody was heard of last."""
 
-    def want(self, streams: Iterable[str]) -> None:
-        """These cameras are to be read from now on, and no others."""
-        self._wanted = frozenset(streams)
+    def want(self, streams: Iterable[str], *, guarded: bool = False) -> None:
+        """These cameras are to be read from now on, and no others.
+
+        ``guarded``: whether Redis refuses what a former owner of them still sends.
+        """
+        self._wanted, self._guarded = frozenset(streams), guarded
 
     def renew(self, report: Report) -> dict[str, int | None]:
         """Take a worker's report; returns what it is to read: by camera, the newest epoch known, if any."""
         now = self._clock()
+        self._note_own_absence(now)
         self._workers[report.worker] = _Worker(report, now)
+        self._lost.pop(report.worker, None)
         self._expected.discard(report.worker)
         for stream, epoch in report.held.items():
             self._epochs[stream] = max(epoch, self._epochs.get(stream, -1))
-            self._owners.setdefault(stream, report.worker)
+            if stream not in self._owners and stream in self._wanted:
+                self._owners[stream] = report.worker
+                self._assigned = None
         self._assign(now)
         return {
             stream: self._epochs.get(stream)
-            for stream, owner in self._owners.items()
-            if owner == report.worker and self._may_read(stream, report)
+            for stream in self._of.get(report.worker, ())
+            if self._may_read(stream, report)
         }
 
-    def lost(self, worker: str) -> None:
-        """A worker is known to be gone."""
-        self._workers.pop(worker, None)
-        self._expected.discard(worker)
+    def broken(self, worker: str) -> None:
+        """A connection to a worker has broken: its process is gone, or the network between."""
+        if worker in self._workers:
+            self._workers[worker].broken = True
 
     def workers(self) -> list[tuple[Report, float]]:
         """The last report of each worker that is not lost, and its age in seconds."""
         now = self._clock()
-        self._forget_lost(now)
-        return [(worker.report, now - worker.seen) for _, worker in sorted(self._workers.items())]
+        return [
+            (worker.report, now - worker.seen)
+            for _, worker in sorted(self._workers.items())
+            if not self._is_lost(worker, now)
+        ]
+
+    def lost(self) -> list[tuple[Report, float]]:
+        """The same of workers that are lost."""
+        now = self._clock()
+        silent = {id_: worker for id_, worker in self._workers.items() if self._is_lost(worker, now)}
+        return [(worker.report, now - worker.seen) for _, worker in sorted((self._lost | silent).items())]
 
     def owners(self) -> dict[str, str | None]:
         """Who is to have each camera; None: there is no worker for it."""
-        return {stream: self._owners.get(stream) for stream in sorted(self._wanted)}
+        there = {report.worker for report, _ in self.workers()}
+        owners = {stream: self._owners.get(stream) for stream in sorted(self._wanted)}
+        return {stream: owner if owner in there else None for stream, owner in owners.items()}
+
+    def _note_own_absence(self, now: float) -> None:
+        """Nobody was heard of for a while: it was us who were stopped, or cut off from all of them.
+
+        Their reports wait to be read, one after the other; the first must not find all others lost.
+        """
+        absence = now - self._heard
+        self._heard = now
+        if absence > _ABSENT_SECONDS:
+            for worker in self._workers.values():
+                worker.seen += absence - RENEW_SECONDS
 
     def _assign(self, now: float) -> None:
         self._forget_lost(now)
-        if self._expected and now < self._expected_until:
-            self._owners = {s: owner for s, owner in self._owners.items() if s in self._wanted}
-            return
+        waiting = bool(self._expected) and now < self._expected_until
         capacities = {
             id_: worker.report.capacity
             for id_, worker in self._workers.items()
             if worker.report.capacity is not None
         }
-        self._owners = assign(self._wanted, capacities, self._owners)
+        if self._assigned == (found_from := (waiting, self._wanted, capacities)):
+            return
+        if waiting:
+            self._owners = {s: owner for s, owner in self._owners.items() if s in self._wanted}
+        else:
+            self._owners = assign(self._wanted, capacities, self._owners)
+        self._assigned = found_from
+        self._of = {}
+        for stream, owner in self._owners.items():
+            self._of.setdefault(owner, []).append(stream)
 
     def _forget_lost(self, now: float) -> None:
-        lost = [id_ for id_, worker in self._workers.items() if now - worker.seen > LOST_SECONDS]
-        for id_ in lost:
-            del self._workers[id_]
+        for id_ in [id_ for id_, worker in self._workers.items() if self._is_lost(worker, now)]:
+            self._lost[id_] = self._workers.pop(id_)
+        self._lost = {id_: w for id_, w in self._lost.items() if now - w.seen < _REMEMBERED_SECONDS}
+
+    def _is_lost(self, worker: _Worker, now: float) -> bool:
+        patience = BROKEN_SECONDS if worker.broken and self._guarded else LOST_SECONDS
+        return now - worker.seen > patience
 
     def _may_read(self, stream: str, report: Report) -> bool:
         """Whether nobody else has the camera still: it goes from hand to hand.

@@ -11,6 +11,7 @@ from streamseg.config import RedisConfig, RunConfig
 from streamseg.errors import UsageError
 from streamseg.redis.embedded import EMBEDDED
 from streamseg.runtime.build import build_streams
+from streamseg.web.access import Access
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -28,14 +29,17 @@ def work_of(config: RunConfig) -> Work:
     for source, _ in found:
         if source.recorded:
             raise UsageError(f"--ray takes cameras, and {source.shown} is a recording: run it without --ray")
-    for section in ("view", "metrics"):
-        if getattr(config, section).enabled:
-            raise UsageError(f"{section}.enabled: each engine of a cluster would serve its own; leave it out")
+    if config.view.enabled:
+        raise UsageError("view.enabled: pictures of a cluster are on many machines; leave it out")
+    if config.metrics.enabled:
+        Access(config.metrics.host, config.metrics.token).check(host="metrics.host", token="metrics.token")
     if any(isinstance(o, RedisConfig) and o.url == EMBEDDED for o in config.outputs):
         raise UsageError("outputs: redis: embedded is of one machine; name one all machines reach")
     if not isinstance(config.model.device, str):
         raise UsageError("model.device: with --ray every device has its worker; write auto, cpu or cuda")
     base = config.model_dump(mode="json") | {"streams": []}
+    # Engines may share a machine: each takes a free port, and its report says which.
+    base["metrics"]["port"] = 0
     base["outputs"] = [_absolute(output) for output in base["outputs"]]
     if os.path.exists(config.model.weights):
         base["model"]["weights"] = os.path.abspath(config.model.weights)

@@ -109,6 +109,11 @@ class StreamConnection:
         self._answered = False
         self._last_sign = self._clock()
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether an attempt goes on that the worker has not answered yet."""
+        return not self._answered and self.retry_at == math.inf and not self.over
+
     def answered(self) -> None:
         """The worker gave a sign of life."""
         self._answered = True

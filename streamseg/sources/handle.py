@@ -90,6 +90,11 @@ class DecoderHandle:
         return self._process is not None
 
     @property
+    def starting(self) -> bool:
+        """Whether there is a worker process that has not answered yet."""
+        return self.running and self.connection is not None and self.connection.unanswered
+
+    @property
     def roomy(self) -> bool:
         """Whether frames of earlier sources were given back, so that memory stays bounded.
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import math
+import os
 import selectors
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
 
 from streamseg.errors import SourceError
 from streamseg.sources.connection import Numbering, StreamConnection
+from streamseg.sources.deadlines import Deadlines
 from streamseg.sources.handle import DecoderHandle, PoolSettings, ReturnedSlot
 from streamseg.sources.ring import ReturnedSlots
 from streamseg.sources.source import Source
@@ -23,47 +22,9 @@ from streamseg.types import StreamChanged, StreamState
 
 logger = logging.getLogger(__name__)
 
-
-class HasDeadline(Protocol):
-    """Something with a deadline that may change."""
-
-    def due_at(self) -> float:
-        """The deadline, in seconds of the monotonic clock; infinite if there is none."""
-
-
-Timed = TypeVar("Timed", bound=HasDeadline)
-
-
-class Deadlines(Generic[Timed]):
-    """When to look at which decoder.
-
-    A deadline that moves to a later time, as at every frame, costs nothing: the decoder is looked at when the
-    earlier decoder is reached, and planned anew.
-    """
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._planned: dict[Timed, float] = {}
-        self._order = itertools.count()
-
-    def plan(self, decoder: Timed) -> None:
-        """Take note of a decoder's deadline, which may have changed."""
-        due = decoder.due_at()
-        if due < self._planned.get(decoder, math.inf):
-            self._planned[decoder] = due
-            heapq.heappush(self._heap, (due, next(self._order), decoder))
-
-    def next(self) -> float:
-        """When to look again, at the latest."""
-        return self._heap[0][0] if self._heap else math.inf
-
-    def reached(self, now: float) -> Iterator[Timed]:
-        """The decoders to look at now, each to be planned again."""
-        while self._heap and self._heap[0][0] <= now:
-            due, _, decoder = heapq.heappop(self._heap)
-            if self._planned.get(decoder) == due:  # else it was planned for an earlier time meanwhile
-                del self._planned[decoder]
-                yield decoder
+MOST_STARTING = max(2, len(os.sched_getaffinity(0)))
+"""Cameras whose decode workers may start at once: an interpreter takes 0.3 s of a core to do so, and cameras
+that are being read must not lose frames when a hundred others come."""
 
 
 class ReceiverOrders:
@@ -129,6 +90,10 @@ class Receiver:
         self._deadlines: Deadlines[DecoderHandle] = Deadlines()
         self._waiting: deque[Source] = deque()
         """Recordings that no worker is free for."""
+        self._coming: deque[Source] = deque()
+        """Cameras that are to be begun."""
+        self._starting: set[DecoderHandle] = set()
+        """Of cameras that were begun: their workers have not answered yet."""
         self._active: dict[str, DecoderHandle] = {}
         """By stream: those being read, and cameras that are waited for."""
         self._idle: list[DecoderHandle] = []
@@ -143,21 +108,22 @@ class Receiver:
         """Of streams that have ended: it goes on if they come back."""
 
     def admit(self, source: Source) -> None:
-        """Read a source: a camera at once, a recording when a worker is free.
+        """Read a source: a camera as soon as others have started, a recording when a worker is free.
 
         What only the web server's answer can tell is begun as its name suggests.
         """
         if not source.recorded and not self._ending:
-            self._begin(self._new_handle(), source)
+            self._coming.append(source)
         else:
             self._waiting.append(source)
             self._freed = True
 
     def remove(self, stream: str) -> None:
         """End a source and its worker."""
-        for source in [source for source in self._waiting if source.id == stream]:
-            self._waiting.remove(source)
-            self._settings.emit(StreamChanged(stream, StreamState.ENDED))
+        for queue in (self._waiting, self._coming):
+            for source in [source for source in queue if source.id == stream]:
+                queue.remove(source)
+                self._settings.emit(StreamChanged(stream, StreamState.ENDED))
         if (handle := self._active.get(stream)) is not None:
             handle.kill_worker()
             handle.end()
@@ -165,6 +131,7 @@ class Receiver:
 
     def replace(self, source: Source) -> None:
         """Open a camera again with other settings."""
+        self._coming = deque(source if other.id == source.id else other for other in self._coming)
         if (handle := self._active.get(source.id)) is not None:
             handle.replace(source)
             self._settle(handle)
@@ -189,8 +156,9 @@ class Receiver:
             return False
         for order in self._orders.take():
             order(self)
+        self._begin_cameras()
         self._hand_out()
-        return bool(self._active or self._waiting) or not self._orders.close(if_empty=True)
+        return bool(self._active or self._waiting or self._coming) or not self._orders.close(if_empty=True)
 
     def _turn(self, until: float) -> None:
         """Wait for something to happen, at most until then, and attend to it."""
@@ -215,6 +183,8 @@ class Receiver:
         """See what became of a handle that something happened to."""
         handle.flush()
         self._deadlines.plan(handle)
+        if not handle.starting:
+            self._starting.discard(handle)
         if handle.for_recordings and handle.connection is not None and handle.connection.source.live:
             handle.for_recordings = False  # it turned out to be a camera, which goes on for ever
             self._recorded -= 1
@@ -241,6 +211,12 @@ class Receiver:
         self._active[source.id] = handle
         handle.begin(connection)
         self._settle(handle)
+
+    def _begin_cameras(self) -> None:
+        while self._coming and len(self._starting) < MOST_STARTING:
+            handle = self._new_handle()
+            self._starting.add(handle)
+            self._begin(handle, self._coming.popleft())
 
     def _hand_out(self) -> None:
         """Begin the recordings that wait, as far as workers are free; without any, let workers exit."""
@@ -278,7 +254,7 @@ class Receiver:
                 handle.end(error)
                 handle.take_ended()
                 handle.stop_worker()
-            for source in self._waiting:
+            for source in (*self._waiting, *self._coming):
                 state = StreamState.FAILED if error else StreamState.ENDED
                 self._settings.emit(StreamChanged(source.id, state, error))
             deadline = time.monotonic() + self._settings.timing.grace

@@ -7,14 +7,16 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import msgspec
 import pytest
 
 from streamseg.config import parse_config
 from streamseg.redis.owner import claim_epoch
-from streamseg.scale.camera_worker import CameraWorker, ControllerAwayError, Orders
+from streamseg.scale.camera_worker import CameraWorker
 from streamseg.scale.controller import Controller
+from streamseg.scale.orders import ControllerAwayError, Orders
 from streamseg.scale.roster import Report
 from streamseg.scale.work import work_of
 from tests.support.broker import RunningBroker, running_broker, wait_for
@@ -49,6 +51,7 @@ class Office:
                 "streams": [{"id": "cam", "url": camera.url("clip.mp4")}],
                 "model": {"weights": "0.001"},
                 "outputs": outputs,
+                "metrics": {"enabled": True},
             },
             where="test",
         )
@@ -73,7 +76,7 @@ class Office:
         return self.reports[-1] if self.reports else Report("none")
 
     def engine(self) -> Any:
-        engine = self.worker._state.engine
+        engine = self.worker._has.engine
         assert engine is not None
         return engine.process
 
@@ -112,6 +115,8 @@ def test_a_camera_outlives_the_controller_and_the_engine(camera: RtspServer, bro
         wait_for(lambda: epochs(broker), seconds=PATIENCE)
         wait_for(lambda: office.last.held == {"cam": 0})
         assert office.last.capacity is not None
+        with urlopen(f"{office.last.metrics}metrics", timeout=10) as page:
+            assert 'streamseg_frames_total{stream="cam"}' in page.read().decode()
         office.away = True  # Redis decides who owns the camera: it goes on without a controller
         count = len(epochs(broker))
         wait_for(lambda: len(epochs(broker)) > count + 50, seconds=PATIENCE)  # two seconds of video
@@ -126,6 +131,17 @@ def test_a_camera_outlives_the_controller_and_the_engine(camera: RtspServer, bro
         wait_for(lambda: client.hget("streamseg:{cam}:status", "state") == b"ended")
 
 
+def test_an_engine_that_hangs_is_replaced(camera: RtspServer, broker: RunningBroker) -> None:
+    with Office(camera, [{"type": "redis", "url": broker.url}]) as office:
+        wait_for(lambda: epochs(broker), seconds=PATIENCE)
+        office.worker._silent = 1.0
+        os.kill(office.engine().pid, signal.SIGSTOP)
+        wait_for(lambda: "said nothing for 1 s" in office.last.trouble, seconds=PATIENCE)
+        office.worker._silent = 60.0
+        wait_for(lambda: epochs(broker)[-1] == 1, seconds=PATIENCE)
+        check_order(broker)
+
+
 def test_without_redis_cameras_end_with_the_lease(camera: RtspServer, tmp_path: Path) -> None:
     with Office(camera, [{"type": "ndjson", "path": str(tmp_path / "out/")}]) as office:
         office.worker._lease = 2.0
@@ -133,7 +149,7 @@ def test_without_redis_cameras_end_with_the_lease(camera: RtspServer, tmp_path: 
         office.away = True
         pid = office.engine().pid
         wait_for(lambda: not Path(f"/proc/{pid}").exists(), seconds=PATIENCE)
-        wait_for(lambda: office.worker._report().held == {})
+        wait_for(lambda: not office.worker._has.cameras)
         office.reports.clear()
         office.away = False
         wait_for(lambda: office.last.held, seconds=PATIENCE)

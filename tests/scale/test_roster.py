@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from streamseg.scale.roster import LEASE_SECONDS, LOST_SECONDS, Report, Roster
+from streamseg.scale.roster import ANSWER_SECONDS, LEASE_SECONDS, LOST_SECONDS, RENEW_SECONDS, Report, Roster
 
 CAMERAS = [f"camera-{k}" for k in range(12)]
 
@@ -10,15 +10,15 @@ CAMERAS = [f"camera-{k}" for k in range(12)]
 class Cluster:
     """Workers that do as they are told, once a second."""
 
-    def __init__(self, *workers: str) -> None:
-        self.now = 1000.0
+    def __init__(self, *workers: str, guarded: bool = False) -> None:
+        self.now, self.guarded = 1000.0, guarded
         self.held: dict[str, dict[str, int]] = {worker: {} for worker in workers}
         self.silent: set[str] = set()
         self.roster = self.controller()
 
     def controller(self, *expected: str) -> Roster:
         self.roster = Roster(expected, clock=lambda: self.now)
-        self.roster.want(CAMERAS)
+        self.roster.want(CAMERAS, guarded=self.guarded)
         return self.roster
 
     def renew(self, worker: str) -> None:
@@ -138,11 +138,76 @@ def test_cameras_that_are_wanted_no_more_end() -> None:
     assert sorted(cluster.owners()) == sorted(CAMERAS[:4])
 
 
+def test_a_worker_whose_connection_breaks_and_that_is_silent_loses_its_cameras_sooner() -> None:
+    cluster = Cluster("a", "b", "c", guarded=True)
+    cluster.seconds(5)
+    before = cluster.owners()
+    cluster.silent.add("a")
+    cluster.roster.broken("a")
+    cluster.seconds(4)
+    after = cluster.owners()
+    assert sorted(after) == sorted(CAMERAS)
+    assert all(after[stream] == worker for stream, worker in before.items() if worker != "a")
+
+
+def test_a_broken_connection_alone_moves_nothing() -> None:
+    cluster = Cluster("a", "b", "c", guarded=True)
+    cluster.seconds(5)
+    before = cluster.owners()
+    cluster.roster.broken("a")
+    cluster.seconds(10)
+    assert cluster.owners() == before
+
+
+def test_without_redis_nobody_begins_before_the_lease_of_the_former_is_over() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    cluster.silent.add("a")
+    cluster.roster.broken("a")  # it may be cut off, and write on until its own clock ends it
+    cluster.seconds(int(LEASE_SECONDS) + 1)
+    assert len(cluster.owners()) < len(CAMERAS)
+    cluster.seconds(3)
+    assert sorted(cluster.owners()) == sorted(CAMERAS)
+
+
+def test_a_lease_bears_one_lost_answer_and_ends_before_others_begin() -> None:
+    assert LEASE_SECONDS > 2 * RENEW_SECONDS + ANSWER_SECONDS - 1e-9
+    assert LOST_SECONDS >= 1.25 * LEASE_SECONDS + 0.5
+
+
+def test_a_controller_that_was_stopped_moves_nothing() -> None:
+    cluster = Cluster("a", "b", "c")
+    cluster.seconds(5)
+    before = cluster.owners()
+    cluster.now += 60.0
+    cluster.renew("b")
+    assert {s for s, w in before.items() if w == "b"} == set(cluster.held["b"])
+    cluster.seconds(10)
+    assert cluster.owners() == before
+
+
+def test_a_worker_is_lost_although_others_report_slowly() -> None:
+    cluster = Cluster("a", "b")
+    cluster.seconds(5)
+    cluster.silent.add("a")
+    for _ in range(10):
+        cluster.now += 3.5
+        cluster.renew("b")
+    assert sorted(cluster.held["b"]) == sorted(CAMERAS)
+
+
 def test_what_is_known_of_all() -> None:
     cluster = Cluster("a", "b")
     cluster.seconds(3)
     assert [report.worker for report, _ in cluster.roster.workers()] == ["a", "b"]
     assert set(cluster.roster.owners().values()) == {"a", "b"}
-    cluster.roster.lost("a")
-    cluster.roster.lost("b")
+    cluster.silent = {"a", "b"}
+    cluster.now += 60.0
     assert cluster.roster.workers() == []
+    assert set(cluster.roster.owners().values()) == {None}
+    assert [(report.worker, age) for report, age in cluster.roster.lost()] == [("a", 60.0), ("b", 60.0)]
+    cluster.renew("b")
+    cluster.seconds(10)
+    cluster.silent.clear()
+    cluster.renew("a")
+    assert cluster.roster.lost() == []

@@ -45,8 +45,8 @@ def test_every_camera_is_named_and_nothing_depends_on_this_folder(
     ("content", "complaint"),
     [
         ({"streams": [{"url": "clip.mp4"}]}, "--ray takes cameras, and clip.mp4 is a recording"),
-        ({"view": {"enabled": True}}, "view.enabled: each engine of a cluster would serve its own"),
-        ({"metrics": {"enabled": True}}, "metrics.enabled: each engine"),
+        ({"view": {"enabled": True}}, "view.enabled: pictures of a cluster are on many machines"),
+        ({"metrics": {"enabled": True, "host": "0.0.0.0"}}, "set metrics.token"),
         ({"model": {"device": ["cpu", "cpu"]}}, "model.device: with --ray every device has its worker"),
         ({"outputs": [{"type": "ndjson", "path": "-"}]}, "a cluster has no standard output"),
         ({"outputs": [{"type": "redis", "url": "embedded"}]}, "name one all machines reach"),

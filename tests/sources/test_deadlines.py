@@ -3,7 +3,7 @@ import math
 import pytest
 
 from streamseg.sources import Backoff
-from streamseg.sources.receiver import Deadlines
+from streamseg.sources.deadlines import Deadlines
 
 
 def test_delays_double_up_to_the_longest() -> None:

@@ -10,9 +10,10 @@ from collections import deque
 from pathlib import Path
 
 from streamseg.sources import Source, SourcePool, Timing, resolve_sources
+from streamseg.sources.receiver import MOST_STARTING
 from streamseg.types import StreamState
 from tests.support.media import write_clip
-from tests.support.reading import Listener, is_running, played_workers, wait_until, worker_pids
+from tests.support.reading import Listener, PlayedWorker, is_running, played_workers, wait_until, worker_pids
 
 BRIEF = Timing(grace=0.05)
 """Played workers do not exit when they are asked to."""
@@ -67,6 +68,33 @@ def test_a_pool_that_was_stopped_before_its_start_ends_every_stream() -> None:
     assert not pool.add(camera("c"))
 
 
+def open_all(workers: list[PlayedWorker], count: int) -> None:
+    """Workers come as others have answered."""
+    for number in range(count):
+        wait_until(lambda number=number: len(workers) > number)
+        workers[number].open()
+
+
+def test_cameras_are_begun_as_others_have_started() -> None:
+    listener = Listener()
+    names = [f"cam{number}" for number in range(MOST_STARTING + 3)]
+    with (
+        played_workers() as workers,
+        SourcePool([camera(name) for name in names], emit=listener, timing=BRIEF) as pool,
+    ):
+        wait_until(lambda: len(workers) == MOST_STARTING)
+        pool.remove(names[-1])  # one that was not begun
+        listener.wait_for_end(names[-1])
+        assert len(workers) == MOST_STARTING
+        workers[0].open()
+        wait_until(lambda: len(workers) == MOST_STARTING + 1)
+        workers[1].kill()  # it will never answer
+        wait_until(lambda: len(workers) == MOST_STARTING + 2)
+        pool.stop()
+        listener.wait_for_end(*names)
+    assert [change.stream for change in listener.changes].count(names[-1]) == 1
+
+
 def calls_for_a_frame(cameras: int) -> float:
     """Calls of functions of the package, per frame of one camera among so many."""
     calls, frames = 0, 20
@@ -84,9 +112,7 @@ def calls_for_a_frame(cameras: int) -> float:
         finally:
             threading.setprofile(None)
         with pool:
-            wait_until(lambda: len(workers) == cameras)
-            for worker in workers:
-                worker.open()
+            open_all(workers, cameras)
             listener.wait(lambda: len(listener.infos) == cameras)
             for index in range(1 + frames):
                 workers[0].send_frame(index)

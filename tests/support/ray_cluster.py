@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,27 +17,26 @@ from tests.support.program import ROOT
 
 _STORE = 80 << 20
 """Bytes of a node's object store: no frame and no result is ever in it."""
-_KILL = """
-import ray
-from streamseg.scale.ray_cluster import CONTROLLER, NAMESPACE, connect
-connect({address!r})
-ray.kill(ray.get_actor(CONTROLLER, namespace=NAMESPACE))
-"""
 
 
 class RunningCluster:
-    """A head that works at nothing itself, and nodes."""
+    """A head that works at nothing itself, and nodes. This process is connected to it, too."""
 
     def __init__(self, nodes: int) -> None:
         from ray.cluster_utils import Cluster
 
+        from streamseg.scale.ray_cluster import connect
+
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
-        self.nodes = [self.add_node() for _ in range(nodes)]
+        for _ in range(nodes):
+            self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=_STORE)
+        self._cluster.wait_for_nodes(timeout=120)
+        self._ray = connect(self.address)
 
-    def add_node(self) -> Any:
-        return self._cluster.add_node(num_cpus=1, object_store_memory=_STORE)
+    def add_node(self) -> None:
+        self._cluster.add_node(num_cpus=1, object_store_memory=_STORE)
 
     def kill_node(self, worker: str) -> None:
         """Without grace: the one of that worker."""
@@ -49,14 +48,15 @@ class RunningCluster:
             os.kill(pid, number)
 
     def kill_head(self) -> None:
+        self._ray.shutdown()
         head = self._cluster.head_node
         head.kill_raylet()
         head.kill_gcs_server()
 
     def kill_controller(self) -> None:
-        subprocess.run(
-            [sys.executable, "-c", _KILL.format(address=self.address)], cwd=ROOT, check=True, timeout=100
-        )
+        from streamseg.scale.ray_cluster import CONTROLLER, NAMESPACE
+
+        self._ray.kill(self._ray.get_actor(CONTROLLER, namespace=NAMESPACE))
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """``streamseg``, in a process of its own."""
@@ -70,11 +70,12 @@ class RunningCluster:
         )
 
     def status(self) -> dict[str, Any]:
-        done = self.run("cluster", "status", "--json", "--address", self.address)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)  # type: ignore[no-any-return]
+        from streamseg.scale.ray_cluster import cluster_status
+
+        return cluster_status(self.address)
 
     def stop(self) -> None:
+        self._ray.shutdown()
         self._cluster.shutdown()
 
     def _node_of(self, worker: str) -> Any:
@@ -91,7 +92,12 @@ def owners(status: dict[str, Any]) -> dict[str, str]:
 def running_cluster(nodes: int) -> Iterator[RunningCluster]:
     """Everything that it starts has the stand-in model."""
     path = os.pathsep.join([str(ROOT / "tests" / "support" / "stand_in"), str(ROOT)])
-    with patch.dict(os.environ, {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}):
+    environment = {
+        "PYTHONPATH": path,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # a machine with a load of 30 was seen to need more than 30
+    }
+    with patch.dict(os.environ, environment):
         cluster = RunningCluster(nodes)
         try:
             yield cluster
@@ -100,14 +106,15 @@ def running_cluster(nodes: int) -> Iterator[RunningCluster]:
 
 
 def until(
-    condition: Callable[[dict[str, Any]], bool], cluster: RunningCluster, *, looks: int = 20
+    condition: Callable[[dict[str, Any]], bool], cluster: RunningCluster, *, seconds: float = 120.0
 ) -> dict[str, Any]:
-    """The status as soon as it is so; each look takes seconds."""
-    for _ in range(looks):
-        status = cluster.status()
-        if condition(status):
-            return status
-    raise TimeoutError(f"not within {looks} looks: {status}")
+    """The status as soon as it is so."""
+    end = time.monotonic() + seconds
+    while not condition(status := cluster.status()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:g} s: {status}")
+        time.sleep(0.1)
+    return status
 
 
 def _tree(pid: int) -> list[int]:
