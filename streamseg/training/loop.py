@@ -37,6 +37,7 @@ from streamseg.training.processes import (
     StopRequest,
     configure_spawned,
     make_fabric,
+    quieten_spawned,
     spawned_error,
     spawns,
 )
@@ -85,6 +86,8 @@ def train(
     # torchrun has started the others already; they stop with this one.
     splits = read_splits(config, again=getattr(rank_zero_only, "rank", 0) != 0, progress=progress)
     waits = spawns(config)
+    if waits:
+        quieten_spawned()
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
     )

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells users what they have configured
+
 
 def make_fabric(config: TrainConfig) -> Fabric:
     """Fabric for a configuration, not launched yet. Raises ConfigError if this machine lacks a device."""
@@ -58,6 +60,14 @@ def spawns(config: TrainConfig) -> bool:
     """Whether this process only starts the others and waits for them."""
     outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
     return config.devices > 1 and config.strategy != "ddp" and not outside
+
+
+def quieten_spawned() -> None:
+    """Have processes that are yet to be spawned leave out warnings of torch's C++ code.
+
+    Each would tell, in a paragraph, that it looks for parameters without a gradient, as it is meant to.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def configure_spawned(level: int, *, first: bool) -> None:
