@@ -37,6 +37,14 @@ class Program:
         while self._process.is_alive() and not condition():
             time.sleep(0.005)
 
+    def spawned(self) -> list[int]:
+        """The processes that it has spawned."""
+        if self._process.exitcode is not None:
+            return []
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        pids = [int(pid) for path in tasks.glob("*/children") for pid in path.read_text().split()]
+        return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
     def handles_signals(self) -> bool:
         """Whether it has a handler for SIGTERM: the training loop has begun."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
