@@ -1,4 +1,4 @@
-"""Speed of bare networks on a CPU, by turns in PyTorch and in ONNX Runtime.
+"""Speed of bare networks on a CPU, by turns in PyTorch, ONNX Runtime and OpenVINO.
 
     python benchmarks/runtimes.py [--threads 2] [--rounds 20] [--batch 1] NAME=WEIGHTS.safetensors ...
 
@@ -20,6 +20,7 @@ from machine import describe_machine
 
 from streamseg.inference.devices import PRECISIONS
 from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork
+from streamseg.inference.runtimes.openvino_network import OpenVinoNetwork
 from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
 from streamseg.models.nets.detector import Detector
 from streamseg.models.onnx.graph import export_graph
@@ -35,10 +36,12 @@ def runs(detector: Detector, batch: int) -> dict[str, Callable[[], object]]:
     canvas = detector.spec.input.canvas
     assert canvas is not None
     pictures = torch.randn(batch, 3, *canvas).contiguous(memory_format=torch.channels_last)
-    onnx = OnnxRuntimeNetwork(folded, read_graph(folded.spec) or export_graph(folded))
+    graph = read_graph(folded.spec) or export_graph(folded)
+    onnx = OnnxRuntimeNetwork(folded, graph)
     ways: dict[str, Callable[[], object]] = {"ONNX Runtime, fp32": lambda: onnx(pictures)}
     for name in ("fp32", "bf16"):
         dtype = PRECISIONS[name]
+        ways[f"OpenVINO, {name}"] = partial(OpenVinoNetwork(folded, graph, compute=dtype), pictures)
         network = TorchNetwork(copy.deepcopy(folded), device=torch.device("cpu"), dtype=dtype)
         ways[f"torch, {name}"] = partial(network, pictures.to(dtype))
     return ways

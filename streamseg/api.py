@@ -32,7 +32,7 @@ def run(
     weights: str = _MODEL.weights,
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _MODEL.precision,
-    runtime: Literal["auto", "torch", "onnxruntime"] = _MODEL.runtime,
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = _MODEL.runtime,
     score: float = _MODEL.score,
     classes: Sequence[str] | None = _MODEL.classes,
     max_instances: int = _MODEL.max_instances,

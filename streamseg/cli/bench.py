@@ -23,7 +23,7 @@ _STAGES = ("decode", "preprocess", "forward", "postprocess")
 @click.option("--weights", default="demo", show_default=True, help="Bundled name or .safetensors file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
-@click.option("--runtime", default="auto", show_default=True, help="auto, torch or onnxruntime.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, torch, onnxruntime or openvino.")
 @click.option("--batches", default="1,2,4,8", show_default=True, metavar="N,N", help="Batch sizes.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Of each batch size."

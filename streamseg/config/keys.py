@@ -168,7 +168,7 @@ class ModelConfig(_Config):
     on one device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: half precision wherever it is faster on that device."""
-    runtime: Literal["auto", "torch", "onnxruntime"] = "auto"
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """What computes the network on a CPU."""
     score: Score = 0.3
     """Instances below this score are left out."""

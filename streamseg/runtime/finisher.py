@@ -57,7 +57,11 @@ class Finisher:
         self._lines: dict[str, _Line] = {}
         self._ready: deque[_Job] = deque()
         self._under_way = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Two conditions, and one thread woken at a time: whoever wakes in vain takes Python's lock from one
+        # that works.
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
         self._closed = self._broken = False
         self.threads = [threading.Thread(target=self._run, name=f"finish-{k}") for k in range(threads)]
 
@@ -68,8 +72,8 @@ class Finisher:
 
     def put(self, frame: Frame, finish: Callable[[], Instances]) -> None:
         """Take a frame, whose instances ``finish`` gives; waits while there is no room."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way < self._capacity or self._broken)
+        with self._lock:
+            self._room.wait_for(lambda: self._under_way < self._capacity or self._broken)
             if self._broken:
                 return
             line = self._lines.setdefault(frame.stream, _Line())
@@ -77,18 +81,18 @@ class Finisher:
             line.jobs.append(job)
             self._ready.append(job)
             self._under_way += 1
-            self._changed.notify_all()
+            self._work.notify()
 
     def wait_until_at_most(self, frames: int) -> None:
         """Return when no more than so many frames are under way, or work has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._under_way <= frames or self._broken)
+        with self._lock:
+            self._room.wait_for(lambda: self._under_way <= frames or self._broken)
 
     def close(self) -> None:
         """Nothing more will come: the threads end behind the last frame."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._work.notify_all()
 
     def _run(self) -> None:
         try:
@@ -101,36 +105,40 @@ class Finisher:
             self._on_error(error)
 
     def _next(self) -> _Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._closed or self._broken)
+        with self._lock:
+            self._work.wait_for(lambda: self._ready or self._closed or self._broken)
             return self._ready.popleft() if self._ready else None
 
     def _deliver_ready(self, stream: str, line: _Line) -> None:
         """Deliver the stream's oldest frames as far as they are finished, unless a thread is at it."""
-        while (job := self._begin_delivery(stream, line)) is not None:
+        with self._lock:
+            job = self._begin_delivery(stream, line)
+        while job is not None:
             assert job.instances is not None
             self._deliver(job.frame, job.instances)
-            with self._changed:
+            with self._lock:
                 line.delivering = False
                 self._under_way -= 1
-                self._changed.notify_all()
+                self._room.notify_all()
+                job = self._begin_delivery(stream, line)
 
     def _begin_delivery(self, stream: str, line: _Line) -> _Job | None:
-        with self._changed:
-            if line.delivering or self._broken:
-                return None
-            if not line.jobs:
-                if self._lines.get(stream) is line:
-                    del self._lines[stream]
-                return None
-            if line.jobs[0].instances is None:
-                return None
-            line.delivering = True
-            return line.jobs.popleft()
+        """The stream's next frame to deliver; called with the lock."""
+        if line.delivering or self._broken:
+            return None
+        if not line.jobs:
+            if self._lines.get(stream) is line:
+                del self._lines[stream]
+            return None
+        if line.jobs[0].instances is None:
+            return None
+        line.delivering = True
+        return line.jobs.popleft()
 
     def _discard(self) -> None:
-        with self._changed:
+        with self._lock:
             self._broken = True
             self._ready.clear()
             self._lines.clear()
-            self._changed.notify_all()
+            self._work.notify_all()
+            self._room.notify_all()

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from streamseg.errors import ConfigError
 from streamseg.inference import Segmenter
 from streamseg.inference.runtimes import choice
-from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork, check_equal
+from streamseg.inference.runtimes.graph_check import check_equal
+from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork
+from streamseg.inference.runtimes.openvino_network import OpenVinoNetwork
 from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors
@@ -54,7 +56,9 @@ def test_every_bundled_model_has_a_graph_that_fits_its_weights() -> None:
     """If not: ``python -m streamseg.models.onnx.graph`` makes them again."""
     for weights in bundled_weights().values():
         detector = folded_copy(load_detector(weights))
-        OnnxRuntimeNetwork(detector, shipped_graph(detector.spec).read_bytes())
+        graph = shipped_graph(detector.spec).read_bytes()
+        OnnxRuntimeNetwork(detector, graph)
+        OpenVinoNetwork(detector, graph, compute=torch.float32)
 
 
 @torch.inference_mode()
@@ -63,18 +67,21 @@ def test_outputs_agree(demo: Detector, batch: int) -> None:
     graph = read_graph(demo.spec)
     assert graph is not None
     images = torch.randn(batch, 3, 384, 512)
-    ours = OnnxRuntimeNetwork(demo, graph)(images)
-    check_equal(batch_tensors(ours), batch_tensors(demo(images)))
+    expected = batch_tensors(demo(images))
+    half = OpenVinoNetwork(demo, graph, compute=torch.bfloat16)
+    check_equal(batch_tensors(OnnxRuntimeNetwork(demo, graph)(images)), expected, torch.float32)
+    check_equal(batch_tensors(half(images)), expected, torch.bfloat16)
 
 
-def test_the_same_instances_are_found(pictures: list[NDArray[np.uint8]]) -> None:
-    torch_, onnx = (
-        Segmenter.load("demo", device="cpu", precision="fp32", runtime=runtime)
-        for runtime in ("torch", "onnxruntime")
+@pytest.mark.parametrize("kind", [OnnxRuntimeNetwork, OpenVinoNetwork])
+def test_the_same_instances_are_found(kind: type, pictures: list[NDArray[np.uint8]]) -> None:
+    name = {OnnxRuntimeNetwork: "onnxruntime", OpenVinoNetwork: "openvino"}[kind]
+    torch_, other = (
+        Segmenter.load("demo", device="cpu", precision="fp32", runtime=runtime) for runtime in ("torch", name)
     )
-    assert isinstance(onnx._network, OnnxRuntimeNetwork)
+    assert isinstance(other._network, kind)
     for picture in pictures:
-        expected, found = torch_(picture), onnx(picture)
+        expected, found = torch_(picture), other(picture)
         assert found.labels == expected.labels
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
         assert (found.masks() != expected.masks()).mean() < 1e-4
@@ -105,9 +112,22 @@ def test_a_graph_whose_numbers_are_wrong_is_refused(demo: Detector) -> None:
 
 
 @torch.inference_mode()
+def test_a_batch_does_not_change_the_one_before(demo: Detector) -> None:
+    graph = read_graph(demo.spec)
+    assert graph is not None
+    network = OpenVinoNetwork(demo, graph, compute=torch.float32)
+    images = torch.randn(2, 3, 384, 512)
+    first = batch_tensors(network(images[:1]))
+    kept = [tensor.clone() for tensor in first]
+    network(images[1:])
+    assert all(torch.equal(*pair) for pair in zip(first, kept, strict=True))
+
+
+@torch.inference_mode()
 def test_a_graph_is_made_where_it_is_named_and_kept_for_the_next_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """It serves every runtime."""
     caplog.set_level(logging.INFO, logger="streamseg")
     detector = tiny()
     silent = choice.choose_network(detector, device=CPU, precision="fp32", runtime="auto")
@@ -121,26 +141,51 @@ def test_a_graph_is_made_where_it_is_named_and_kept_for_the_next_start(
     ]
     caplog.clear()
     choice.choose_network(detector, device=CPU, precision="fp32", runtime="auto")
-    assert "onnxruntime (fp32)" in caplog.text, "now auto measures both"
+    assert "torch (fp32) " in caplog.text, "now auto measures them all"
+    assert "onnxruntime (fp32) " in caplog.text
+    assert "openvino (fp32) " in caplog.text
     images = torch.randn(5, 3, 64, 96)
-    check_equal(batch_tensors(made(images)), batch_tensors(detector(images)))
+    expected = batch_tensors(detector(images))
+    check_equal(batch_tensors(made(images)), expected, torch.float32)
+    also = choice.choose_network(detector, device=CPU, precision="fp32", runtime="openvino")
+    assert isinstance(also, OpenVinoNetwork)
+    check_equal(batch_tensors(also(images)), expected, torch.float32)
 
 
 @pytest.mark.parametrize(
-    ("torch_ms", "onnx_ms", "kept"), [(30, 20, "onnx"), (20, 30, "torch"), (21, 20, "torch")]
+    ("took", "kept"),
+    [
+        ([30, 20, 25], OnnxRuntimeNetwork),
+        ([30, 25, 20], OpenVinoNetwork),
+        ([20, 30, 30], TorchNetwork),
+        ([21, 20, 19], TorchNetwork),
+    ],
 )
-def test_auto_keeps_the_faster_one_and_says_so(
-    torch_ms: int, onnx_ms: int, kept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_auto_keeps_the_fastest_one_and_says_so(
+    took: list[int], kept: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(choice, "measure_by_turns", lambda *_: [torch_ms, onnx_ms])
+    monkeypatch.setattr(choice, "measure_by_turns", lambda *_: took)
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
-    assert isinstance(segmenter._network, OnnxRuntimeNetwork if kept == "onnx" else TorchNetwork)
+    assert isinstance(segmenter._network, kept)
     (line,) = [r.getMessage() for r in caplog.records]
-    assert line.startswith(f"the network runs in {kept}")
-    assert line.endswith(
-        f"torch (float32) takes {torch_ms:.1f} ms a picture, onnxruntime (fp32) {onnx_ms:.1f} ms"
+    names = {TorchNetwork: "torch", OnnxRuntimeNetwork: "onnxruntime", OpenVinoNetwork: "openvino"}
+    assert line == (
+        f"the network runs in {names[kept]} (fp32); of a picture take: torch (fp32) {took[0]:.1f} ms, "
+        f"onnxruntime (fp32) {took[1]:.1f} ms, openvino (fp32) {took[2]:.1f} ms"
     )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_holds_for_every_runtime(
+    precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ONNX Runtime, which has no bf16, takes no part where that is asked for."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(choice, "measure_by_turns", lambda networks, _: [1.0] * len(networks))
+    Segmenter.load("demo", device="cpu", precision=precision)
+    assert f"openvino ({precision})" in caplog.text
+    assert ("onnxruntime" in caplog.text) == (precision == "fp32")
 
 
 def test_both_are_measured() -> None:
@@ -149,23 +194,24 @@ def test_both_are_measured() -> None:
     assert all(0 < milliseconds < 60_000 for milliseconds in times)
 
 
-@pytest.mark.parametrize("runtime", ["auto", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["auto", "onnxruntime", "openvino"])
 def test_without_the_package_torch_runs(
     runtime: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "streamseg.inference.runtimes.onnx_network")
+    for package, module in (("onnxruntime", "onnx_network"), ("openvino", "openvino_network")):
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.delitem(sys.modules, f"streamseg.inference.runtimes.{module}")
     segmenter = Segmenter.load("demo", device="cpu", runtime=runtime)
     assert isinstance(segmenter._network, TorchNetwork)
     told = [r.getMessage() for r in caplog.records]
-    expected = ["the network runs in torch: onnxruntime needs the package onnxruntime"]
-    assert told == (expected if runtime == "onnxruntime" else [])
+    expected = [f"the network runs in torch: {runtime} needs the package {runtime}"]
+    assert told == (expected if runtime != "auto" else [])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runtime": "tvm"}, "runtime: Input should be 'auto', 'torch' or 'onnxruntime'"),
+        ({"runtime": "tvm"}, "runtime: Input should be 'auto', 'torch', 'onnxruntime' or 'openvino'"),
         ({"runtime": "onnxruntime", "precision": "bf16"}, "computes in fp32 only, the precision is 'bf16'"),
     ],
 )
@@ -174,9 +220,10 @@ def test_mistakes_are_named(options: dict[str, str], message: str) -> None:
         Segmenter.load("demo", device="cpu", **options)  # type: ignore[arg-type]
 
 
-def test_onnxruntime_is_for_a_cpu() -> None:
-    with pytest.raises(ConfigError, match="computes on a CPU only, the device is cuda:0"):
-        choice.choose_network(tiny(), device=torch.device("cuda:0"), precision="auto", runtime="onnxruntime")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_runtimes_beside_torch_are_for_a_cpu(runtime: str) -> None:
+    with pytest.raises(ConfigError, match=f"{runtime}' computes on a CPU only, the device is cuda:0"):
+        choice.choose_network(tiny(), device=torch.device("cuda:0"), precision="auto", runtime=runtime)
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(

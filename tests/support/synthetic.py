@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,21 @@ from numpy.typing import NDArray
 from streamseg.types import Instances
 
 
+class Submitted(NamedTuple):
+    """A batch on the simulated device."""
+
+    sizes: list[tuple[int, int]]
+    """Height and width of each picture."""
+    done_at: float
+    """When the device is done with it, by the monotonic clock."""
+
+
 class SyntheticModel:
     """Takes ``base + per_frame * n`` seconds for n pictures; one batch after the other, as a device does.
 
-    ``asynchronous`` works like CUDA: handing a batch over takes no time, waiting for it does. Else handing
-    over does all the device's work, as on a CPU. ``host`` is the time that finishing a picture takes.
+    ``asynchronous`` works like CUDA: handing a batch over takes no time, and the device begins with it as it
+    ends the one before, whoever waits. Else handing over does all the device's work, as on a CPU.
+    ``host`` is the time that finishing a picture takes.
     """
 
     name = "synthetic"
@@ -33,27 +44,26 @@ class SyntheticModel:
         self.base, self.per_frame, self.host = base, per_frame, host
         self.asynchronous, self.objects = asynchronous, objects
         self.batches: list[int] = []
+        self._busy_until = 0.0
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
-    def submit(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[int, int]]:
+    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Submitted:
         self.batches.append(len(images))
+        self._busy_until = max(time.monotonic(), self._busy_until) + self.base + self.per_frame * len(images)
+        submitted = Submitted([(image.shape[0], image.shape[1]) for image in images], self._busy_until)
         if not self.asynchronous:
-            self._work(len(images))
-        return [(image.shape[0], image.shape[1]) for image in images]
+            self.wait(submitted)
+        return submitted
 
-    def wait(self, ticket: list[tuple[int, int]]) -> None:
-        if self.asynchronous:
-            self._work(len(ticket))
+    def wait(self, ticket: Submitted) -> None:
+        time.sleep(max(0.0, ticket.done_at - time.monotonic()))
 
-    def finish(self, ticket: list[tuple[int, int]], k: int) -> Instances:
+    def finish(self, ticket: Submitted, k: int) -> Instances:
         if self.host:
             time.sleep(self.host)
-        return self._instances(*ticket[k])
-
-    def _work(self, n: int) -> None:
-        time.sleep(self.base + self.per_frame * n)
+        return self._instances(*ticket.sizes[k])
 
     def _instances(self, height: int, width: int) -> Instances:
         n = int(self.objects)

@@ -5,51 +5,52 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from streamseg.errors import ConfigError
-from streamseg.inference.devices import choose_precision
+from streamseg.inference.devices import PRECISIONS, choose_precision
 from streamseg.inference.runtimes.graphs import GraphedNetwork
+from streamseg.inference.runtimes.network import Network
+from streamseg.inference.runtimes.of_graph import GRAPH_RUNTIMES, network_of_graph
 from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
 from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
-from streamseg.models.nets.head import HeadOutput
-from streamseg.models.onnx.graph_files import keep_graph, read_graph
 from streamseg.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-RUNTIMES = ("auto", "torch", "onnxruntime")
+RUNTIMES = ("auto", "torch", *GRAPH_RUNTIMES)
+_NAMES = {dtype: name for name, dtype in PRECISIONS.items()}
 _PICTURES = 2
 """In a batch that is timed: near a single camera's one, and in torch as quick as a full batch by half."""
 _TURNS = 3
-"""Runs that are timed: half a second for the bundled model and both runtimes."""
+"""Runs that are timed: half a second for the bundled model and three runtimes."""
 _CLEARLY = 0.85
 """Less than this share of torch's time: what is closer could be either at the next start."""
 _EXAMPLE = (720, 1280)
 """Height and width of the pictures that are timed, if the model has no canvas."""
 
 
-class Network(Protocol):
-    """What computes logits."""
+@dataclass(frozen=True)
+class _Candidate:
+    runtime: str
+    compute: torch.dtype
+    network: Network
 
-    dtype: torch.dtype
-    """Of the images that it takes."""
-
-    def __call__(self, images: Tensor) -> HeadOutput:
-        """(B, 3, H, W) normalised RGB -> logits of B pictures, the caller's own."""
+    def __str__(self) -> str:
+        return f"{self.runtime} ({_NAMES[self.compute]})"
 
 
 def choose_network(detector: Detector, *, device: torch.device, precision: str, runtime: str) -> Network:
     """A detector's network on a device; ``detector`` itself stays as it is.
 
-    ``auto`` measures, on a CPU, torch in the quickest precision and ONNX Runtime in fp32, if it is
-    installed and the network's graph is at hand (it comes with the package for the bundled model);
-    a graph is made only where ``onnxruntime`` is named, as that takes 10 to 30 seconds.
+    ``auto`` measures, on a CPU, torch and every other runtime that is installed, if the network's graph is at
+    hand (it comes with the package for the bundled model). Torch and OpenVINO compute in the quickest
+    precision, ONNX Runtime in fp32. A graph is made only where its runtime is named.
 
     Raises:
         ConfigError: There is no such runtime or precision, or they cannot be together.
@@ -59,66 +60,46 @@ def choose_network(detector: Detector, *, device: torch.device, precision: str, 
     folded = folded_copy(detector)
     if device.type == "cuda":
         return GraphedNetwork(TorchNetwork(folded, device=device, dtype=dtype), device=device)
-    named = runtime == "onnxruntime"
-    other = None
-    if named or (runtime == "auto" and precision != "bf16"):
-        other = _in_onnx_runtime(folded, export=named, tell=logger.warning if named else logger.debug)
-    if named and other is not None:
-        return other
-    ours = TorchNetwork(copy.deepcopy(folded) if other else folded, device=device, dtype=dtype)
-    return ours if other is None else _faster(ours, other, detector.spec)
+    others = _of_graph(folded, runtime=runtime, precision=precision, dtype=dtype)
+    if others and runtime != "auto":
+        return others[0].network
+    ours = TorchNetwork(copy.deepcopy(folded) if others else folded, device=device, dtype=dtype)
+    return _fastest([_Candidate("torch", dtype, ours), *others], detector.spec) if others else ours
 
 
 def _check(runtime: str, *, device: torch.device, precision: str) -> None:
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime {runtime!r}: allowed are {', '.join(RUNTIMES)}")
-    if runtime == "onnxruntime" and device.type != "cpu":
-        raise ConfigError(f"runtime 'onnxruntime' computes on a CPU only, the device is {device}")
+    if runtime in GRAPH_RUNTIMES and device.type != "cpu":
+        raise ConfigError(f"runtime {runtime!r} computes on a CPU only, the device is {device}")
     if runtime == "onnxruntime" and precision not in {"auto", "fp32"}:
         raise ConfigError(f"runtime 'onnxruntime' computes in fp32 only, the precision is {precision!r}")
 
 
-def _in_onnx_runtime(folded: Detector, *, export: bool, tell: Callable[..., None]) -> Network | None:
-    """The network in ONNX Runtime, or None, and ``tell`` why."""
-    graph = read_graph(folded.spec)
-    try:
-        from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork  # noqa: PLC0415  an extra
-
-        if graph is None and export:
-            graph = _make_graph(folded)
-        return None if graph is None else OnnxRuntimeNetwork(folded, graph)
-    except ModuleNotFoundError as error:
-        tell("the network runs in torch: onnxruntime needs the package %s", error.name)
-    except Exception as error:  # noqa: BLE001  exporters and sessions raise whatever they like
-        tell("the network runs in torch: onnxruntime cannot run it (%s)", str(error).split("\n")[0][:200])
-    return None
+def _of_graph(folded: Detector, *, runtime: str, precision: str, dtype: torch.dtype) -> list[_Candidate]:
+    """The network in the runtimes beside torch that were asked for and can be had."""
+    found = []
+    for name in GRAPH_RUNTIMES:
+        if runtime not in {name, "auto"} or (name == "onnxruntime" and precision == "bf16"):
+            continue
+        compute = torch.float32 if name == "onnxruntime" else dtype
+        network = network_of_graph(name, folded, compute=compute, named=runtime == name)
+        if network is not None:
+            found.append(_Candidate(name, compute, network))
+    return found
 
 
-def _make_graph(folded: Detector) -> bytes:
-    from streamseg.models.onnx.graph import export_graph  # noqa: PLC0415  heavy, and an extra
-
-    started = time.monotonic()
-    graph = export_graph(folded)
-    logger.info("the network's graph was made in %.1f s", time.monotonic() - started)
-    keep_graph(folded.spec, graph)
-    return graph
-
-
-def _faster(ours: Network, other: Network, spec: ModelSpec) -> Network:
-    """The one that takes less time, measured by turns."""
+def _fastest(candidates: Sequence[_Candidate], spec: ModelSpec) -> Network:
+    """The one that takes the least time, measured by turns; the first unless another is clearly faster."""
     canvas = geometry(*_EXAMPLE, spec.input).canvas
     noise = torch.randn((_PICTURES, 3, *canvas), generator=torch.Generator().manual_seed(0))
     images = noise.contiguous(memory_format=torch.channels_last)
-    torch_ms, onnx_ms = measure_by_turns([ours, other], images)
-    chosen = other if onnx_ms < _CLEARLY * torch_ms else ours
-    logger.info(
-        "the network runs in %s: torch (%s) takes %.1f ms a picture, onnxruntime (fp32) %.1f ms",
-        "torch" if chosen is ours else "onnxruntime",
-        str(ours.dtype).removeprefix("torch."),
-        torch_ms,
-        onnx_ms,
-    )
-    return chosen
+    took = measure_by_turns([candidate.network for candidate in candidates], images)
+    best = min(range(len(took)), key=took.__getitem__)
+    chosen = candidates[best if took[best] < _CLEARLY * took[0] else 0]
+    figures = ", ".join(f"{each} {ms:.1f} ms" for each, ms in zip(candidates, took, strict=True))
+    logger.info("the network runs in %s; of a picture take: %s", chosen, figures)
+    return chosen.network
 
 
 @torch.inference_mode()

@@ -1,0 +1,18 @@
+"""What every runtime offers."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from streamseg.models.nets.head import HeadOutput
+
+
+class Network(Protocol):
+    """What computes logits."""
+
+    dtype: torch.dtype
+    """Of the images that it takes."""
+
+    def __call__(self, images: Tensor) -> HeadOutput:
+        """(B, 3, H, W) normalised RGB -> logits of B pictures, the caller's own."""
