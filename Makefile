@@ -29,8 +29,10 @@ demo: $(VENV)/installed
 	@echo "overlay video: out/demo.mp4"
 	@echo "results:       out/demo.ndjson"
 
+# A third of a test's time is waiting, for servers and outages: one more at a time than a machine of CI has cores.
+# Files begin in the order of tests/conftest.py.
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

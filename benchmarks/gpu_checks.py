@@ -193,7 +193,7 @@ def leftovers(device: torch.device, quick: bool) -> list[Line]:
     """Memory after many batches, less that after a third of them."""
     segmenter = Segmenter.load("demo", device=str(device), runtime="torch")
     frames = read_frames(2)
-    batches = 12 if quick else 600
+    batches = 6 if quick else 600
     held = []
     for turn in range(batches):
         ticket = segmenter.submit(frames * (1 + turn % 3))

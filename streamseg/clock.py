@@ -1,6 +1,7 @@
 """One clock for all that a source sends, made to go on where its time stamps start again or jump.
 
-Pictures and sound are moved together, so that they stay together. Pure: who reads packets shows their times.
+Pictures and sound are moved by the same time, so that they stay in step. Nothing is read here: the caller
+passes the time stamps of each packet.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 BACKWARD = Fraction(1, 10)
-"""Seconds that decoding times of pictures may go back without a new beginning, if their distance is not
-known; else half of that distance."""
+"""Seconds by which the decoding time of a picture may lie before the one ahead of it; more is a jump. Where
+the distance of pictures is known, half of it counts instead."""
 REORDERED = Fraction(1)
 """The same for sound, which goes with the pictures, and where only presentation times are known, which
 B-frames reorder."""
 SMALL = Fraction(1, 50)
-"""Seconds by which a packet may miss its place without a question."""
+"""Seconds by which a packet may lie beside its expected time and still belong there."""
 SAME_START = Fraction(1)
-"""Seconds between where a track goes on and where the other one's new beginning puts it, at most."""
+"""Seconds, at most, between where a track goes on and where the jump of another track would put it."""
 JOINED_GAP = Fraction(10)
 """Seconds without a packet in a format that is cut and joined, such as MPEG-TS; longer is a jump."""
 LONGEST_GAP = Fraction(6 * 3600)
@@ -46,7 +47,7 @@ class Stamps:
 
 
 @dataclass(slots=True)
-class _Track:
+class _TrackState:
     reached: Fraction
     """Where its latest packet stands on the clock that goes on."""
     step: Fraction
@@ -80,7 +81,7 @@ class SourceClock:
         """``leader`` is the track of pictures. A gap of more than ``longest_gap`` seconds is a jump; of a
         ``live`` source one that is so much longer than what has passed on the clock ``now``."""
         self._leader, self._longest_gap, self._live, self._now = leader, longest_gap, live, now
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, _TrackState] = {}
         self._moved_by: list[Fraction] = [Fraction()]
         """Seconds, for each part."""
         self._seen_at, self._passed = now(), Fraction()
@@ -116,7 +117,7 @@ class SourceClock:
         if seen is None:
             # A track that begins late belongs to the part that the others have come to.
             part = max((other.part for other in self._tracks.values()), default=0)
-            self._tracks[track] = _Track(raw + self._moved_by[part], step, decoding, part)
+            self._tracks[track] = _TrackState(raw + self._moved_by[part], step, decoding, part)
             return self._moved_by[part]
         self._find_part(seen, raw)
         ordered = decoding and seen.decoding
@@ -124,12 +125,12 @@ class SourceClock:
             self._begin_part(track, seen, raw)
         moved = raw + self._moved_by[seen.part]
         seen.step = step or min(max(moved - seen.reached, Fraction()), LONGEST_STEP) or seen.step
-        # From the first decoding time on it is these that count.
+        # From the first decoding time on, decoding times count.
         seen.reached = moved if decoding and not seen.decoding else max(seen.reached, moved)
         seen.decoding = decoding
         return self._moved_by[seen.part]
 
-    def _find_part(self, seen: _Track, raw: Fraction) -> None:
+    def _find_part(self, seen: _TrackState, raw: Fraction) -> None:
         """Follow another track into the next part, or go back from one that a single packet began."""
         off = self._distance(seen, raw, seen.part)
         if off <= max(seen.step, SMALL):
@@ -142,22 +143,22 @@ class SourceClock:
         elif here < self.jumps and self._distance(seen, raw, here + 1) <= min(off, SAME_START):
             seen.part += 1
 
-    def _distance(self, seen: _Track, raw: Fraction, part: int) -> Fraction:
+    def _distance(self, seen: _TrackState, raw: Fraction, part: int) -> Fraction:
         """Seconds between where a track goes on and where a packet would stand in a part."""
         return abs(raw + self._moved_by[part] - self._goes_on(seen))
 
-    def _goes_on(self, seen: _Track) -> Fraction:
+    def _goes_on(self, seen: _TrackState) -> Fraction:
         """Where the next packet is expected; a camera may have been silent meanwhile."""
         return seen.reached + max(seen.step, self._passed)
 
-    def _is_jump(self, track: int, seen: _Track, gap: Fraction, *, ordered: bool) -> bool:
+    def _is_jump(self, track: int, seen: _TrackState, gap: Fraction, *, ordered: bool) -> bool:
         if gap > (LIVE_GAP + self._passed if self._live else self._longest_gap):
             return True
         if track != self._leader or not ordered:
             return gap < -REORDERED
         return gap < -(seen.step / 2 or BACKWARD)
 
-    def _begin_part(self, track: int, seen: _Track, raw: Fraction) -> None:
+    def _begin_part(self, track: int, seen: _TrackState, raw: Fraction) -> None:
         goes_on = self._goes_on(seen)
         pictures = self._tracks.get(self._leader)
         if track != self._leader and pictures is not None:

@@ -1,4 +1,4 @@
-"""Packets of an open source on one clock, for who decodes them and for who copies the sound alike."""
+"""Packets of an open source on one clock: the same whether pictures are decoded or sound is copied."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def has_decoder(track: Stream) -> bool:
 
 
 def main_pictures(container: InputContainer) -> VideoStream | None:
-    """The track of pictures that is meant, of those that can be decoded; None if there is none."""
+    """The main one of the tracks of pictures that can be decoded; None if there is none."""
     readable = [
         track
         for track in container.streams.video
@@ -35,9 +35,9 @@ def main_pictures(container: InputContainer) -> VideoStream | None:
 
 
 class PacketClock:
-    """Shows the packets of a container to a :class:`SourceClock` and gives them its times.
+    """Gives the packets of a container the times of a :class:`SourceClock`.
 
-    Two readings of one file give the same times if they show the same tracks: the pictures and all sound.
+    Two readings of one file give the same times if both pass the packets of the pictures and of all sound.
     """
 
     def __init__(self, container: InputContainer, pictures: VideoStream, *, live: bool = False) -> None:

@@ -1,12 +1,19 @@
 """What all tests share."""
 
-import logging
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-# Tests run side by side, one per core: threads of their own would only get into each other's way.
+from tests.support.logs import logging_as_before
+
+if TYPE_CHECKING:
+    from tests.support.broker import RunningBroker
+
+# Tests run side by side on all cores: threads of their own would only get into each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -19,14 +26,39 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("no CUDA device")
 
 
+_LONGEST = (
+    "models/test_export.py",
+    "training/test_loop.py",
+    "scale/test_ray.py",
+    "scale/test_engines.py",
+    "scale/test_camera_worker.py",
+    "web/test_browser.py",
+)
+"""Files of more than half a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first: one that begins last has the machine to itself at the end."""
+    items.sort(key=lambda item: not str(item.path).endswith(_LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """A command that a test runs in this process sets up logging to a stderr that ends with the test."""
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    ours = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
-    for handler in ours:
-        if handler not in handlers:
-            root.removeHandler(handler)
-    root.setLevel(level)
+    with logging_as_before():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """One broker for all tests of a file, as the last one has left it."""
+    from tests.support.broker import running_broker  # tests of the network alone do without redis
+
+    with running_broker(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture
+def broker(shared_broker: RunningBroker) -> RunningBroker:
+    """The file's broker, running and empty."""
+    shared_broker.clean()
+    return shared_broker

@@ -33,7 +33,7 @@ def account_for(house: House, program: Program, readers: Sequence[Reader]) -> di
         "shortest_and_longest_step_of_pts": steps,
         "events": len(events),
         "webhook": _events(events, house.hook.accepted),
-        "mqtt": _events(events, [event for _, event in house.heard.messages]),
+        "mqtt": _events(events, house.mqtt.taken()),
     }
 
 
@@ -77,7 +77,8 @@ def _check(found: dict[str, Any]) -> Iterator[str]:
     for name, (shortest, longest) in found["shortest_and_longest_step_of_pts"].items():
         if shortest <= 0 or longest > LONGEST_STEP:
             yield f"{name}: its clock goes {shortest} to {longest} s from a result to the next one"
-    if found["webhook"]["lost"]:
-        yield f"webhook: {found['webhook']['lost']} events are lost"
+    for name in ("webhook", "mqtt"):
+        if found[name]["lost"]:
+            yield f"{name}: {found[name]['lost']} events are lost"
     if found["exit_code"] != 143:
         yield f"exit code {found['exit_code']}"

@@ -13,7 +13,7 @@ import yaml
 from tests.support.broker import RunningBroker, running_broker
 from tests.support.disks import small_disk
 from tests.support.media import write_clip
-from tests.support.mqtt import Listener, MqttBroker
+from tests.support.mqtt_process import MqttProcess
 from tests.support.receiver import Receiver
 from tests.support.rtp_camera import RtpCamera, rtp_camera
 from tests.support.runs import WATCHED
@@ -131,9 +131,7 @@ class House:
     """Never disturbed: what the program says of itself can be read there at any time."""
     twins: Twins
     hook: Hook
-    mqtt: MqttBroker
-    heard: Listener
-    """Events that came over MQTT."""
+    mqtt: MqttProcess
     own_disk: bool
     """Whether results lie on a disk of their own, which may be filled."""
     view: int = field(default_factory=free_port)
@@ -200,11 +198,9 @@ def furnished(folder: Path, *, minutes: float) -> Iterator[House]:
     count = round((minutes + 30) * 60 / _HLS_SECONDS)
     write_segments(media / "hls", count=count, seconds=_HLS_SECONDS, fps=5)
     with contextlib.ExitStack() as stack:
-        mqtt = MqttBroker(free_port())
-        stack.callback(mqtt.close)
+        mqtt = MqttProcess(free_port(), folder / "mqtt.ndjson")
+        stack.callback(mqtt.stop)
         mqtt.start()
-        heard = Listener(mqtt, "streamseg/#")
-        stack.callback(heard.close)
         hook = Hook()
         stack.callback(hook.stop)
         house = House(
@@ -218,7 +214,6 @@ def furnished(folder: Path, *, minutes: float) -> Iterator[House]:
             twins=stack.enter_context(running_twins(folder)),
             hook=hook,
             mqtt=mqtt,
-            heard=heard,
             own_disk=stack.enter_context(small_disk(folder / "disk", "500m")),
         )
         house.configure()

@@ -28,7 +28,7 @@ from streamseg.errors import StreamsegError, UsageError, mask_password
 
 
 class _Commands(click.Group):
-    """Commands of which the nearest is named when one is not known."""
+    """Commands; for an unknown one the nearest known one is named."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -43,7 +43,7 @@ class _Commands(click.Group):
 
 
 def _of_a_source(name: str) -> str:
-    """What was meant by the name of a file or a URL where a command belongs."""
+    """A hint for a file or URL that stands where a command belongs; empty for anything else."""
     return f" (did you mean streamseg run {name}?)" if "/" in name or "." in name else ""
 
 

@@ -55,8 +55,8 @@ def hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
     work = work_of(config)
     hand_over(address, work)
     sys.stderr.write(
-        f"{len(work.streams)} cameras are with the Ray cluster ({address}) now, which goes on by itself; "
-        "streamseg cluster status tells who has what\n"
+        f"{len(work.streams)} cameras are with the Ray cluster ({address}) now, which reads them "
+        "also when this command has ended; streamseg cluster status shows which worker reads which camera\n"
     )
     return 0
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def start(
     config: RunConfig, bar: Progress, *, resume: bool, log_options: Sequence[str]
 ) -> AbstractContextManager[Pipeline | EnginePool]:
-    """What runs ``config`` from entering until leaving; ``bar`` hears of its progress.
+    """A context manager in which ``config`` runs; ``bar`` is told of its progress.
 
     ``log_options`` are those of the command line, for other processes. Entering raises UsageError or
     RunError.

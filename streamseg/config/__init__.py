@@ -3,30 +3,27 @@
 from streamseg.config.advice import hint
 from streamseg.config.keys import (
     BatchingConfig,
-    EventsConfig,
-    LineConfig,
     MetricsConfig,
     ModelConfig,
+    OverlayOptions,
+    RunConfig,
+    TrackingConfig,
+    ViewConfig,
+)
+from streamseg.config.output_keys import (
+    EventsConfig,
     MqttConfig,
     NdjsonConfig,
     OutputConfig,
-    OverlayOptions,
-    Point,
-    Polygon,
     PushConfig,
     RedisConfig,
-    RunConfig,
-    Score,
-    StreamConfig,
-    Text,
-    TrackingConfig,
     VideoConfig,
-    ViewConfig,
     WebhookConfig,
-    ZoneConfig,
 )
 from streamseg.config.reading import read_config, set_key
+from streamseg.config.stream_keys import LineConfig, Point, Polygon, StreamConfig, ZoneConfig
 from streamseg.config.validation import describe, one_device, parse_config, parse_model
+from streamseg.config.values import Score, Text
 
 __all__ = [
     "BatchingConfig",

@@ -27,7 +27,7 @@ Pictures = Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part(Generic[Ticket]):
+class _SubBatch(Generic[Ticket]):
     """Pictures that are on the device together."""
 
     pictures: Pictures
@@ -38,7 +38,7 @@ class _Part(Generic[Ticket]):
 class GuardedTicket(Generic[Ticket]):
     """A batch under way."""
 
-    part: _Part[Ticket] | None
+    part: _SubBatch[Ticket] | None
     """What is on the device, until it is waited for."""
     later: Pictures
     """What has to wait until that is done."""
@@ -107,13 +107,13 @@ class OomGuard(Generic[Ticket]):
         inner, place = ticket.places[k]
         return self._model.finish(inner, place)
 
-    def _parts(self, pictures: Pictures) -> Iterator[_Part[Ticket]]:
+    def _parts(self, pictures: Pictures) -> Iterator[_SubBatch[Ticket]]:
         while len(pictures):
-            # The batches that submit() would wait for wait for us.
+            # Not patient: the batches before leave the device only when this thread goes on.
             part, pictures = self._start(pictures, patient=False)
             yield part
 
-    def _start(self, pictures: Pictures, *, patient: bool) -> tuple[_Part[Ticket], Pictures]:
+    def _start(self, pictures: Pictures, *, patient: bool) -> tuple[_SubBatch[Ticket], Pictures]:
         """Submit as many pictures as fit; returns them and the rest.
 
         ``patient``: wait for the batches before to leave the device, if there is no room for one picture.
@@ -131,11 +131,11 @@ class OomGuard(Generic[Ticket]):
                 return part, later
             raise _no_room(now)
 
-    def _submitted(self, pictures: Pictures) -> _Part[Ticket] | None:
+    def _submitted(self, pictures: Pictures) -> _SubBatch[Ticket] | None:
         """The pictures on the device, or None if there is no room for them."""
         try:
             with self._one_submits:
-                part = _Part(pictures, self._model.submit(pictures))
+                part = _SubBatch(pictures, self._model.submit(pictures))
         except torch.OutOfMemoryError as error:
             self._lower_limit(len(pictures), error)
         else:
@@ -145,7 +145,7 @@ class OomGuard(Generic[Ticket]):
         _free_memory()  # not in the except clause, whose traceback holds tensors
         return None
 
-    def _wait_for(self, part: _Part[Ticket], *, again: bool = False) -> list[tuple[Ticket, int]]:
+    def _wait_for(self, part: _SubBatch[Ticket], *, again: bool = False) -> list[tuple[Ticket, int]]:
         """Wait for a part; if there is no room for its results, do it again in halves.
 
         Returns where each of its pictures is found. ``again``: it was submitted because of that already.

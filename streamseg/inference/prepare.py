@@ -82,7 +82,7 @@ class HostPreparer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Group:
+class _OneSize:
     """Pictures of one size, in memory that the device reads from."""
 
     places: list[int]
@@ -107,7 +107,9 @@ class DevicePreparer:
         places: dict[tuple[int, int], list[int]] = {}
         for k, size in enumerate(sizes):
             places.setdefault(size.source, []).append(k)
-        groups = [_Group(numbers, self._staging(len(numbers), source)) for source, numbers in places.items()]
+        groups = [
+            _OneSize(numbers, self._staging(len(numbers), source)) for source, numbers in places.items()
+        ]
         jobs = [
             self._pool.submit(_copy, row, pictures[k])
             for group in groups
@@ -118,7 +120,7 @@ class DevicePreparer:
     def _staging(self, count: int, source: tuple[int, int]) -> Tensor:
         return torch.empty((count, *source, 3), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
 
-    def _build(self, groups: Sequence[_Group], sizes: Sequence[Geometry]) -> Tensor:
+    def _build(self, groups: Sequence[_OneSize], sizes: Sequence[Geometry]) -> Tensor:
         shape = (len(sizes), *sizes[0].canvas, 3)
         images = torch.zeros(shape, dtype=self._dtype, device=self._device).permute(0, 3, 1, 2)
         for group in groups:

@@ -1,7 +1,7 @@
 """CUDA streams: upload, network and post-processing of successive batches side by side.
 
-On a CPU a thread stands for the network's stream, so that handing it a batch takes no time there either; what
-else there is does nothing.
+On a CPU a thread takes the place of the network's stream, so that handing over a batch returns at once there,
+too; the other streams do nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence

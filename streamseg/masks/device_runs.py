@@ -33,7 +33,7 @@ class _Tables(NamedTuple):
     """Where they begin."""
 
 
-class _Windows(NamedTuple):
+class _MaskWindows(NamedTuple):
     """M masks' windows: (M,) int64 each."""
 
     mask: Tensor
@@ -94,7 +94,7 @@ def run_edges(
 
 
 def _layout(spans: NDArray[np.int64], geometry: NDArray[np.int64], tables: _Tables) -> NDArray[np.int64]:
-    """One row of :class:`_Windows` for each mask that has something in its source.
+    """One row of :class:`_MaskWindows` for each mask that has something in its source.
 
     ``geometry`` (M,) says which of the tables' a mask has.
     """
@@ -119,7 +119,7 @@ def _changes(
     soft_masks: Tensor, layout: NDArray[np.int64], tables: _Tables, threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of all pixels of all windows: whether a run begins or ends behind it, its window, and its position."""
-    windows = _Windows(*_upload(layout.T, soft_masks.device).unbind())
+    windows = _MaskWindows(*_upload(layout.T, soft_masks.device).unbind())
     rows, columns, lines = (layout[:, k] for k in (3, 4, 6))
     # Along the rows first: network rows of source columns.
     which, column, line = _pixels(windows.lines, columns * lines)

@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from streamseg.errors import mask_password
-from streamseg.outputs.tracks import COPIED, Sound, Track, add_track
+from streamseg.outputs.tracks import COPIED, AudioTrack, Sound, add_track
 from streamseg.packets import PacketClock, has_decoder, main_pictures
 from streamseg.types import StreamInfo
 
@@ -36,7 +36,7 @@ class AudioReader:
         self._info, self._begin = info, begin
         self._end = None if info.end is None else Fraction(info.end)
         self._source: InputContainer | None = None
-        self._tracks: dict[int, Track] = {}
+        self._tracks: dict[int, AudioTrack] = {}
         self._finished: set[int] = set()
         self._packets: Iterator[tuple[Packet[Stream], Fraction]] = iter(())
         self._next: tuple[Packet[Stream], Fraction] | None = None
@@ -124,7 +124,7 @@ class AudioReader:
                 self._look_at(track)
             self._advance()
 
-    def _look_at(self, track: Track) -> None:
+    def _look_at(self, track: AudioTrack) -> None:
         if track.moved:
             self._warn("time stamps of its sound do not increase, moved or left out")
 

@@ -1,8 +1,8 @@
-"""What waits of one stream at one output.
+"""The results of one stream that wait for one output.
 
 A recorded stream loses nothing: its frames hold their slots of the frame ring until they are written, so the
-ring bounds the backlog; only results that wait for their events' sake wait without them. A live stream keeps
-its newest results; the oldest are dropped and counted.
+ring bounds the backlog. (An output of events alone keeps no frames.) A live stream keeps its newest results;
+the oldest are dropped and counted.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class StreamBacklog:
         self.lost = 0
         """Results discarded because the output had failed or was aborted."""
         self.takes = True
-        """Whether results still find their way out."""
+        """Whether results are still written."""
         self.error: StreamsegError | None = None
-        """What has ended it before its time."""
+        """The error that ended it early."""
         self.closed = False
         """Whether its end was told: no more results will come."""
         self.over = False
@@ -202,18 +202,18 @@ class StreamBacklog:
 
     @property
     def waits(self) -> bool:
-        """Whether only its end is left, and other outputs come before."""
+        """Whether only its end is left to be done, and backlogs of other outputs have to end first."""
         return self._behind > 0 and len(self._steps) == 1 and isinstance(self._steps[0], StreamEnd)
 
     def leave(self) -> None:
-        """Nothing more will be written: tell whoever waits for that."""
+        """Nothing more will be written: make the calls that :meth:`when_over` was given."""
         self.over = True
         for call in self._then:
             call()
         self._then.clear()
 
     def take_step(self) -> Step:
-        """The next thing to do."""
+        """Take out the next step, which has to be done now."""
         step = self._steps.popleft()
         if isinstance(step, WaitingResult):
             self._forget(step)
@@ -226,7 +226,7 @@ class StreamBacklog:
             self._count_dropped()
 
     def step_done(self) -> None:
-        """What was taken is done."""
+        """The step that was taken out is done."""
         self._writing = False
 
     def discard(self, *, writing: bool) -> None:

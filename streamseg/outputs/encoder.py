@@ -1,4 +1,4 @@
-"""Who encodes an overlay video: x264 on the processor, or an NVIDIA device where one can."""
+"""What encodes an overlay video: x264 on the processor, or an NVIDIA device that has an encoder."""
 
 import logging
 import threading
@@ -44,7 +44,7 @@ _NVENC = Encoder("h264_nvenc", {"preset": "p4", "rc": "vbr", "cq": "23", "b": "0
 
 
 _LOW_DELAY: Mapping[str, Encoder] = {
-    # Parameter sets before each key frame: whoever begins to watch there needs nothing else.
+    # Parameter sets before each key frame: a viewer can begin at any of them.
     "libx264": Encoder(
         "libx264", {**_X264.options, "tune": "zerolatency", "x264-params": "subme=1:repeat-headers=1"}
     ),
@@ -54,7 +54,7 @@ _LOW_DELAY: Mapping[str, Encoder] = {
 
 
 class EncoderChoice:
-    """Starts videos with the encoder that the user wants, or with x264 where that cannot be had."""
+    """Starts videos with the encoder that the user wants, or with x264 where that one does not open."""
 
     def __init__(self, wanted: Encode = "auto", *, low_delay: bool = False) -> None:
         """``low_delay``: each picture is wanted at once. Raises UsageError for an unknown encoder."""

@@ -1,4 +1,4 @@
-"""How an output does: whether results find their way out of it, and what has not."""
+"""Whether an output writes its results, and which it has not written."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class OutputHealth:
 
     name: str
     trouble: str | None = None
-    """Why results do not find their way out of it, in one line; None while they do."""
+    """Why it does not write its results, in one line; None while it does."""
     stuck: bool = False
-    """Whether nobody else tells of this trouble: it waits, and does not say for what."""
+    """Whether only its silence shows this trouble: it has written nothing for long, and gives no reason."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Results it did not write, by stream: it was too slow, or had failed."""
     errors: int = 0
@@ -32,12 +32,12 @@ class OutputHealth:
 
     @property
     def up(self) -> bool:
-        """Whether results find their way out of it."""
+        """Whether it writes its results."""
         return self.trouble is None
 
 
 class StepWatch:
-    """Which thread of an output is at which stream since when. Any thread."""
+    """Notes which thread of an output works on which stream, and since when. Any thread."""
 
     def __init__(self) -> None:
         self._since: dict[int, tuple[float, str]] = {}
@@ -54,7 +54,7 @@ class StepWatch:
             self._since.pop(threading.get_ident(), None)
 
     def stuck(self) -> str | None:
-        """What takes longer than any step should."""
+        """The step that takes longer than any should, in words; None if there is none."""
         with self._lock:
             oldest = min(self._since.values(), default=None)
         if oldest is None or time.monotonic() - oldest[0] < STUCK_SECONDS:

@@ -12,7 +12,7 @@ from streamseg.outputs.patience import Patience, PeerAwayError
 from streamseg.types import FramePolicy, StreamInfo
 
 _END_SECONDS = 10.0
-"""For a full disk to get room, once the run is over."""
+"""How long a full disk is waited for once the run is over."""
 
 
 def patience_for_disk(path_template: str) -> Patience:
@@ -21,7 +21,7 @@ def patience_for_disk(path_template: str) -> Patience:
 
 
 def waits_for_room(info: StreamInfo, patience: Patience) -> Patience | None:
-    """That of a live stream, which goes on when somebody has made room; a recording fails at once."""
+    """``patience`` for a live stream, which waits for room; None for a recording, which fails at once."""
     return patience if info.policy is FramePolicy.NEWEST_FRAME else None
 
 

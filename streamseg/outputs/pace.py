@@ -8,7 +8,7 @@ from collections.abc import Callable
 LONGEST_WAIT = 4.0
 """Seconds between two pictures at most: a longer one is a jump of the clock."""
 LATE = 1.0
-"""Seconds behind that are made up for; who is later goes on from where it is."""
+"""Seconds of delay that are made up for; after a longer one the pace goes on from there."""
 
 
 class Pace:

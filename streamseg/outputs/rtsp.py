@@ -219,7 +219,7 @@ class RecordingSession:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
     def _hear(self) -> None:
-        """Take what the server says (reports of what it received) so that it never waits for us to."""
+        """Read and drop what the server sends, such as reports: unread it fills the connection."""
         try:
             while self._socket.recv(_LONGEST_ANSWER):
                 pass

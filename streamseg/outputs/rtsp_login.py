@@ -17,7 +17,7 @@ Login = Callable[[str, str], str]
 
 
 def login_for(challenges: Sequence[str], user: str, password: str) -> Login | None:
-    """How to log in to a server that answered 401; None if it wants a way that is not known.
+    """How to log in to a server that answered 401; None if it asks for a way that is not known.
 
     ``challenges``: its headers ``WWW-Authenticate``. Digest is preferred, which does not send the password.
     """

@@ -2,8 +2,8 @@
 
     StreamBacklog.put -> steps that wait -> one of the output's threads -> StreamWriter
 
-A stream's steps are done in order, by one thread at a time. Streams take turns, step by step, so that none
-waits behind another; those of different streams are done side by side as far as the output allows.
+A stream's steps are done in order, by one thread at a time; those of different streams are done side by side
+as far as the output allows.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable
 
 from streamseg.errors import OutputError, OutputGoneError, StreamsegError, without_traceback
 from streamseg.outputs.backlog import Limits, StreamBacklog
 from streamseg.outputs.health import OutputHealth, count_dropped, first_error
 from streamseg.outputs.steps import Steps
+from streamseg.outputs.turns import Turns
 from streamseg.types import Meter, Output, StreamEnd, StreamInfo
 
 logger = logging.getLogger(__name__)
@@ -62,24 +62,19 @@ class OutputRunner:
         """Whether nothing more can be written at all."""
         self._output, self._on_error, self._limit = output, on_error, backlog
         self._lock = threading.Condition()
-        self._backlogs: list[StreamBacklog] = []
-        """Of the streams that are not over."""
-        self._ready: deque[StreamBacklog] = deque()
-        """Those with something to do and no thread at it, in the order of their turns."""
+        self._turns = Turns(self._lock, before_ready=self._add_thread_if_wanted)
         self._threads: list[threading.Thread] = []
         self._started = self._ending = self._aborting = False
-        self._busy = self._left = self._done = self._lost = self._errors = 0
+        self._busy = self._left = self._done = self._errors = 0
         self._steps = Steps(output, meter)
         self._refused: list[StreamBacklog] = []
         """Of streams that began after the output was gone."""
-        self._dropped: Counter[str] = Counter()
-        """Results not written, of streams that are over."""
         self._over = threading.Event()
 
     def __len__(self) -> int:
         """Results that wait."""
         with self._lock:
-            return sum(map(len, self._backlogs))
+            return sum(map(len, self._turns.backlogs))
 
     @property
     def closes_last(self) -> bool:
@@ -90,7 +85,7 @@ class OutputRunner:
     def lost(self) -> int:
         """Results discarded because the output had failed or was aborted."""
         with self._lock:
-            return self._count_lost()
+            return self._turns.lost
 
     def health(self) -> OutputHealth:
         """How it does now; any thread."""
@@ -98,12 +93,12 @@ class OutputRunner:
         with self._lock:
             if self.gone:
                 stuck, own = None, str(self.error)
-            trouble = own or stuck or first_error(self._backlogs)
+            trouble = own or stuck or first_error(self._turns.backlogs)
             return OutputHealth(
                 self.name,
                 trouble,
                 stuck=trouble is not None and trouble == stuck,
-                dropped=count_dropped(self._dropped, [*self._backlogs, *self._refused]),
+                dropped=count_dropped(self._turns.dropped, [*self._turns.backlogs, *self._refused]),
                 errors=self._errors,
                 missed=self._output.missed,
             )
@@ -128,17 +123,14 @@ class OutputRunner:
                 ),
                 output=self.name,
                 lock=self._lock,
-                changed=_ignore if refused else self._schedule,
+                changed=_ignore if refused else self._turns.schedule,
             )
             if refused:
                 backlog.discard(writing=False)
                 backlog.leave()
                 self._refused.append(backlog)
                 return backlog
-            same = [other for other in self._backlogs if other.stream == info.stream]
-            backlog.predecessor = same[-1] if same else None
-            self._backlogs.append(backlog)
-            self._schedule(backlog)
+            self._turns.begin(backlog)
             return backlog
 
     def report(self, stream: str, **fields: str | float) -> None:
@@ -154,7 +146,7 @@ class OutputRunner:
         with self._lock:
             self._ending = True
             self._lock.notify_all()
-            streams = list(self._backlogs)
+            streams = list(self._turns.backlogs)
         for backlog in streams:
             backlog.close(StreamEnd.FAILED)  # unless it was closed already
         self.hurry()
@@ -186,17 +178,17 @@ class OutputRunner:
         """Discard what waits and close open streams as failed; wait ``timeout`` seconds for that."""
         with self._lock:
             self._ending = self._aborting = True
-            self._discard(self._backlogs, writing=False)
+            self._discard(self._turns.backlogs, writing=False)
             self._lock.notify_all()
         self.hurry(0.0)
         if not self._wait_for_threads(timeout):
             with self._lock:
-                for backlog in self._backlogs:
+                for backlog in self._turns.backlogs:
                     backlog.leave()
 
     def _give_up(self, why: str) -> None:
         with self._lock:
-            self._discard(self._backlogs, writing=True)
+            self._discard(self._turns.backlogs, writing=True)
         self._fail(OutputGoneError(f"{self.name} {why}"))
         self.abort(timeout=_LAST_SECONDS)
 
@@ -212,30 +204,9 @@ class OutputRunner:
 
     # With the lock held.
 
-    def _schedule(self, backlog: StreamBacklog) -> None:
-        """Give a stream its next turn if there is something to do; forget it if there never will be."""
-        if backlog.scheduled or backlog.predecessor is not None:
-            return
-        if backlog.has_steps:
-            backlog.scheduled = True
-            self._ready.append(backlog)
-            if len(self._threads) < len(self._ready) + self._busy:
-                self._add_thread()
-            self._lock.notify()
-        elif backlog.closed and not backlog.waits and backlog in self._backlogs:
-            self._remove(backlog)
-
-    def _remove(self, backlog: StreamBacklog) -> None:
-        self._backlogs.remove(backlog)
-        backlog.leave()
-        self._lost += backlog.lost
-        self._dropped[backlog.stream] += backlog.dropped + backlog.lost
-        for successor in self._backlogs:
-            if successor.predecessor is backlog:
-                successor.predecessor = None
-                self._schedule(successor)
-        if not self._backlogs:
-            self._lock.notify_all()
+    def _add_thread_if_wanted(self) -> None:
+        if len(self._threads) < len(self._turns.ready) + self._busy:
+            self._add_thread()
 
     def _add_thread(self) -> None:
         if self._started and len(self._threads) < max(1, self._output.writers_at_once):
@@ -244,13 +215,7 @@ class OutputRunner:
             self._threads[-1].start()
 
     def _discard(self, backlogs: list[StreamBacklog], *, writing: bool) -> None:
-        for backlog in list(backlogs):
-            backlog.discard(writing=writing)
-            backlog.closed = backlog.closed or self._ending
-            self._schedule(backlog)
-
-    def _count_lost(self) -> int:
-        return self._lost + sum(backlog.lost for backlog in self._backlogs)
+        self._turns.discard(backlogs, writing=writing, ending=self._ending)
 
     # In the output's threads.
 
@@ -268,12 +233,12 @@ class OutputRunner:
     def _next(self) -> StreamBacklog | None:
         """Wait for a stream's turn; None when there will be none."""
         with self._lock:
-            while not self._ready:
-                if self._ending and not self._backlogs:
+            while not self._turns.ready:
+                if self._ending and not self._turns.backlogs:
                     return None
                 self._lock.wait()
             self._busy += 1
-            return self._ready.popleft()
+            return self._turns.ready.popleft()
 
     def _do_step(self, backlog: StreamBacklog) -> None:
         """One step of a stream. Nothing holds its frame afterwards."""
@@ -285,7 +250,7 @@ class OutputRunner:
             self._busy -= 1
             backlog.step_done()
             backlog.scheduled = False
-            self._schedule(backlog)
+            self._turns.schedule(backlog)
 
     def _guarded(self, step: Callable[[], None], backlog: StreamBacklog | None = None) -> None:
         try:
@@ -310,8 +275,8 @@ class OutputRunner:
                 return
             if backlog is None or isinstance(error, OutputGoneError):
                 self.gone = True
-                self._discard(self._backlogs, writing=False)
-            if self._ending and (lost := self._count_lost()):
+                self._discard(self._turns.backlogs, writing=False)
+            if self._ending and (lost := self._turns.lost):
                 error = type(error)(f"{error}; {lost} results are lost")
             # What ended the output counts for more than what ended a stream before.
             self.error = error if self.gone else self.error or error

@@ -1,4 +1,4 @@
-"""The clock of an overlay: it begins at 0, and goes on in real time when a camera begins its own anew."""
+"""Time stamps of an overlay: they begin at 0, and go on in real time when a camera's clock starts again."""
 
 from __future__ import annotations
 

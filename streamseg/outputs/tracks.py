@@ -27,12 +27,12 @@ AAC_FRAME = 1024
 Sound: TypeAlias = "Packet[AudioStream]"
 
 
-class Track(Protocol):
+class AudioTrack(Protocol):
     """Takes the packets of the source, in order; gives those that the file is to have."""
 
     @property
     def moved(self) -> bool:
-        """Whether a packet had to have another place than its own."""
+        """Whether a packet had to be put at another time than its own."""
 
     def take(self, packet: Sound, seconds: Fraction) -> Iterator[Sound]:
         """A packet that is heard at ``seconds`` in the file. Raises av.FFmpegError."""
@@ -41,7 +41,7 @@ class Track(Protocol):
         """What was held back. Raises av.FFmpegError."""
 
 
-def add_track(container: OutputContainer, source: AudioStream) -> Track:
+def add_track(container: OutputContainer, source: AudioStream) -> AudioTrack:
     """Give ``container`` a track for one of the source. Raises av.FFmpegError or ValueError."""
     if source.codec_context.codec.canonical_name in COPIED:
         return CopiedTrack(container, source)
@@ -54,7 +54,7 @@ class Placer:
 
     last: int | None = None
     moved: bool = False
-    """Whether a packet had another place than its own."""
+    """Whether a packet was put at another time than its own."""
 
     def place(self, ticks: int, duration: int) -> int | None:
         """``ticks``; right behind the last packet if it lies on that one; None if it lies before it."""
@@ -81,7 +81,7 @@ class CopiedTrack:
 
     @property
     def moved(self) -> bool:
-        """Whether a packet had to have another place than its own."""
+        """Whether a packet had to be put at another time than its own."""
         return self._placer.moved
 
     def take(self, packet: Sound, seconds: Fraction) -> Iterator[Sound]:

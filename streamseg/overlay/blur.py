@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from streamseg.types import Instances
 
 # A face is about an eighth of a standing person's height. With 8 cells along the longer side it becomes one
-# cell of a person, and 8 x 6 cells where it fills the box: nobody is told apart by that.
+# cell of a person, and 8 x 6 cells where it fills the box: too few to recognise anybody.
 _CELLS = 8
 _MARGIN = 0.06
 """The mask grows by this share of its box's shorter side: hair and hands reach beyond masks."""

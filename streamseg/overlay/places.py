@@ -73,7 +73,7 @@ def _draw(picture: NDArray[np.uint8], points: NDArray[np.float64], *, closed: bo
 
 
 def _right_of(ends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vector to the right of who walks along the line; y points down."""
+    """Unit vector to the right of the line's direction; y points down."""
     dx, dy = ends[1] - ends[0]
     across: NDArray[np.float64] = np.array([-dy, dx]) / max(1e-6, float(np.hypot(dx, dy)))
     return across

@@ -14,17 +14,17 @@ _SMOOTHING = 0.35
 
 
 class Trails:
-    """The recent ways of one stream's tracked objects. Starts anew at each epoch."""
+    """The recent paths of one stream's tracked objects. Begins again with each epoch."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._epoch = -1
-        self._ways: dict[int, deque[tuple[float, Point]]] = {}
+        self._paths: dict[int, deque[tuple[float, Point]]] = {}
 
     def update(
         self, frame: Frame, ids: Sequence[int | None], boxes: Sequence[Sequence[float]]
     ) -> Mapping[int, Sequence[Point]]:
-        """Take in where the objects of the next frame are.
+        """Add where the objects of the next frame are.
 
         Args:
             frame: Tells time and epoch.
@@ -36,7 +36,7 @@ class Trails:
             seconds, in pixels, oldest first.
         """
         if frame.epoch != self._epoch:
-            self._epoch, self._ways = frame.epoch, {}
+            self._epoch, self._paths = frame.epoch, {}
         here = {
             id_: ((x1 + x2) / 2, y2)
             for id_, (x1, _, x2, y2) in zip(ids, boxes, strict=False)
@@ -45,21 +45,21 @@ class Trails:
         for id_, point in here.items():
             self._add(id_, frame.pts, point)
         self._forget(before=frame.pts - self._seconds)
-        return {id_: [point for _, point in self._ways[id_]] for id_ in here}
+        return {id_: [point for _, point in self._paths[id_]] for id_ in here}
 
     def _add(self, id_: int, pts: float, point: Point) -> None:
-        way = self._ways.setdefault(id_, deque())
-        if way:
-            last = way[-1][1]
+        path = self._paths.setdefault(id_, deque())
+        if path:
+            last = path[-1][1]
             point = (
                 last[0] + _SMOOTHING * (point[0] - last[0]),
                 last[1] + _SMOOTHING * (point[1] - last[1]),
             )
-        way.append((pts, point))
+        path.append((pts, point))
 
     def _forget(self, *, before: float) -> None:
-        for id_, way in list(self._ways.items()):
-            while way and way[0][0] < before:
-                way.popleft()
-            if not way:
-                del self._ways[id_]
+        for id_, path in list(self._paths.items()):
+            while path and path[0][0] < before:
+                path.popleft()
+            if not path:
+                del self._paths[id_]

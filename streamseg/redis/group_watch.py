@@ -30,7 +30,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _GroupFacts:
     """What XINFO GROUPS says of one."""
 
     name: str
@@ -42,7 +42,7 @@ class _Group:
     """Entries behind it, by some brokers' count those that are gone included."""
 
     @classmethod
-    def of(cls, answer: Sequence[Any]) -> _Group:
+    def of(cls, answer: Sequence[Any]) -> _GroupFacts:
         pairs = dict(zip(answer[::2], answer[1::2], strict=False))
         return cls(
             name=pairs[b"name"].decode(errors="replace"),
@@ -104,9 +104,9 @@ class GroupWatch:
                 self._allowed = False
             elif not isinstance(groups, Exception) and not isinstance(length, Exception):
                 with suppress(redis.exceptions.NoPermissionError):
-                    self._look_at(client, name, [_Group.of(group) for group in groups], length)
+                    self._look_at(client, name, [_GroupFacts.of(group) for group in groups], length)
 
-    def _look_at(self, client: redis.Redis, stream: str, groups: Sequence[_Group], length: int) -> None:
+    def _look_at(self, client: redis.Redis, stream: str, groups: Sequence[_GroupFacts], length: int) -> None:
         behind = [group for group in groups if not group.keeps_up(length)]
         for group in groups:
             if group not in behind:

@@ -53,7 +53,7 @@ class _StreamStatus:
 
     @property
     def is_due(self) -> bool:
-        """Whether the broker is to be told: it knows nothing of this, and it is ours to tell."""
+        """Whether to publish it: its end is not published yet, and no other engine owns the stream."""
         settled = self.over and self.snapshot() == self.sent
         return not settled and (self.refused is None or self.refused != self.first_epoch)
 

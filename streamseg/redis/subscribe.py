@@ -19,7 +19,7 @@ _Value = TypeVar("_Value")
 _Item = TypeVar("_Item", FrameResult, FrameResult | Gap)
 
 
-class Options(TypedDict, total=False):
+class SubscriptionOptions(TypedDict, total=False):
     """Keywords of a subscription that do not change what it hands out."""
 
     start: Start
@@ -35,13 +35,17 @@ def subscribe(
     streams: Sequence[str] | None = None,
     *,
     gaps: Literal[False] = False,
-    **options: Unpack[Options],
+    **options: Unpack[SubscriptionOptions],
 ) -> "Subscription[FrameResult]": ...
 
 
 @overload
 def subscribe(
-    url: str, streams: Sequence[str] | None = None, *, gaps: Literal[True], **options: Unpack[Options]
+    url: str,
+    streams: Sequence[str] | None = None,
+    *,
+    gaps: Literal[True],
+    **options: Unpack[SubscriptionOptions],
 ) -> "Subscription[FrameResult | Gap]": ...
 
 

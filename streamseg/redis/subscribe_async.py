@@ -13,7 +13,7 @@ from streamseg.redis.dialogue import READ_TIMEOUT, Command, Dialogue, Steps, Wai
 from streamseg.redis.gaps import Gap
 from streamseg.redis.groups import TAKEOVER_AFTER
 from streamseg.redis.reader import Start
-from streamseg.redis.subscribe import Options, make_reader
+from streamseg.redis.subscribe import SubscriptionOptions, make_reader
 from streamseg.types import FrameResult
 
 _Value = TypeVar("_Value")
@@ -26,13 +26,17 @@ def asubscribe(
     streams: Sequence[str] | None = None,
     *,
     gaps: Literal[False] = False,
-    **options: Unpack[Options],
+    **options: Unpack[SubscriptionOptions],
 ) -> "AsyncSubscription[FrameResult]": ...
 
 
 @overload
 def asubscribe(
-    url: str, streams: Sequence[str] | None = None, *, gaps: Literal[True], **options: Unpack[Options]
+    url: str,
+    streams: Sequence[str] | None = None,
+    *,
+    gaps: Literal[True],
+    **options: Unpack[SubscriptionOptions],
 ) -> "AsyncSubscription[FrameResult | Gap]": ...
 
 

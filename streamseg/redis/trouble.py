@@ -1,4 +1,4 @@
-"""What goes wrong with a broker: what passes by itself, what somebody has to put right, and its words."""
+"""Errors of a broker: which pass by themselves, which somebody has to put right, how they are worded."""
 
 import logging
 import re
@@ -52,7 +52,7 @@ class WrongServerError(redis.AuthenticationError):
 
 
 def passes(error: redis.RedisError) -> bool:
-    """Whether the same request may work later, without anybody putting something right in it or in us."""
+    """Whether the same request may work later although nobody changes it or the configuration."""
     if isinstance(error, _REFUSALS):
         return False  # redis-py counts them as connection errors
     if isinstance(error, _PASSING_TYPES):
@@ -111,7 +111,7 @@ class Trouble(NamedTuple):
 
 
 def trouble(error: redis.RedisError) -> Trouble:
-    """An error in true words, which continue "Redis at host:port/0 ..."."""
+    """An error in words that continue "Redis at host:port/0 ..."."""
     return Trouble(_what(error), reason(error))
 
 

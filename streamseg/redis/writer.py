@@ -86,7 +86,7 @@ class RedisWriter(StreamWriter):
         id_ = self._ids.next()
         try:
             id_ = self._client.retry(lambda client: self._send(client, entries, id_), worked=self._written)
-            # At once: the events may find the broker gone, and the next one without this result.
+            # Before the events: the broker may be gone by then, and come back without this result.
             self._buffer.add(id_, encoded)
             for event in result.events or ():
                 self._tell(event)

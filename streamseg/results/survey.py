@@ -112,7 +112,7 @@ class Selection:
     score: float = 0.0
     """Lowest score to keep."""
     stride: int = 1
-    """Every so manieth result of each stream."""
+    """N: every Nth result of each stream."""
 
     def of(self, results: Iterable[FrameResult]) -> Iterator[FrameResult]:
         """Those that are wanted, with the objects that are wanted."""

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from streamseg.config import (
-    EventsConfig,
-    ModelConfig,
-    MqttConfig,
-    NdjsonConfig,
-    OutputConfig,
-    OverlayOptions,
-    PushConfig,
-    RedisConfig,
-    RunConfig,
-    StreamConfig,
-    VideoConfig,
-    WebhookConfig,
-    hint,
-)
+from streamseg.config import ModelConfig, RunConfig, StreamConfig
 from streamseg.errors import SourceError, UsageError
-from streamseg.outputs import FunctionOutput, NdjsonOutput, PushOutput, VideoOutput
-from streamseg.outputs.events import EventsOutput
-from streamseg.outputs.files import files_beside
+from streamseg.outputs import FunctionOutput
 from streamseg.outputs.function import SinkFunction
-from streamseg.outputs.mqtt import MqttOutput
-from streamseg.outputs.webhook import WebhookOutput
-from streamseg.redis.publish import RedisOutput
+from streamseg.runtime.build_outputs import build_outputs
+from streamseg.runtime.checks import check_blur, check_files_differ, check_rules
 from streamseg.runtime.resume import Resumption, check_resumable, former_ids, take_over
 from streamseg.sources import Source, SourceOptions, raise_error, resolve_sources, source_for
 from streamseg.types import FrameResult, Meter, Output, StreamInfo
@@ -41,6 +21,21 @@ if TYPE_CHECKING:
     from streamseg.inference import OomGuard
     from streamseg.inference.tickets import BatchTicket
     from streamseg.runtime.pipeline import Pipeline
+
+__all__ = [
+    "PipelineOptions",
+    "RunPlan",
+    "Sink",
+    "build_outputs",
+    "build_pipeline",
+    "build_sources",
+    "build_streams",
+    "check_blur",
+    "check_rules",
+    "load_model",
+    "pipeline_options",
+    "plan_run",
+]
 
 Sink = Output | SinkFunction
 """Where results go: an output, or a function that is called with each of them."""
@@ -157,34 +152,6 @@ def load_model(
     return OomGuard.load(config, meter=meter, max_batch=max_batch)
 
 
-def check_files_differ(sources: Sequence[Source], outputs: Sequence[Output]) -> None:
-    """Make sure that no output file, nor its partial one, is another's, or a source. Raises UsageError."""
-    read = {name for source in sources for name in _names_of(source.url)}
-    written: set[str | tuple[int, int]] = set()
-    for output in outputs:
-        if not isinstance(output, NdjsonOutput | VideoOutput | EventsOutput):
-            continue
-        for path in filter(None, [output.path(source.id) for source in sources]):
-            files = files_beside(path)
-            names = [_names_of(file) for file in files]
-            for file, of_file in zip(files, names, strict=True):
-                if of_file & read:
-                    as_ = "" if file == path else f" while {path} is written"
-                    raise UsageError(f"{file} is a source itself{as_}: outputs need other names")
-                if of_file & written:
-                    raise UsageError(f"{file} is the file of two outputs: they need different names")
-            written.update(*names)
-
-
-def _names_of(path: str | Path) -> set[str | tuple[int, int]]:
-    """What tells a file from all others: its real path; and if it exists, what all hard links to it share."""
-    names: set[str | tuple[int, int]] = {os.path.realpath(path)}
-    with suppress(OSError, ValueError):
-        status = os.stat(path)
-        names.add((status.st_dev, status.st_ino))
-    return names
-
-
 def build_sources(config: RunConfig) -> list[Source]:
     """The sources of all streams, with ids that differ. Raises UsageError."""
     return [source for source, _ in build_streams(config)]
@@ -257,94 +224,3 @@ def _sources_of(
         refuse=refuse,
         **options,
     )
-
-
-def check_blur(config: RunConfig, classes: Sequence[str]) -> None:
-    """Make sure that the model finds all that is to be blurred; ``classes``: its own. Raises UsageError."""
-    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
-    for name in config.overlay.blur:
-        if name not in kept:
-            raise UsageError(
-                f"overlay.blur: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
-            )
-
-
-def check_rules(config: RunConfig, classes: Sequence[str]) -> None:
-    """Make sure that each stream's rules can be met; ``classes``: the model's. Raises UsageError."""
-    kept = [name for name in classes if config.model.classes is None or name in config.model.classes]
-    for number, stream in enumerate(config.streams):
-        where = f"streams.{number}"
-        wanted = {f"{where}.classes": stream.classes or ()}
-        wanted |= {f"{where}.zones.{name}.classes": zone.classes or () for name, zone in stream.zones.items()}
-        wanted |= {f"{where}.lines.{name}.classes": line.classes or () for name, line in stream.lines.items()}
-        for key, names in wanted.items():
-            for name in names:
-                if name not in kept:
-                    raise UsageError(
-                        f"{key}: {name!r}{hint(name, kept)} is not looked for; allowed: {', '.join(kept)}"
-                    )
-        if stream.score is not None and stream.score < config.model.score:
-            raise UsageError(
-                f"{where}.score {stream.score}: below model.score {config.model.score}, under which nothing "
-                "is found"
-            )
-        if (stream.zones or stream.lines) and not config.tracking.enabled:
-            raise UsageError(f"{where}: zones and lines need tracking.enabled: true")
-
-
-def build_outputs(
-    config: RunConfig, *, several: bool, rules: Mapping[str, StreamRules] | None = None
-) -> list[Output]:
-    """The outputs of a configuration, see :func:`build_output`."""
-    return [
-        build_output(output, several=several, overlay=config.overlay, rules=rules)
-        for output in config.outputs
-    ]
-
-
-def build_output(
-    config: OutputConfig,
-    *,
-    several: bool,
-    overlay: OverlayOptions | None = None,
-    rules: Mapping[str, StreamRules] | None = None,
-) -> Output:
-    """The output that a section of the configuration describes.
-
-    ``several``: for more than one stream; ``rules``: those of streams by id, which may change meanwhile.
-    """
-    match config:
-        case VideoConfig():
-            return VideoOutput(
-                config.path,
-                several=several,
-                overlay=overlay,
-                rules=rules,
-                part_seconds=60 * config.part_minutes,
-                encode=config.encode,
-            )
-        case PushConfig():
-            return PushOutput(config.url, overlay=overlay, rules=rules, encode=config.encode)
-        case NdjsonConfig():
-            return NdjsonOutput(config.path, several=several)
-        case EventsConfig() | MqttConfig() | WebhookConfig():
-            return _build_events(config, several=several)
-        case RedisConfig():
-            return RedisOutput(
-                config.url,
-                overlays=config.overlays,
-                maxlen=config.maxlen,
-                password_file=config.password_file,
-                overlay=overlay,
-                rules=rules,
-            )
-
-
-def _build_events(config: EventsConfig | MqttConfig | WebhookConfig, *, several: bool) -> Output:
-    match config:
-        case EventsConfig():
-            return EventsOutput(config.path, several=several)
-        case MqttConfig():
-            return MqttOutput(config.url, topic=config.topic, qos=config.qos)
-        case WebhookConfig():
-            return WebhookOutput(config.url, cooldown=config.cooldown)

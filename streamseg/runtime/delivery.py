@@ -1,4 +1,4 @@
-"""All outputs of a run at once: what is said to one is said to each, behind a backlog of its own."""
+"""All outputs of a run as one: every call goes to each of them, behind a backlog of its own."""
 
 from __future__ import annotations
 

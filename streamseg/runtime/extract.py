@@ -1,4 +1,4 @@
-"""The pictures that labels made of stored results belong to."""
+"""Writes the pictures of a recording that labels, made of stored results, belong to."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ THREADS = min(4, os.cpu_count() or 1)
 class _Job:
     frame: Frame
     finish: Callable[[], Instances]
-    line: _Line
+    undelivered: _Undelivered
     instances: Instances | None = None
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
+class _Undelivered:
     """The frames of one stream that are not delivered yet, in order."""
 
     jobs: deque[_Job] = field(default_factory=deque)
@@ -54,7 +54,7 @@ class Finisher:
         ``capacity`` frames are under way.
         """
         self._deliver, self._on_error, self._capacity = deliver, on_error, capacity
-        self._lines: dict[str, _Line] = {}
+        self._undelivered: dict[str, _Undelivered] = {}
         self._ready: deque[_Job] = deque()
         self._under_way = 0
         self._lock = threading.Lock()
@@ -76,9 +76,9 @@ class Finisher:
             self._room.wait_for(lambda: self._under_way < self._capacity or self._broken)
             if self._broken:
                 return
-            line = self._lines.setdefault(frame.stream, _Line())
-            job = _Job(frame, finish, line)
-            line.jobs.append(job)
+            undelivered = self._undelivered.setdefault(frame.stream, _Undelivered())
+            job = _Job(frame, finish, undelivered)
+            undelivered.jobs.append(job)
             self._ready.append(job)
             self._under_way += 1
             self._work.notify()
@@ -98,7 +98,7 @@ class Finisher:
         try:
             while (job := self._next()) is not None:
                 job.instances = job.finish()
-                self._deliver_ready(job.frame.stream, job.line)
+                self._deliver_ready(job.frame.stream, job.undelivered)
                 del job  # held while waiting for the next one, its frame would keep a slot of the ring
         except BaseException as error:  # noqa: BLE001  the pipeline raises it again
             self._discard()
@@ -109,36 +109,36 @@ class Finisher:
             self._work.wait_for(lambda: self._ready or self._closed or self._broken)
             return self._ready.popleft() if self._ready else None
 
-    def _deliver_ready(self, stream: str, line: _Line) -> None:
+    def _deliver_ready(self, stream: str, undelivered: _Undelivered) -> None:
         """Deliver the stream's oldest frames as far as they are finished, unless a thread is at it."""
         with self._lock:
-            job = self._begin_delivery(stream, line)
+            job = self._begin_delivery(stream, undelivered)
         while job is not None:
             assert job.instances is not None
             self._deliver(job.frame, job.instances)
             with self._lock:
-                line.delivering = False
+                undelivered.delivering = False
                 self._under_way -= 1
                 self._room.notify_all()
-                job = self._begin_delivery(stream, line)
+                job = self._begin_delivery(stream, undelivered)
 
-    def _begin_delivery(self, stream: str, line: _Line) -> _Job | None:
+    def _begin_delivery(self, stream: str, undelivered: _Undelivered) -> _Job | None:
         """The stream's next frame to deliver; called with the lock."""
-        if line.delivering or self._broken:
+        if undelivered.delivering or self._broken:
             return None
-        if not line.jobs:
-            if self._lines.get(stream) is line:
-                del self._lines[stream]
+        if not undelivered.jobs:
+            if self._undelivered.get(stream) is undelivered:
+                del self._undelivered[stream]
             return None
-        if line.jobs[0].instances is None:
+        if undelivered.jobs[0].instances is None:
             return None
-        line.delivering = True
-        return line.jobs.popleft()
+        undelivered.delivering = True
+        return undelivered.jobs.popleft()
 
     def _discard(self) -> None:
         with self._lock:
             self._broken = True
             self._ready.clear()
-            self._lines.clear()
+            self._undelivered.clear()
             self._work.notify_all()
             self._room.notify_all()

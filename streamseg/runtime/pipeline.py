@@ -232,7 +232,7 @@ class Pipeline:
         return self._streams[name].written
 
     def is_taken(self, name: str) -> bool:
-        """Whether the results of a stream find their way out somewhere."""
+        """Whether at least one output takes the results of a stream."""
         return self._streams[name].taken
 
     @property

@@ -24,7 +24,7 @@ _SMOOTHING = 0.1
 """Weight of the newest interval in the mean interval of a stream."""
 
 
-class Waiting(NamedTuple):
+class WaitingFrame(NamedTuple):
     """A frame that waits."""
 
     frame: Frame
@@ -39,7 +39,7 @@ class StreamQueue:
     """What waits of one stream, oldest first, and the rhythm in which its frames arrive."""
 
     policy: FramePolicy
-    waiting: deque[Waiting] = field(default_factory=deque)
+    waiting: deque[WaitingFrame] = field(default_factory=deque)
     group: Hashable = None
     """Of the frames that come."""
     turn: int = 0
@@ -75,7 +75,7 @@ class StreamQueue:
             superseded = len(self.waiting)
             self.waiting.clear()
             self.superseded_at = now
-        self.waiting.append(Waiting(frame, arrival, self.group))
+        self.waiting.append(WaitingFrame(frame, arrival, self.group))
         return superseded
 
     def _is_too_much(self, now: float) -> bool:
@@ -127,7 +127,7 @@ class TurnOrder:
         self._unknown = 0
         """Live streams with nothing waiting whose rhythm is not known yet."""
         self._turn = 0
-        """Of the stream served last. A stream joins in here: what it did not ask for before is forfeit."""
+        """Of the stream served last. A stream that had nothing waiting begins here: it makes up no turns."""
         self._number = count()  # of two equal heap entries the older one is first
         self._ready: dict[Hashable, list[tuple[int, float, int, StreamQueue]]] = {}
         """By group: turn and arrival of each stream's oldest frame."""
@@ -136,8 +136,8 @@ class TurnOrder:
         self._next: list[tuple[float, int, StreamQueue]] = []
         """When the next frame of each live stream with nothing waiting is due, or earlier.
 
-        A time that moves on, as with every frame, is not noted again: where nobody asks for it (all batches
-        are full, or recordings are read too) the heap would grow by an entry a frame.
+        A time that becomes later, as with every frame, is not noted again: where it is never asked for (all
+        batches are full, or recordings are read too) the heap would grow by one entry with each frame.
         """
 
     def add(self, stream: StreamQueue) -> None:
@@ -213,7 +213,7 @@ class TurnOrder:
 
         By turns also between groups: a camera of an uncommon size gets as many frames as the others.
         """
-        served: list[Waiting] = []
+        served: list[WaitingFrame] = []
         late: Counter[str] = Counter()
         while len(served) < most:
             groups = [served[0].group] if served else list(self._ready)

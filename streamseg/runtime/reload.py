@@ -10,7 +10,9 @@ from streamseg.errors import SourceError, UsageError
 from streamseg.files import partial_path
 from streamseg.outputs import NdjsonOutput, VideoOutput
 from streamseg.outputs.events import EventsOutput
-from streamseg.runtime.build import build_output, build_streams, check_files_differ, check_rules
+from streamseg.runtime.build import build_streams
+from streamseg.runtime.build_outputs import build_output
+from streamseg.runtime.checks import check_files_differ, check_rules
 from streamseg.runtime.resume import former_ids
 from streamseg.runtime.stream_set import ChangingRun, StreamChanges, StreamSet
 from streamseg.sources import place_key

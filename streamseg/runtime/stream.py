@@ -121,7 +121,7 @@ class Stream:
 
     @property
     def taken(self) -> bool:
-        """Whether its results find their way out somewhere; also true before it has opened."""
+        """Whether at least one output takes its results; also true before it has opened."""
         if not self._backlogs:
             return not self._outputs.gone
         return any(backlog.takes for backlog in self._backlogs)

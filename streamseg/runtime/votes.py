@@ -10,7 +10,7 @@ from streamseg.results.frame_result import published_score
 from streamseg.types import Instances
 
 HALF_LIFE = 4.0
-"""Seconds after which a vote weighs half: an object that was read wrongly far away is put right near by."""
+"""Seconds after which a vote weighs half: an object read wrongly far away is corrected once it is near."""
 _LEAD = 2.0
 """A class has to outweigh the present one so many times to become the label.
 

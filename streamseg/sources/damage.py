@@ -1,7 +1,7 @@
 """Damage of a live stream: which frames were patched up or follow a loss; what FFmpeg's log says of it.
 
-FFmpeg marks a frame (``is_corrupt``) that a broken packet went into. Of RTP packets that never came, and of
-slices that its decoder made up, it speaks in its log alone.
+FFmpeg marks a frame (``is_corrupt``) that a broken packet went into. RTP packets that never came, and slices
+that its decoder made up, are only in its log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PATCHED = re.compile(r"concealing \d+ DC|error while decoding MB")
 
 
 class DamageLog(logging.Handler):
-    """Listens to FFmpeg's log, in whatever thread it speaks."""
+    """Counts the damage that lines of FFmpeg's log tell of. Any thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def listen_while_opening() -> None:
 def listen_to(live: bool) -> DamageLog:
     """Go on listening to the log of a live source; of a recording, let it be silent.
 
-    A recording's decoder has threads that end while Python is locked: one that speaks then waits for ever.
+    A recording's decoder has threads that end while Python's lock is held: one that logs then waits for ever.
     """
     log = DamageLog()
     _hand_lines_to(log)

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from av.video.frame import VideoFrame
 
 from streamseg.sources.decode import VideoReader
 from streamseg.sources.integrity import ReadError
-from streamseg.sources.messages import Counted, Damaged, Decoded, Open
+from streamseg.sources.messages import Counted, Damaged, Decoded, FromWorker, Limit, Open
 from streamseg.sources.pace import RateLimit
 from streamseg.sources.pictures import PictureWriter
 from streamseg.sources.ring import RingWriter
 
-if TYPE_CHECKING:
-    from streamseg.sources.worker import Worker
-
 COUNT_EVERY = 0.25
 """Seconds between two counts of dropped frames."""
+
+
+class ParentLink(Protocol):
+    """What a delivery tells the parent, and hears from it."""
+
+    limit: Limit | None
+    """The last that came: it counts for the job that it names."""
+
+    def send(self, message: FromWorker) -> None:
+        """Send to the parent."""
+
+    def resize(self, job: Open, reader: VideoReader, frame: VideoFrame) -> tuple[PictureWriter, RingWriter]:
+        """Go on with a ring for pictures of another size, and tell the parent of it."""
 
 
 class Delivery:
     """Puts the frames of one job into its ring."""
 
     def __init__(
-        self, worker: Worker, job: Open, reader: VideoReader, writer: PictureWriter, ring: RingWriter
+        self, parent: ParentLink, job: Open, reader: VideoReader, writer: PictureWriter, ring: RingWriter
     ) -> None:
-        self._worker, self._job, self._reader = worker, job, reader
+        self._parent, self._job, self._reader = parent, job, reader
         self._writer, self._ring = writer, ring
         self._dropped = False
         """Whether the last frame was dropped."""
@@ -63,14 +73,14 @@ class Delivery:
         if slot is not None:
             self._writer.write(frame, self._ring.picture(slot))
             seconds, passed_over = self._reader.take_seconds(), self._take_passed_over()
-            self._worker.send(
+            self._parent.send(
                 Decoded(self._job.job, slot, index, ticks, now, decoded_at, seconds, passed_over)
             )
         self._dropped = slot is None and live
         self._report_in_time()
 
     def _in_rate(self, ticks: int) -> bool:
-        told = self._worker.limit
+        told = self._parent.limit
         if told is not None and told.job == self._job.job:
             self._rate.change(told.max_fps)
         return self._rate.takes(float(ticks * self._reader.facts.time_base))
@@ -80,7 +90,7 @@ class Delivery:
         return count
 
     def _count(self, *, damaged: int = 0) -> None:
-        self._worker.send(Counted(self._job.job, self._next_index, damaged, self._take_passed_over()))
+        self._parent.send(Counted(self._job.job, self._next_index, damaged, self._take_passed_over()))
         self._dropped = False
 
     def _report_in_time(self) -> None:
@@ -91,13 +101,13 @@ class Delivery:
         if self._reader.live:
             self._dropped = True
             raise ReadError(f"the picture size changed to {frame.width}x{frame.height}")
-        self._writer, self._ring = self._worker.resize(self._job, self._reader, frame)
+        self._writer, self._ring = self._parent.resize(self._job, self._reader, frame)
 
     def report_dropped(self) -> None:
         """Tell how far decoding got, if the last frame handed over does not show it, and what was damaged."""
         self._last_report = time.monotonic()
         frames, packets = self._reader.live_damage.take()
         if frames or packets:
-            self._worker.send(Damaged(self._job.job, 0, frames, packets))
+            self._parent.send(Damaged(self._job.job, 0, frames, packets))
         if self._dropped or self._passed_over:
             self._count()

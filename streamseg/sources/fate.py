@@ -1,4 +1,4 @@
-"""How a decode worker came to its end, in words that are true."""
+"""How a decode worker ended, in words."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ import logging
 import math
 import os
 import selectors
-from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
 from streamseg.errors import SourceError
-from streamseg.sources.connection import Backoff, StreamConnection, Timing
+from streamseg.sources.connection import StreamConnection
+from streamseg.sources.lent_slots import LentSlots
 from streamseg.sources.messages import (
     Alive,
     Counted,
@@ -25,22 +25,19 @@ from streamseg.sources.messages import (
     Open,
     Opened,
     Refused,
-    Release,
     Resized,
     Waiting,
-    WorkerProcess,
 )
 from streamseg.sources.ring import ReturnedSlots, RingReader
 from streamseg.sources.source import Source
+from streamseg.sources.timing import Backoff, Timing
+from streamseg.sources.worker_process import WorkerProcess
 from streamseg.types import EmitEvent, Frame
 
 logger = logging.getLogger(__name__)
 
 MESSAGES_PER_TURN = 32
 """Taken from one worker before the other workers have their turn."""
-SLOTS_PER_RELEASE = 1024
-"""Slots named in one message, which must stay far below :data:`streamseg.sources.messages.MAX_MESSAGE`."""
-
 
 ReturnedSlot = tuple["DecoderHandle", int, int, int]
 """Handle, job, ring and slot of a picture that nobody looks at any more."""
@@ -85,10 +82,7 @@ class DecoderHandle:
         self._ring_number = 0
         """Of :attr:`_ring` within the job."""
         self._pixel_aspect = Fraction(1)
-        self._lent: Counter[tuple[int, int]] = Counter()
-        """Slots in use, by job and ring."""
-        self._to_release: dict[int, list[int]] = {}
-        """Slots of the present job's rings that the worker is not told of yet."""
+        self._lent = LentSlots()
 
     @property
     def running(self) -> bool:
@@ -101,7 +95,7 @@ class DecoderHandle:
 
         Not all of them are waited for: a page that shows the last picture of a file would stop the next.
         """
-        return self._lent.total() <= self._settings.slots // 2
+        return self._lent.total <= self._settings.slots // 2
 
     def begin(self, connection: StreamConnection) -> None:
         """Read a stream; only when none is being read."""
@@ -150,12 +144,12 @@ class DecoderHandle:
             return "is gone"
         process, self._process = self._process, None
         self._selector.unregister(process.channel)
-        self._ring, self._to_release = None, {}
+        self._end_job()
         return process.end(kill=kill)
 
     def _open(self, connection: StreamConnection) -> None:
         connection.attempt()
-        self._ring, self._to_release = None, {}
+        self._end_job()
         self._job += 1
         settings = self._settings
         if self._process is not None and self._process.stopping:
@@ -167,6 +161,10 @@ class DecoderHandle:
             return
         source, first_index = connection.source, connection.next_index
         process.send(Open(self._job, source, first_index, settings.slots, settings.max_ring_bytes))
+
+    def _end_job(self) -> None:
+        self._ring = None
+        self._lent.end_job()
 
     def _start(self) -> WorkerProcess:
         self._process = process = WorkerProcess()
@@ -247,7 +245,7 @@ class DecoderHandle:
     def _decoded(self, connection: StreamConnection, decoded: Decoded) -> None:
         assert self._ring is not None, "a frame without a ring"
         assert connection.info is not None, "a frame before its stream"
-        self._lent[self._job, self._ring_number] += 1
+        self._lent.lend(self._job, self._ring_number)
         connection.count_to(decoded.index, passed_over=decoded.passed_over)
         connection.next_index = decoded.index + 1
         returned = partial(self._returned.put, (self, self._job, self._ring_number, decoded.slot))
@@ -267,12 +265,10 @@ class DecoderHandle:
 
     def returned(self, job: int, ring: int, slot: int) -> None:
         """Nobody looks at a slot any more: :meth:`flush` tells the worker, if it still reads that job."""
-        self._lent[job, ring] -= 1
-        if not self._lent[job, ring]:
-            del self._lent[job, ring]
+        self._lent.give_back(job, ring)
         if job == self._job and self._ring is not None and self.connection is not None:
             self.connection.slot_returned()
-            self._to_release.setdefault(ring, []).append(slot)
+            self._lent.tell_later(ring, slot)
 
     def flush(self) -> None:
         """Tell the worker of all slots that were given back, as far as its socket takes it."""
@@ -280,12 +276,8 @@ class DecoderHandle:
         if process is None:
             return
         process.flush()
-        while self._to_release and not process.congested:
-            ring, slots = next(iter(self._to_release.items()))
-            process.send(Release(self._job, tuple(slots[:SLOTS_PER_RELEASE]), ring))
-            del slots[:SLOTS_PER_RELEASE]
-            if not slots:
-                del self._to_release[ring]
+        while not process.congested and (release := self._lent.next_release(self._job)) is not None:
+            process.send(release)
         self._update_events(process)
 
     def _update_events(self, process: WorkerProcess) -> None:
@@ -300,13 +292,10 @@ class DecoderHandle:
         connection = self.connection
         if connection is None:
             return math.inf
-        waits_for_slot = self._ring is not None and self._lent_of_job() >= self._slots
+        waits_for_slot = self._ring is not None and self._lent.of_job(self._job) >= self._slots
         if waits_for_slot and not connection.source.live:
             return math.inf
         return min(connection.retry_at, connection.silent_at())
-
-    def _lent_of_job(self) -> int:
-        return sum(count for (job, _), count in self._lent.items() if job == self._job)
 
     def attend(self, now: float) -> None:
         """Do what is due: open the source again, or replace a worker that is silent."""

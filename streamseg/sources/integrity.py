@@ -52,7 +52,7 @@ class ReadError(Exception):
 
 
 def refusal(error: Exception) -> Refused | None:
-    """What a server said no to, so that asking again soon will not help; None for any other error."""
+    """What a server refused, so that asking again soon will not help; None for any other error."""
     if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)):
         return "user"
     return "path" if isinstance(error, av.error.HTTPNotFoundError) else None

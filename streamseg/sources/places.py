@@ -48,7 +48,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _media(paths: Iterable[Path], where: str) -> list[str]:
-    """Videos, then pictures, each sorted; hidden ones (as macOS strews them) do not count.
+    """Videos, then pictures, each sorted; hidden ones (macOS makes them) do not count.
 
     A picture beside its video, as recorders leave them, must not take the video's name for its id.
     """

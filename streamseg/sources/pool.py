@@ -18,10 +18,10 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from streamseg.sources.connection import Backoff, Timing
 from streamseg.sources.handle import PoolSettings
-from streamseg.sources.receiver import Orders, Receiver
+from streamseg.sources.receiver import Receiver, ReceiverOrders
 from streamseg.sources.source import Source
+from streamseg.sources.timing import Backoff, Timing
 from streamseg.types import EmitEvent
 
 RECORDED_WORKERS = 4
@@ -74,7 +74,7 @@ class SourcePool:
             backoff=backoff or Backoff(),
         )
         self._max_recorded = max_workers or RECORDED_WORKERS
-        self._orders = Orders(stays=stays)
+        self._orders = ReceiverOrders(stays=stays)
         for source in sources:
             self.add(source)
         self._thread: threading.Thread | None = None

@@ -67,7 +67,7 @@ class Deadlines(Generic[Timed]):
                 yield decoder
 
 
-class Orders:
+class ReceiverOrders:
     """What other threads want of the receiver thread."""
 
     def __init__(self, *, stays: bool = False) -> None:
@@ -120,7 +120,7 @@ class Receiver:
     thousand streams as with one.
     """
 
-    def __init__(self, settings: PoolSettings, max_recorded: int, orders: Orders) -> None:
+    def __init__(self, settings: PoolSettings, max_recorded: int, orders: ReceiverOrders) -> None:
         """Take a selector and an event descriptor. Raises OSError when there is none left."""
         self._settings, self._max_recorded, self._orders = settings, max_recorded, orders
         self._returned: ReturnedSlots[ReturnedSlot] = ReturnedSlots()

@@ -25,11 +25,11 @@ _OPTIMIZER_DEFAULTS: dict[object, dict[str, float]] = {
 }
 
 
-class _Config(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Config):
+class DataConfig(_Section):
     """Where the images are, and which of them are drawn."""
 
     images: Path
@@ -64,7 +64,7 @@ class DataConfig(_Config):
     memory that is free, 0 reads every image from disk each time."""
 
 
-class AugmentConfig(_Config):
+class AugmentConfig(_Section):
     """Random changes of a training image.
 
     A model with ``input.canvas`` sees crops of that size, at any scale. Without a canvas an image is
@@ -86,7 +86,7 @@ class AugmentConfig(_Config):
     """Probability that objects of another image are pasted into it."""
 
 
-class ScheduleConfig(_Config):
+class ScheduleConfig(_Section):
     """How long, how fast and with which loss. A step is one change of the weights."""
 
     steps: Positive | None = None
@@ -151,7 +151,7 @@ class ScheduleConfig(_Config):
         return self
 
 
-class EvaluationConfig(_Config):
+class EvaluationConfig(_Section):
     """When the averaged weights are scored on the validation images; always at the end."""
 
     every_steps: Positive | None = None
@@ -170,7 +170,7 @@ class EvaluationConfig(_Config):
         return self
 
 
-class TrainConfig(_Config):
+class TrainConfig(_Section):
     """A whole run."""
 
     model: ModelSpec

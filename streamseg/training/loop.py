@@ -40,7 +40,7 @@ from streamseg.training.processes import (
     spawned_error,
     spawns,
 )
-from streamseg.training.report.run_report import TABLE, Report
+from streamseg.training.report.run_report import TABLE, RunReport
 from streamseg.training.step import Stepper, memory_format
 from streamseg.training.validation import BEST, MakeSegment, Validator
 
@@ -174,8 +174,8 @@ class _Run:
             )
         return state.step, None
 
-    def _report(self) -> Report:
-        return Report(
+    def _report(self) -> RunReport:
+        return RunReport(
             self._config.output,
             step=self._state.step,
             steps=self._plan.steps,
@@ -199,7 +199,7 @@ class _Run:
         while parts := [b.unpack(device) for b in islice(batches, self._config.schedule.accumulate)]:
             yield parts
 
-    def _after_step(self, report: Report, *, last: bool) -> None:
+    def _after_step(self, report: RunReport, *, last: bool) -> None:
         """Score and save if it is time; a checkpoint always holds what the evaluation before it found."""
         due = self._validate.due(self._state.step)
         if due:

@@ -16,7 +16,7 @@ from streamseg.training.data.coco import CocoImage
 from streamseg.training.data.splits import Splits
 from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
 from streamseg.training.optimisation import Plan, evaluation_interval
-from streamseg.training.report.run_report import Report
+from streamseg.training.report.run_report import RunReport
 
 BEST = "best.safetensors"
 MakeSegment = Callable[[Detector, str, str], Segment]
@@ -50,10 +50,10 @@ class Validator:
             return False
         return step == self._steps or (self._every is not None and step % self._every == 0)
 
-    def __call__(self, state: TrainingState, report: Report) -> None:
+    def __call__(self, state: TrainingState, report: RunReport) -> None:
         """Score, report, and write the weights if they are the best so far."""
         assert self._make_segment is not None
-        images = self._images if state.step == self._steps else pick(self._images, self._config)
+        images = self._images if state.step == self._steps else pick_images(self._images, self._config)
         # The segmenter converts the weights and moves them to its device.
         detector = copy.deepcopy(state.average)
         segment = self._make_segment(detector, str(self._fabric.device), self._config.precision)
@@ -80,7 +80,7 @@ class Validator:
         return [row for share in shares for row in share]
 
 
-def pick(images: Sequence[CocoImage], config: TrainConfig) -> list[CocoImage]:
+def pick_images(images: Sequence[CocoImage], config: TrainConfig) -> list[CocoImage]:
     """At most ``evaluation.images`` images, evenly picked, for a score before the end."""
     most = config.evaluation.images
     if most is None or most >= len(images):

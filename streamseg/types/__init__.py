@@ -1,4 +1,4 @@
-"""The words of the house: what travels from a source to a writer.
+"""The types that all packages share: what travels from a source to a writer.
 
     source -> StreamInfo, Frame -> FrameBatch -> Instances -> FrameResult -> writer
 

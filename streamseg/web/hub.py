@@ -22,7 +22,7 @@ TILE, LARGE = 640, 1280
 PICTURE_SECONDS = 1 / 12
 """Time between two pictures of a stream: the eye sees motion, and a page of 16 cameras stays light."""
 _IDLE_SECONDS = 2.0
-"""Time between two when nobody looks: who comes finds a picture, also of a stream that has ended."""
+"""Time between two when nobody looks: a new viewer finds a picture, also of a stream that has ended."""
 _RATE_SECONDS = 5.0
 """Rates and latencies are those of the last so many seconds."""
 
@@ -38,7 +38,7 @@ class Picture:
 
 
 @dataclass(slots=True)
-class _Channel:
+class _ShownStream:
     """What is known of one stream."""
 
     fields: dict[str, Value] = field(default_factory=lambda: {"state": StreamState.CONNECTING.value})
@@ -67,7 +67,7 @@ class Hub:
     ) -> None:
         """``clock`` is in seconds; ``outputs`` says how they do now."""
         self._clock, self._outputs = clock, outputs
-        self._channels: dict[str, _Channel] = {}
+        self._streams: dict[str, _ShownStream] = {}
         self._viewers: dict[object, Mapping[str, int]] = {}
         self._lock = threading.Lock()
 
@@ -80,34 +80,34 @@ class Hub:
     def report(self, stream: str, **fields: Value) -> None:
         """Set what is told of a stream: ``state``, ``dropped``, ``reconnects``, ``error``, ``source``."""
         with self._lock:
-            self._channel(stream).fields.update(fields)
+            self._stream(stream).fields.update(fields)
 
     def result(self, result: FrameResult) -> None:
         """A frame has its result."""
         now = self._clock()
         with self._lock:
-            channel = self._channel(result.stream)
-            channel.fields |= {"width": result.width, "height": result.height}
-            channel.history.add((i.label for i in result.instances), time=time.time())
-            channel.newest = now
-            channel.recent.append((now, result.latency_ms))
-            channel.forget_old(now)
+            shown = self._stream(result.stream)
+            shown.fields |= {"width": result.width, "height": result.height}
+            shown.history.add((i.label for i in result.instances), time=time.time())
+            shown.newest = now
+            shown.recent.append((now, result.latency_ms))
+            shown.forget_old(now)
 
     def wanted_width(self, stream: str) -> int | None:
-        """Width of the picture that is due; None: none is to be made now. Who is given one makes it."""
+        """Width of the picture that is due, which the caller then has to make; None: none is due."""
         now = self._clock()
         with self._lock:
             width = max((watched.get(stream, 0) for watched in self._viewers.values()), default=0)
-            channel = self._channel(stream)
-            if now < channel.painted + (PICTURE_SECONDS if width else _IDLE_SECONDS):
+            shown = self._stream(stream)
+            if now < shown.painted + (PICTURE_SECONDS if width else _IDLE_SECONDS):
                 return None
-            channel.painted = now
+            shown.painted = now
             return width or TILE
 
     def show(self, picture: Picture) -> None:
         """Put up the newest picture of a stream."""
         with self._lock:
-            self._channel(picture.result.stream).picture = picture
+            self._stream(picture.result.stream).picture = picture
 
     # Read by the server.
 
@@ -128,16 +128,16 @@ class Hub:
     def picture(self, stream: str) -> Picture | None:
         """The newest picture of a stream."""
         with self._lock:
-            channel = self._channels.get(stream)
-            return None if channel is None else channel.picture
+            shown = self._streams.get(stream)
+            return None if shown is None else shown.picture
 
     def status(self, *, since: int = 0) -> list[dict[str, Any]]:
         """All streams by id, with rates and the counts of the seconds after ``since`` (UNIX)."""
         now, clock = self._clock(), time.time()
         with self._lock:
             return [
-                _status(stream, channel, now) | {"history": channel.history.since(since, now=clock)}
-                for stream, channel in sorted(self._channels.items())
+                _status(stream, shown, now) | {"history": shown.history.since(since, now=clock)}
+                for stream, shown in sorted(self._streams.items())
             ]
 
     def outputs(self) -> list[dict[str, Any]]:
@@ -147,18 +147,18 @@ class Hub:
             for output in self._outputs()
         ]
 
-    def _channel(self, stream: str) -> _Channel:
-        return self._channels.setdefault(stream, _Channel())
+    def _stream(self, stream: str) -> _ShownStream:
+        return self._streams.setdefault(stream, _ShownStream())
 
 
-def _status(stream: str, channel: _Channel, now: float) -> dict[str, Any]:
-    channel.forget_old(now)
-    count = len(channel.recent)
-    latency = sum(ms for _, ms in channel.recent) / count if count else None
+def _status(stream: str, shown: _ShownStream, now: float) -> dict[str, Any]:
+    shown.forget_old(now)
+    count = len(shown.recent)
+    latency = sum(ms for _, ms in shown.recent) / count if count else None
     return {
         "id": stream,
-        **channel.fields,
-        "age": None if channel.newest is None else round(now - channel.newest, 1),
+        **shown.fields,
+        "age": None if shown.newest is None else round(now - shown.newest, 1),
         "fps": round(count / _RATE_SECONDS, 1),
         "latency_ms": None if latency is None else round(latency, 1),
     }

@@ -71,7 +71,7 @@ class OutputState(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why results do not find their way out of it; None while they do."""
+        """Why it does not write its results; None while it does."""
 
     @property
     def dropped(self) -> Mapping[str, int]:

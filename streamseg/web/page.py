@@ -37,20 +37,20 @@ _FILES = {"": "index.html"} | {name: name for name in ("page.css", "page.js", "c
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 
 
-class _Watch(msgspec.Struct, tag="watch"):
+class _WatchMessage(msgspec.Struct, tag="watch"):
     """Which streams are shown as tiles, and which one on the whole page."""
 
     tiles: list[str] = []
     large: str | None = None
 
 
-class _Drawn(msgspec.Struct, tag="drawn"):
+class _DrawnMessage(msgspec.Struct, tag="drawn"):
     """A picture of this stream was drawn."""
 
     stream: str
 
 
-_decoder = msgspec.json.Decoder(_Watch | _Drawn)
+_decoder = msgspec.json.Decoder(_WatchMessage | _DrawnMessage)
 
 
 def make_page(hub: Hub, access: Access) -> web.Application:
@@ -120,9 +120,9 @@ class _Viewer:
         except msgspec.MsgspecError:
             return
         match message:
-            case _Drawn(stream):
+            case _DrawnMessage(stream):
                 self._in_flight[stream] = max(0, self._in_flight[stream] - 1)
-            case _Watch(tiles, large):
+            case _WatchMessage(tiles, large):
                 if large and large != self._large:
                     self._sent.pop(large, None)  # once more, with its masks
                 self._large = large
@@ -144,7 +144,7 @@ class _Viewer:
     async def _send_status(self) -> None:
         streams = self._hub.status(since=self._told)
         self._told = max((at for s in streams for at, _ in s["history"]), default=self._told)
-        # Browsers' clocks are wrong by minutes: what is of now is told by ours.
+        # Browsers' clocks are wrong by minutes: the page takes the time from here.
         message = {"time": time.time(), "streams": streams, "outputs": self._hub.outputs()}
         await self._socket.send_str(json.dumps(message))
 

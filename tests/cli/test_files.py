@@ -1,6 +1,9 @@
 """Recorded files through the whole program: with the bundled weights where they matter."""
 
+import subprocess
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,26 +11,31 @@ import pytest
 
 from tests.support import runs
 from tests.support.media import write_clip
-from tests.support.program import ROOT, STREET, check_result, read_results, read_video, run_program
+from tests.support.program import ROOT, STREET, check_result, read_results, read_video, run_main, run_program
 
 CLIPS = ROOT.parent / "shared" / "clips"
 
 
+WITH_BUNDLED_WEIGHTS = partial(run_main, "run")
+
+
 def segment(
-    source: Path, folder: Path, *options: str, bundled_weights: bool = False
+    source: Path,
+    folder: Path,
+    *options: str,
+    run: Callable[..., subprocess.CompletedProcess[str]] = runs.run_program,
 ) -> tuple[list[dict], Path]:
     """Run one source to a video and NDJSON; returns the results and the video's path."""
     video, results = folder / "masks.mp4", folder / "results.ndjson"
-    run = run_program if bundled_weights else runs.run_program
     done = run(source, "-o", video, "--results", results, *options)
     assert done.returncode == 0, done.stderr
     return read_results(results), video
 
 
 def test_the_demo_clip_becomes_an_overlay_and_results(tmp_path: Path) -> None:
-    results, overlay = segment(STREET, tmp_path, "--end", "4", bundled_weights=True)
+    results, overlay = segment(STREET, tmp_path, "--end", "2", run=run_program)
     source, masked = read_video(STREET), read_video(overlay)
-    count = sum(second < 4 for second in source.seconds)
+    count = sum(second < 2 for second in source.seconds)
     assert masked.size == source.size == (768, 576)
     assert masked.seconds == pytest.approx(source.seconds[:count], abs=1e-6)
     assert [r["frame"] for r in results] == list(range(count))
@@ -83,7 +91,8 @@ def test_real_clips(name: str, tmp_path: Path) -> None:
     if not clip.is_file():
         pytest.skip(f"{clip} is not there")
     options = ("--end", "1", "--stride", "3")
-    results, overlay = segment(clip, tmp_path, *options, bundled_weights=name == "01_dog")
+    run = WITH_BUNDLED_WEIGHTS if name == "01_dog" else runs.run_program
+    results, overlay = segment(clip, tmp_path, *options, run=run)
     source = read_video(overlay)
     assert len(results) == len(source.seconds) > 3
     for result in results:
@@ -103,9 +112,8 @@ def test_a_folder_is_worked_off_into_one_file_each(tmp_path: Path) -> None:
 
 
 def test_classes_and_score_restrict_the_results(tmp_path: Path) -> None:
-    results, _ = segment(
-        STREET, tmp_path, "--end", "1", "--classes", "person", "--score", "0.4", bundled_weights=True
-    )
+    options = ("--end", "1", "--classes", "person", "--score", "0.4")
+    results, _ = segment(STREET, tmp_path, *options, run=WITH_BUNDLED_WEIGHTS)
     found = [i for r in results for i in r["instances"]]
     assert found
     assert {i["label"] for i in found} == {"person"}

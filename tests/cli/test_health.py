@@ -8,7 +8,7 @@ import pytest
 
 from streamseg.cli import main
 from tests.support.broker import wait_for
-from tests.support.program import running_program
+from tests.support.runs import started
 from tests.support.servers import free_port
 
 TOKEN = "0123456789abcdef"
@@ -33,7 +33,7 @@ def test_a_program_that_makes_progress_is_well_and_not_ready_without_a_source(
     )
     assert ask(config) == 1
     assert "no answer from localhost:" in capsys.readouterr().err
-    with running_program("-c", config, "--no-progress") as program:
+    with started("-c", config) as program:
         wait_for(lambda: ask(config) == 0, seconds=90, what="the program is up")
         capsys.readouterr()
         assert ask(config) == 0

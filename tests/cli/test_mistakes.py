@@ -1,6 +1,5 @@
 """What a mistake gets: one clear line, the right exit code, nothing half-written."""
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from streamseg.cli import main
 from tests.support import runs
 from tests.support.media import cut, write_clip
-from tests.support.program import STREET, read_results, run_program
+from tests.support.program import STREET, read_results, run_main, run_program
 from tests.support.servers import free_port
 
 
@@ -87,12 +86,12 @@ def test_wrong_usage_is_refused_in_one_line(
     arguments: list[str],
     expected: str,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_here("run", *arguments) == 2
-    (line,) = errors_of(capsys.readouterr().err)
+    done = run_main("run", *arguments)
+    assert done.returncode == 2
+    (line,) = errors_of(done.stderr)
     assert expected in line
     assert leftovers(tmp_path) == []
 
@@ -117,11 +116,12 @@ def test_a_command_that_is_not_known_gets_advice(
     assert expected in line
 
 
-def test_an_output_below_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     for option in (["--results", f"{tmp_path}/notes.txt/a.ndjson"], ["-o", f"{tmp_path}/notes.txt/b/a.mp4"]):
-        assert run_here("run", str(STREET), *option) == 2
-        (line,) = errors_of(capsys.readouterr().err)
+        done = run_main("run", STREET, *option)
+        assert done.returncode == 2
+        (line,) = errors_of(done.stderr)
         assert f"{tmp_path}/notes.txt is not a folder" in line
 
 
@@ -135,16 +135,6 @@ def test_a_host_without_an_address_is_named(tmp_path: Path) -> None:
     assert "pa55word" not in done.stderr
 
 
-def run_here(*arguments: str) -> int:
-    """The exit code of the program, run in this process: what costs most of a start is loading torch."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        return main(list(arguments))
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 def test_the_program_exits_as_it_says(tmp_path: Path) -> None:
     done = run_program("a.mp4", "--score", "7", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
@@ -152,11 +142,12 @@ def test_the_program_exits_as_it_says(tmp_path: Path) -> None:
     assert "model.score" in line
 
 
-def test_weights_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
     fake = tmp_path / "fake.safetensors"
     fake.write_bytes(b"not weights at all" * 10)
-    assert run_here("run", str(STREET), "--weights", str(fake)) == 2
-    (line,) = errors_of(capsys.readouterr().err)
+    done = run_main("run", STREET, "--weights", fake)
+    assert done.returncode == 2
+    (line,) = errors_of(done.stderr)
     assert "fake.safetensors: not a readable safetensors file" in line
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +17,11 @@ from PIL import Image
 from streamseg.cli import main
 from streamseg.redis.publish import RedisOutput
 from streamseg.types import StreamEnd
-from tests.support.broker import running_broker
+from tests.support.broker import RunningBroker
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.media import write_clip
 from tests.support.pages import ROOT, whole
-from tests.support.program import STREET, read_results, run_program
+from tests.support.program import STREET, read_results, run_main
 
 pytestmark = pytest.mark.timeout(300)  # some run the whole program
 EXAMPLES = ROOT / "examples"
@@ -61,7 +62,8 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "samples").symlink_to(ROOT / "samples")
     outputs = "{type: ndjson, path: street.ndjson}, {type: events, path: out/zones.events.ndjson}"
     changes = ("--set", "streams.0.stride=2", "--set", f"outputs=[{outputs}]")
-    done = run_program("-c", "samples/zones.yaml", *changes, "--no-progress", cwd=folder, timeout=250)
+    with chdir(folder):
+        done = run_main("run", "-c", "samples/zones.yaml", *changes, "--no-progress")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -155,29 +157,28 @@ def test_the_notebook(project: Path) -> None:
     assert names["ids"]
 
 
-def test_subscribe(tmp_path: Path) -> None:
-    with running_broker(tmp_path / "broker") as broker:
-        output = RedisOutput(broker.url)
-        writer = output.open(info("lobby"))
-        command = [sys.executable, str(EXAMPLES / "subscribe.py"), broker.url, "lobby"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
-            try:
-                assert program.stdout is not None
-                line = ""
-                with broker.client() as client:
-                    while not client.info("clients")["blocked_clients"]:  # type: ignore[index]
-                        assert program.poll() is None
-                for index in range(3):
-                    writer.write(
-                        result_of(frame(index, stream="lobby"), instances(boxes=[(5, 6, 20, 30)])), None, None
-                    )
-                    line = program.stdout.readline()
-                assert line.split() == ["lobby", "2", "person", *line.split()[3:4], "feet", "at", "row", "29"]
-            finally:
-                program.kill()
-        writer.close(StreamEnd.ENDED)
-        output.shutdown()
+def test_subscribe(broker: RunningBroker) -> None:
+    output = RedisOutput(broker.url)
+    writer = output.open(info("lobby"))
+    command = [sys.executable, str(EXAMPLES / "subscribe.py"), broker.url, "lobby"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as program:
+        try:
+            assert program.stdout is not None
+            line = ""
+            with broker.client() as client:
+                while not client.info("clients")["blocked_clients"]:  # type: ignore[index]
+                    assert program.poll() is None
+            for index in range(3):
+                writer.write(
+                    result_of(frame(index, stream="lobby"), instances(boxes=[(5, 6, 20, 30)])), None, None
+                )
+                line = program.stdout.readline()
+            assert line.split() == ["lobby", "2", "person", *line.split()[3:4], "feet", "at", "row", "29"]
+        finally:
+            program.kill()
+    writer.close(StreamEnd.ENDED)
+    output.shutdown()
 
 
 def test_training_on_an_export(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

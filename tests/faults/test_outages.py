@@ -15,7 +15,7 @@ import pytest
 
 from streamseg.client import Subscription, subscribe
 from streamseg.types import FrameResult
-from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.program import read_results
 from tests.support.runs import published_frames, started, without_clock
@@ -23,12 +23,6 @@ from tests.support.servers import rtsp_server
 
 BACKLOG = 1000
 """Results of a camera that are kept for a broker that is away."""
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "broker") as running:
-        yield running
 
 
 class Listening(threading.Thread):

@@ -11,7 +11,8 @@ import yaml
 from streamseg.cli.watch import ConfigWatcher
 from streamseg.config import RunConfig, parse_config, read_config
 from streamseg.errors import UsageError
-from streamseg.runtime.build import build_output, build_sources
+from streamseg.runtime.build import build_sources
+from streamseg.runtime.build_outputs import build_output
 from streamseg.runtime.reload import Reloader
 from streamseg.types import StreamState
 from tests.support.broker import wait_for

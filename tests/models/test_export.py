@@ -95,7 +95,9 @@ def test_network_of_fixed_size_equals_the_postprocessing(variant: str, kernel: s
         assert not masks[image, n:].any()
 
 
-@pytest.mark.parametrize("variant", ["solo, DCNv2", "decoupled", "solov2"])  # windows: the bundled weights
+# Windows: the bundled weights. A backbone of deformable convolutions would keep the tracer busy for half a
+# minute; what becomes of each of them, the next test says.
+@pytest.mark.parametrize("variant", ["solo", "decoupled light, DCN", "solov2"])
 def test_one_file_for_every_size(variant: str) -> None:
     detector = make_detector(**VARIANTS[variant])
     model = export_onnx(detector, name="tiny", candidates=CANDIDATES)

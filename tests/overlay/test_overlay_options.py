@@ -9,7 +9,7 @@ from streamseg.cli import main
 from streamseg.config import OverlayOptions
 from streamseg.redis.publish import RedisOutput
 from streamseg.types import StreamEnd
-from tests.support.broker import running_broker
+from tests.support.broker import RunningBroker
 from tests.support.clips import frame, info, instances, result_of
 from tests.support.program import STREET, read_video
 
@@ -18,18 +18,17 @@ def sharpness(picture: np.ndarray) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
-def test_pictures_in_redis_are_blurred_too(tmp_path: Path) -> None:
+def test_pictures_in_redis_are_blurred_too(broker: RunningBroker) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     options = OverlayOptions(masks=False, outlines=False, labels=False, ids=False, blur=("person",))
-    with running_broker(tmp_path) as broker:
-        output = RedisOutput(broker.url, overlays=True, overlay=options)
-        writer = output.open(info())
-        taken, found = frame(0, pixels=noise), instances(boxes=[(10, 4, 50, 44)])
-        writer.write(result_of(taken, found), taken, found)
-        writer.close(StreamEnd.ENDED)
-        output.shutdown()
-        with broker.client() as client:
-            ((_, fields),) = client.xrange("streamseg:{cam}:overlays")
+    output = RedisOutput(broker.url, overlays=True, overlay=options)
+    writer = output.open(info())
+    taken, found = frame(0, pixels=noise), instances(boxes=[(10, 4, 50, 44)])
+    writer.write(result_of(taken, found), taken, found)
+    writer.close(StreamEnd.ENDED)
+    output.shutdown()
+    with broker.client() as client:
+        ((_, fields),) = client.xrange("streamseg:{cam}:overlays")
     picture = cv2.imdecode(np.frombuffer(fields[b"jpeg"], np.uint8), cv2.IMREAD_COLOR_RGB)
     assert sharpness(picture[8:40, 14:46]) < sharpness(noise[8:40, 14:46]) / 20
 

@@ -1,4 +1,4 @@
-"""One broker for all tests of a file; each finds it running and empty."""
+"""What several tests of Redis share; a broker for any test is in ``tests/conftest.py``."""
 
 import gc
 import warnings
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.broker import RunningBroker, running_broker
+from tests.support.broker import RunningBroker, running_broker, servers
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -19,12 +19,22 @@ def _late_sockets() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as running:
+def broker_options() -> tuple[str, ...]:
+    """Of the brokers of :func:`any_broker`; a file may have its own."""
+    return ()
+
+
+@pytest.fixture(scope="module", params=list(servers()))
+def _each_server(
+    request: pytest.FixtureRequest, broker_options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningBroker]:
+    folder = tmp_path_factory.mktemp("broker")
+    with running_broker(folder, server=servers()[request.param], options=broker_options) as running:
         yield running
 
 
 @pytest.fixture
-def broker(shared_broker: RunningBroker) -> RunningBroker:
-    shared_broker.clean()
-    return shared_broker
+def any_broker(_each_server: RunningBroker) -> RunningBroker:
+    """Of every server that there is one after the other; running and empty."""
+    _each_server.clean()
+    return _each_server

@@ -38,20 +38,19 @@ def test_a_restart_loses_and_repeats_nothing(broker: RunningBroker, caplog: pyte
     assert len([r for r in caplog.records if "cannot be reached" in r.message]) <= 2
 
 
-def test_the_end_waits_for_a_lost_broker_for_a_bounded_time(tmp_path: Path) -> None:
+def test_the_end_waits_for_a_lost_broker_for_a_bounded_time(broker: RunningBroker) -> None:
     errors: list[StreamsegError] = []
-    with running_broker(tmp_path) as broker:
-        runner = OutputRunner(RedisOutput(broker.url, patience=0.3), on_error=errors.append)
-        runner.start()
-        backlog = runner.open(info())
-        f = frame(0)
-        backlog.put(result_of(f), f, instances())
-        wait_for(lambda: published_frames(broker, "cam") == [0])
-        broker.kill()
-        for i in range(1, 8):
-            backlog.put(result_of(frame(i)), frame(i), instances())
-        backlog.close(StreamEnd.ENDED)
-        runner.finish(20)
+    runner = OutputRunner(RedisOutput(broker.url, patience=0.3), on_error=errors.append)
+    runner.start()
+    backlog = runner.open(info())
+    f = frame(0)
+    backlog.put(result_of(f), f, instances())
+    wait_for(lambda: published_frames(broker, "cam") == [0])
+    broker.kill()
+    for i in range(1, 8):
+        backlog.put(result_of(frame(i)), frame(i), instances())
+    backlog.close(StreamEnd.ENDED)
+    runner.finish(20)
     assert isinstance(runner.error, OutputError)
     assert "cannot be reached" in str(runner.error)
     assert "7 results are lost" in str(runner.error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,23 +15,9 @@ from streamseg.types import FrameResult
 from streamseg.web.feed import RedisFeed
 from streamseg.web.hub import Hub
 from tests.redis.test_subscribe import publish
-from tests.support.broker import RunningBroker, running_broker, servers, wait_for
+from tests.support.broker import RunningBroker, wait_for
 
 KEY = "streamseg:{cam}:results"
-
-
-@pytest.fixture(scope="module", params=list(servers()))
-def each_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path_factory.mktemp("broker"), server=servers()[request.param]) as running:
-        yield running
-
-
-@pytest.fixture
-def any_broker(each_server: RunningBroker) -> RunningBroker:
-    each_server.clean()
-    return each_server
 
 
 def counts(broker: RunningBroker) -> bool:

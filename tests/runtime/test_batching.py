@@ -3,14 +3,12 @@
 import sys
 import threading
 from collections.abc import Mapping
-from fractions import Fraction
 
-import numpy as np
 import pytest
 
 from streamseg.runtime.batching import Batcher
-from streamseg.types import Frame, FramePolicy, FramesDropped
-from tests.support.frames import make_info
+from streamseg.types import FramePolicy, FramesDropped
+from tests.support.frames import make_frame, make_info
 
 RECORDED, LIVE = FramePolicy.EVERY_FRAME, FramePolicy.NEWEST_FRAME
 
@@ -45,19 +43,8 @@ class Bench:
         self.batcher.open(make_info(name, policy=policy, width=self.widths.get(name, 8)))
 
     def put(self, stream: str, index: int) -> None:
-        pixels = np.zeros((4, self.widths.get(stream, 8), 3), dtype=np.uint8)
-        self.batcher.put(
-            Frame(
-                stream=stream,
-                epoch=0,
-                index=index,
-                ticks=index,
-                time_base=Fraction(1, 25),
-                time=0.0,
-                pixels=pixels,
-                decoded_at=self.clock.now,
-            )
-        )
+        width = self.widths.get(stream, 8)
+        self.batcher.put(make_frame(stream, index, width=width, decoded_at=self.clock.now))
 
     def take(self) -> list[tuple[str, int]]:
         batch = self.batcher.next()

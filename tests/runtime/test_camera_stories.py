@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from streamseg.client import Gap, subscribe
 from streamseg.config import parse_config
 from streamseg.runtime.build import build_sources
-from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.reading import worker_pids
 from tests.support.rtp_camera import rtp_camera
@@ -24,12 +23,6 @@ from tests.support.story import Story, told
 from tests.support.web import get
 from tests.support.web_cameras import web_cameras
 from tests.web.test_metrics import scrape
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "redis") as running:
-        yield running
 
 
 def check_told(story: Story, caplog: pytest.LogCaptureFixture, why: str) -> None:

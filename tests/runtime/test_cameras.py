@@ -13,19 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.support.broker import RunningBroker, running_broker, wait_for
+from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.program import STREET, check_result, read_results, read_video, running_program
 from tests.support.runs import started
 from tests.support.servers import RtspServer, free_port, rtsp_server
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with running_broker(folder) as running:
-        yield running
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ from tests.support.story import told
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path / "redis") as running:
-        yield running
-
-
-@pytest.fixture
 def camera(tmp_path: Path) -> Iterator[RtspServer]:
     folder = tmp_path / "media"
     folder.mkdir()

@@ -12,7 +12,7 @@ import pytest
 
 from streamseg.sources import SourcePool, resolve_sources
 from streamseg.sources.fate import describe, oom_kills
-from streamseg.sources.messages import WorkerProcess
+from streamseg.sources.worker_process import WorkerProcess
 from tests.support.media import write_clip
 from tests.support.reading import Listener, is_running, wait_until, worker_pids
 

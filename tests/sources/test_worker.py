@@ -19,10 +19,10 @@ from streamseg.sources.messages import (
     Opened,
     Release,
     Stop,
-    WorkerProcess,
     parent_channel,
     worker_channel,
 )
+from streamseg.sources.worker_process import WorkerProcess
 from tests.support.media import write_clip
 from tests.support.reading import Listener, is_running, wait_until, worker_pids
 

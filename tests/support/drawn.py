@@ -10,6 +10,8 @@ import yaml
 
 from streamseg.inference import Segmenter
 from streamseg.models.nets.detector import Detector
+from streamseg.models.spec import ModelSpec
+from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig, read_train_config
 from streamseg.training.evaluation import Segment
 
@@ -71,6 +73,13 @@ def small_model() -> dict[str, Any]:
         "classes": ["disc", "box"],
         "input": {"canvas": list(CANVAS)},
     }
+
+
+def untaught_weights(folder: Path) -> Path:
+    """A file of the small model, which has learned nothing and finds nothing."""
+    path = folder / "untaught.safetensors"
+    save_weights(Detector(ModelSpec.model_validate(small_model())), path, notes={})
+    return path
 
 
 def content_of_config(folder: Path, **schedule: object) -> dict[str, Any]:

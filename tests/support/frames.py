@@ -25,7 +25,7 @@ def make_info(
     )
 
 
-def make_frame(stream: str, index: int, *, width: int = 8, height: int = 4) -> Frame:
+def make_frame(stream: str, index: int, *, width: int = 8, height: int = 4, decoded_at: float = 0.0) -> Frame:
     return Frame(
         stream=stream,
         epoch=0,
@@ -34,6 +34,7 @@ def make_frame(stream: str, index: int, *, width: int = 8, height: int = 4) -> F
         time_base=Fraction(1, 25),
         time=0.0,
         pixels=np.zeros((height, width, 3), np.uint8),
+        decoded_at=decoded_at,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.broker import wait_for
 
-_taken: dict[int, list[dict[str, Any]]] = {}
-"""By the broker's port, what it has taken."""
+_take: dict[int, Callable[[dict[str, Any]], None]] = {}
+"""By the broker's port, what is called with all that it takes."""
 
 
 class Recorder(BasePlugin[BrokerContext]):
@@ -28,16 +29,17 @@ class Recorder(BasePlugin[BrokerContext]):
         port: int = 0
 
     async def on_broker_message_received(self, *, client_id: str, message: ApplicationMessage) -> None:
-        _taken[self.config.port].append(json.loads(message.data or b"null"))
+        _take[self.config.port](json.loads(message.data or b"null"))
 
 
 class MqttBroker:
     """Listens on a port of this machine from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, take: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.port = port
-        self.taken = _taken.setdefault(port, [])
-        """All that was published, also before it was stopped and started again."""
+        self.taken: list[dict[str, Any]] = []
+        """All that was published, also before it was stopped and started again; empty if ``take`` has it."""
+        _take[port] = take or self.taken.append
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

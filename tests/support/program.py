@@ -1,19 +1,24 @@
-"""Running the program as a user does, in a process of its own."""
+"""Running the program as a user does, in a process of its own or in this one."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+
+from streamseg.cli import main
+from tests.support.logs import logging_as_before
 
 ROOT = Path(__file__).resolve().parents[2]
 STREET = ROOT / "samples" / "street.mp4"
@@ -39,6 +44,49 @@ def run_program(
         timeout=timeout,
         check=False,
     )
+
+
+def run_main(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process: most of a start's time goes into loading torch, which is here already.
+
+    What processes that it starts say is caught too.
+    """
+    words = list(map(str, arguments))
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with _writing_to(out, err), logging_as_before(), _signals_as_before():
+            code = main(words)
+        return subprocess.CompletedProcess(words, code, _content(out), _content(err))
+
+
+@contextmanager
+def _writing_to(out: IO[str], err: IO[str]) -> Iterator[None]:
+    """What this process and those it starts print goes to these files."""
+    kept = [os.dup(number) for number in (1, 2)]
+    for number, file in ((1, out), (2, err)):
+        os.dup2(file.fileno(), number)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            yield
+    finally:
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+            os.close(before)
+
+
+@contextmanager
+def _signals_as_before() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _content(file: IO[str]) -> str:
+    file.flush()
+    file.seek(0)
+    return file.read()
 
 
 @contextmanager

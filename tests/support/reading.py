@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from unittest.mock import patch
 
-from streamseg.sources import messages
+from streamseg.sources import messages, worker_process
 from streamseg.sources.ring import RingWriter
 from streamseg.types import Frame, FramesDropped, SourceEvent, StreamChanged, StreamInfo, StreamState
 from tests.support.media import read_counter
@@ -238,5 +238,5 @@ def played_workers() -> Iterator[list[PlayedWorker]]:
         workers.append(PlayedWorker(fd))
         return workers[-1]
 
-    with patch.object(messages, "_start", start):
+    with patch.object(worker_process, "_start", start):
         yield workers

@@ -34,7 +34,7 @@ from streamseg.types import (
 from tests.support.broker import RunningBroker, wait_for
 from tests.support.media import write_clip
 from tests.support.moving import Moving
-from tests.support.program import ROOT, read_results
+from tests.support.program import ROOT, read_results, run_main
 from tests.support.reading import worker_pids
 from tests.support.synthetic import SyntheticModel
 
@@ -139,21 +139,18 @@ def taken_since(before: dict[str, int]) -> dict[str, int]:
 
 def command(*arguments: str | Path, seconds: float = 0.0) -> list[str]:
     """``seconds`` for each picture."""
-    options = ["--weights", str(seconds), "--no-progress"]
-    return [sys.executable, "-m", "tests.support.fake_program", "run", *map(str, arguments), *options]
+    program = [sys.executable, "-m", "tests.support.fake_program", "run"]
+    return [*program, *map(str, arguments), *_options(seconds)]
 
 
-def run_program(
-    *arguments: str | Path, seconds: float = 0.0, timeout: float = 100
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments, seconds=seconds),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+def _options(seconds: float) -> list[str]:
+    return ["--weights", str(seconds), "--no-progress"]
+
+
+def run_program(*arguments: str | Path, seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
+    """The program on :class:`Moving` to its end, in this process; ``seconds`` for each picture."""
+    with patch("streamseg.inference.OomGuard", Moving):
+        return run_main("run", *arguments, *_options(seconds))
 
 
 @contextmanager

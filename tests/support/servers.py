@@ -53,7 +53,7 @@ class RtspServer:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_TIMEOUT
-        while not _listens(self.port):
+        while not listens(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the RTSP server did not start on port {self.port}")
@@ -112,7 +112,8 @@ class _QuietHandler(http.server.SimpleHTTPRequestHandler):
             super().copyfile(source, outputfile)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

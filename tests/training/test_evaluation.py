@@ -15,9 +15,9 @@ from streamseg.cli import main
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.splits import read_splits
 from streamseg.training.evaluation import ClassScore, Stopwatch, evaluate, format_table, means
-from streamseg.training.validation import pick
+from streamseg.training.validation import pick_images
 from streamseg.types import Instances
-from tests.support.drawn import content_of_config, draw_data, write_config
+from tests.support.drawn import content_of_config, draw_data, untaught_weights, write_config
 
 CLASSES = ("disc", "box")
 
@@ -98,11 +98,8 @@ def test_a_stopwatch_says_how_fast_it_was() -> None:
 
 
 def test_eval_tells_the_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = draw_data(tmp_path, images=1)
-    content = json.loads(path.read_text())
-    content["categories"] = [{"id": 7, "name": "person"}, {"id": 9, "name": "car"}]
-    path.write_text(json.dumps(content))
-    assert main(["eval", "--images", str(tmp_path), "--annotations", str(path), "--device", "cpu"]) == 0
+    files = ["--images", str(tmp_path), "--annotations", str(draw_data(tmp_path, images=1))]
+    assert main(["eval", *files, "--weights", str(untaught_weights(tmp_path)), "--device", "cpu"]) == 0
     *_, last = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"[\d.]+ images/s, [\d.]+ ms per image on cpu in (float32|bfloat16)", last)
 
@@ -112,5 +109,5 @@ def test_scores_on_the_way_may_take_fewer_images(most: int | None, expected: int
     draw_data(tmp_path, images=10)
     content = content_of_config(tmp_path) | {"evaluation": {"images": most}}
     config: TrainConfig = write_config(tmp_path, content)
-    picked = pick(read_splits(config).val, config)
+    picked = pick_images(read_splits(config).val, config)
     assert len({image.id for image in picked}) == len(picked) == expected

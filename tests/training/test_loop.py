@@ -62,14 +62,15 @@ def test_a_few_pictures_are_learned_by_heart(tmp_path: Path) -> None:
     assert min(scores.values()) > 90, outcome.table
 
 
-@pytest.mark.timeout(300)  # six programs, one after the other
-def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    content = content_of_config(tmp_path, steps=24, checkpoint_minutes=1e-9)
+@pytest.mark.timeout(300)  # programs one after the other
+@pytest.mark.parametrize(("kills", "steps"), [(3, 16), pytest.param(12, 56, marks=pytest.mark.soak)])
+def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(kills: int, steps: int, tmp_path: Path) -> None:
+    content = content_of_config(tmp_path, steps=steps, checkpoint_minutes=1e-9)
     content |= {"evaluation": {"every_steps": 8}, "augment": {}, "workers": 1}
     undisturbed = write_config(tmp_path, content)
     train(undisturbed, progress=False, make_segment=make_segment)
     halted = write_config(tmp_path, content | {"output": str(tmp_path / "halted")})
-    for _ in range(5):
+    for _ in range(kills):
         before = size_of_log(halted)
         program = Program(tmp_path, "--resume")
         program.wait_for(lambda before=before: size_of_log(halted) > before)  # a step beyond the checkpoint
@@ -79,7 +80,7 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path: Path) -> None:
     code, stderr = Program(tmp_path, "--resume").finish()
     assert code == 0, stderr
     assert_same_tensors(weights_of(undisturbed), weights_of(halted))
-    assert [int(row["step"]) for row in losses_of(halted)] == list(range(1, 25))
+    assert [int(row["step"]) for row in losses_of(halted)] == list(range(1, steps + 1))
     for name in ("log.csv", "evaluation.csv", "evaluation.md"):
         assert (halted.output / name).read_bytes() == (undisturbed.output / name).read_bytes(), name
     for name in ("weights.safetensors", "best.safetensors"):

@@ -12,7 +12,7 @@ from streamseg.errors import DataError, UsageError
 from streamseg.training.data.splits import read_splits
 from streamseg.training.data.taught import Sizes
 from streamseg.training.evaluation import evaluate
-from tests.support.drawn import content_of_config, draw_data, make_config, write_config
+from tests.support.drawn import content_of_config, draw_data, make_config, untaught_weights, write_config
 from tests.training.test_check import PROBLEMS, spoiled
 from tests.training.test_evaluation import CLASSES, by_colour
 
@@ -194,9 +194,8 @@ def test_eval_ends_with_the_problems_and_no_predictions(
 ) -> None:
     change, expected = PROBLEMS["run lengths that are too short"]
     path, predictions = spoiled(tmp_path, change).data.train, tmp_path / "predictions.json"
-    content = path.read_text().replace('"disc"', '"person"')
-    path.write_text(content)
     options = ["--annotations", str(path), "--device", "cpu", "--predictions", str(predictions)]
+    options += ["--weights", str(untaught_weights(tmp_path))]
     assert main(["eval", "--images", str(tmp_path), *options]) == 2
     stderr = capsys.readouterr().err
     assert "error: the data has 1 problem (--bad-annotations skip leaves out" in stderr

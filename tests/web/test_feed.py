@@ -62,9 +62,8 @@ async def feeding(hub: Hub, broker: RunningBroker) -> AsyncIterator[None]:
             await task
 
 
-def test_streams_of_a_broker_are_shown_with_or_without_pictures(tmp_path: Path) -> None:
+def test_streams_of_a_broker_are_shown_with_or_without_pictures(broker: RunningBroker) -> None:
     with (
-        running_broker(tmp_path) as broker,
         publishing(broker, "painted", overlays=True),
         publishing(broker, "plain", overlays=False),
     ):
@@ -90,7 +89,7 @@ async def follow(broker: RunningBroker) -> None:
 
 
 def test_a_key_that_is_no_stream_does_not_end_the_page(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    broker: RunningBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def look(broker: RunningBroker) -> None:
         hub = Hub()
@@ -101,11 +100,10 @@ def test_a_key_that_is_no_stream_does_not_end_the_page(
                 client.delete(overlays_key("plain"))
             await until(lambda: hub.picture("plain") is not None)
 
-    with running_broker(tmp_path) as broker:
-        with broker.client() as client:
-            client.set(overlays_key("plain"), "no stream")
-        with publishing(broker, "plain", overlays=False):
-            asyncio.run(look(broker))
+    with broker.client() as client:
+        client.set(overlays_key("plain"), "no stream")
+    with publishing(broker, "plain", overlays=False):
+        asyncio.run(look(broker))
     assert caplog.text.count("WRONGTYPE") == 1
 
 

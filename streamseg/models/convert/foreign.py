@@ -1,4 +1,4 @@
-"""Whose checkpoint it is that cannot be converted, told by the names of its tensors."""
+"""Which program a checkpoint is of that cannot be converted, told by the names of its tensors."""
 
 from collections.abc import Iterable
 
@@ -23,10 +23,10 @@ _KINDS = (
     ("model.0.conv.", "YOLO"),
     ("layer1.0.conv1.", "a ResNet alone: a backbone without a head"),
 )
-"""Beginnings of tensors' names, those that say most before those that several kinds share."""
+"""Beginnings of tensors' names; those that only one kind has come before those that several share."""
 
 
 def whose(keys: Iterable[str]) -> str | None:
-    """What a checkpoint with these tensors is of, None if that is not known."""
+    """The model and program that a checkpoint with these tensors is of; None if that is not known."""
     names = list(keys)
     return next((kind for start, kind in _KINDS if any(name.startswith(start) for name in names)), None)

@@ -9,7 +9,7 @@ from streamseg.models.nets.deformable import DeformableConv2d
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Let every convolution do the work of the batch norm behind it, which leaves no trace.
+    """Multiply every batch norm into the convolution before it, and remove the norm.
 
     The outputs of a network in evaluation mode stay equal but for rounding. A batch norm belongs to the
     convolution that its parent names just before it, as all of torchvision's blocks have it.

@@ -33,7 +33,7 @@ def conv_leaky_relu(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def _in_one_pass(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether nobody wants gradients, a graph or another type, and torch has the call."""
+    """Whether torch has the fused call, and no gradients, compiled graph or other type are asked for."""
     return (
         x.device.type == "cpu"
         and not torch.is_grad_enabled()

@@ -21,7 +21,7 @@ _MARGIN = 0.55
 _FALL = 20.0
 """How much it falls in the length of a box."""
 _START = 1.0
-"""Inside a box a new profile says object."""
+"""Logit inside a box while profiles are untrained: above 0, so that the box counts as object."""
 
 
 class Windows(NamedTuple):

@@ -1,9 +1,9 @@
 """Detectors as ONNX files.
 
 A file takes uint8 pictures and gives scored soft masks after Matrix NMS; see
-:class:`~streamseg.models.onnx.network.OnnxNetwork` for its inputs and outputs. Left to whoever runs
-it: resizing the picture to fit the canvas, and with the result what :data:`REMAINS` says. The module
-needs the packages of the extra ``export``.
+:class:`~streamseg.models.onnx.network.OnnxNetwork` for its inputs and outputs. A program that runs the file
+resizes the picture to fit the canvas before, and does afterwards what :data:`REMAINS` says. The module needs
+the packages of the extra ``export``.
 """
 
 import json
@@ -57,8 +57,8 @@ def export_onnx(
     Args:
         detector: The detector, on the CPU in float32.
         name: Of the model, in the file.
-        size: Height and width of the canvas if it shall be fixed; else multiples of 32 from 64 on will do.
-            The batch may always be of any size.
+        size: Height and width of the canvas, which are then fixed. If not given, the file takes any height
+            and width that are multiples of 32, from 64 on. The batch may always be of any size.
         candidates: How many candidates get a mask, 1 or more; as many as enter Matrix NMS if not given.
             Time and memory grow with it. Of more candidates the most probable ones are taken.
         opset: Version of ONNX's operators.
@@ -212,7 +212,7 @@ def _describe(
 
 
 def _verify(model: ModelProto, *, size: tuple[int, int] | None, opset: int) -> None:
-    """The exporter falls back in silence where it cannot do what it is asked for."""
+    """Raise UsageError if the file is of another opset: the exporter falls back without a word."""
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert bool(dims[1].dim_param) == bool(dims[2].dim_param) == (size is None)
     (version,) = {entry.version for entry in model.opset_import if not entry.domain}

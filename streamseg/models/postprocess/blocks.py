@@ -19,7 +19,7 @@ def at_once(device: torch.device, size: int) -> int:
 
 
 def pictures_at_once(device: torch.device, size: int) -> int:
-    """The masks of how many pictures, ``size`` bytes each, are held together; at least 1."""
+    """How many pictures, whose masks take ``size`` bytes each, have them at the same time; at least 1."""
     return max(1, _HELD[device.type] // max(1, size))
 
 

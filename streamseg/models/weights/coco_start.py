@@ -1,4 +1,4 @@
-"""A start that knows COCO: the backbone, neck and box head of NanoDet-Plus-m, and its class rows by name."""
+"""Starting a training with NanoDet-Plus-m's weights for COCO: backbone, neck, box head and class rows."""
 
 from collections.abc import Mapping, Sequence
 

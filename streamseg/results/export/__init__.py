@@ -1,4 +1,4 @@
-"""Labels of other tools, made of stored results: a file a format."""
+"""Labels of other tools, made of stored results; each format has a file here."""
 
 from __future__ import annotations
 

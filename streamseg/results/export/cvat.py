@@ -42,7 +42,7 @@ class _Object:
 
 
 @dataclass(slots=True)
-class _Stream:
+class _StreamTracks:
     frames: list[int] = field(default_factory=list)
     objects: dict[tuple[int, ...], _Object] = field(default_factory=dict)
     """By epoch and track id; one without an id, by its place among all."""
@@ -75,7 +75,7 @@ def write_cvat(
         OSError: The files cannot be written.
     """
     _check_sizes(surveys)
-    streams = {stream: _Stream() for stream in paths}
+    streams = {stream: _StreamTracks() for stream in paths}
     for result in results:
         _add(streams[result.stream], result, surveys[result.stream], masks=masks, tolerance=tolerance)
     for stream, path in paths.items():
@@ -99,7 +99,7 @@ def _check_sizes(surveys: Mapping[str, StreamSurvey]) -> None:
 
 
 def _add(
-    stream: _Stream, result: FrameResult, survey: StreamSurvey, *, masks: bool, tolerance: float
+    stream: _StreamTracks, result: FrameResult, survey: StreamSurvey, *, masks: bool, tolerance: float
 ) -> None:
     found = instances_of(result)
     stream.frames.append(result.frame)
@@ -134,7 +134,7 @@ def _runs(crop: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.diff(edges, prepend=0, append=flat.size)
 
 
-def _write(path: Path, name: str, stream: _Stream, survey: StreamSurvey, *, masks: bool) -> None:
+def _write(path: Path, name: str, stream: _StreamTracks, survey: StreamSurvey, *, masks: bool) -> None:
     shape = "mask" if masks else "polygon"
     after = dict(pairwise(stream.frames))
     with complete_file(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -149,7 +149,7 @@ def _write(path: Path, name: str, stream: _Stream, survey: StreamSurvey, *, mask
         file.write("</annotations>\n")
 
 
-def _meta(name: str, stream: _Stream, survey: StreamSurvey, shape: str) -> ElementTree.Element:
+def _meta(name: str, stream: _StreamTracks, survey: StreamSurvey, shape: str) -> ElementTree.Element:
     meta = ElementTree.Element("meta")
     task = ElementTree.SubElement(meta, "task")
     for tag, text in (("name", name), ("size", f"{max(stream.frames) + 1}"), ("mode", "interpolation")):

@@ -1,8 +1,8 @@
 """Tracks in the text format of the MOTS challenge.
 
-See Voigtlaender et al., "MOTS: Multi-Object Tracking and Segmentation", 2019: a line an object and frame,
-``frame id class_id height width rle``. An object's id is its class times 1000 plus its number. No two objects
-share a pixel.
+See Voigtlaender et al., "MOTS: Multi-Object Tracking and Segmentation", 2019: one line for each object in
+each frame, ``frame id class_id height width rle``. An object's id is its class times 1000 plus its number. No
+two objects share a pixel.
 """
 
 from __future__ import annotations

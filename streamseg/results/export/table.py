@@ -1,4 +1,4 @@
-"""Results as a table: a row an object."""
+"""Results as a table: one row for each object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels for YOLO segmentation: a text file a picture, a line an object."""
+"""Labels for YOLO segmentation: one text file for each picture, one line for each object."""
 
 from __future__ import annotations
 

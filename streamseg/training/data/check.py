@@ -1,6 +1,6 @@
 """Finds everything that is wrong with a COCO file and its pictures, before anything is trained or scored.
 
-Training and evaluation use the same check, so neither takes a file that the other would stumble over.
+Training and evaluation use the same check, so both take the same files.
 """
 
 import logging

@@ -25,7 +25,7 @@ def make_loader(
     """
     return DataLoader(
         stream,  # type: ignore[arg-type]  # its batches are made by collate_fn
-        batch_sampler=_Numbers(config, first=first, steps=steps, rank=rank),
+        batch_sampler=_SampleNumbers(config, first=first, steps=steps, rank=rank),
         collate_fn=Collate(config),
         num_workers=config.workers,
         prefetch_factor=_PREFETCH if config.workers else None,
@@ -44,7 +44,7 @@ def read_batches(loader: DataLoader[PackedBatch]) -> Iterator[PackedBatch]:
         raise UsageError(str(error).rpartition("UsageError: ")[2]) from error
 
 
-class _Numbers:
+class _SampleNumbers:
     """The sample numbers of each part: step s begins at s * batch; part by part, rank by rank."""
 
     def __init__(self, config: TrainConfig, *, first: int, steps: int, rank: int) -> None:

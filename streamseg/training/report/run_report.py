@@ -28,7 +28,7 @@ class StepReport:
     """Of all processes and parts."""
 
 
-class Report:
+class RunReport:
     """Writes into a run's folder; in processes other than the first it does nothing."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Report:
             # Later steps in the folder are those of a run that was killed, or of an earlier one.
             self._board = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "RunReport":
         return self
 
     def __exit__(
