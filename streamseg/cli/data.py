@@ -43,7 +43,8 @@ def train(*, config: Path, resume: bool, changes: tuple[str, ...]) -> int:
     if not outcome.main:
         return 0
     if outcome.signal is not None:
-        sys.stderr.write(f"stopped after step {outcome.steps}; --resume goes on from there\n")
+        after = f"after step {outcome.steps}; --resume goes on from there"
+        sys.stderr.write(f"stopped {after if outcome.steps else 'before a step was taken'}\n")
         return 128 + outcome.signal
     if outcome.table is not None:
         sys.stdout.write(f"{outcome.table}\n")

@@ -8,8 +8,7 @@ weights become the same however it is split.
 import copy
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from streamseg.models.nets.detector import Detector
 from streamseg.models.weights.files import save_weights
@@ -37,6 +36,7 @@ from streamseg.training.processes import (
     StopRequest,
     configure_spawned,
     make_fabric,
+    quieten_spawned,
     spawned_error,
     spawns,
 )
@@ -60,7 +60,7 @@ class Outcome:
     table: str | None
     """The last evaluation, a Markdown table."""
     steps: int
-    """Steps taken, with those of earlier runs that this one resumed."""
+    """Steps taken, with those of earlier runs that this one resumed; 0 if it was stopped before it began."""
     signal: int | None
     """The signal that stopped the run before its end."""
     main: bool
@@ -88,13 +88,8 @@ def train(
     options = _Options(
         resume, progress, make_segment, logging.getLogger().getEffectiveLevel() if waits else None
     )
-    with SignalForwarder() if waits else nullcontext():
-        try:
-            steps, stopped_by = fabric.launch(
-                partial(_run, config=config, splits=None if waits else splits, options=options)
-            )
-        except ProcessRaisedException as error:
-            raise spawned_error(error) from error
+    run = partial(_run, config=config, splits=None if waits else splits, options=options)
+    steps, stopped_by = _spawn(fabric, run) if waits else fabric.launch(run)
     best, table = config.output / BEST, config.output / TABLE
     return Outcome(
         weights=config.output / WEIGHTS,
@@ -104,6 +99,20 @@ def train(
         signal=stopped_by,
         main=waits or fabric.is_global_zero,
     )
+
+
+def _spawn(fabric: Fabric, run: Callable[[Fabric], tuple[int, int | None]]) -> tuple[int, int | None]:
+    """What ``run`` returns in processes of its own. Raises the error of one that fails."""
+    quieten_spawned()
+    with SignalForwarder() as stop:
+        try:
+            result: tuple[int, int | None] = fabric.launch(run)
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            # A process that is told to stop before it listens to signals just ends.
+            if isinstance(error, ProcessExitedException) and stop.signal is not None:
+                return 0, stop.signal
+            raise spawned_error(error) from error
+    return result
 
 
 @dataclass(frozen=True, slots=True)

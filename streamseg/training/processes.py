@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from streamseg import errors
 from streamseg.errors import ConfigError, RunError, StreamsegError
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells users what they have configured
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
@@ -60,15 +62,40 @@ def spawns(config: TrainConfig) -> bool:
     return config.devices > 1 and config.strategy != "ddp" and not outside
 
 
+def quieten_spawned() -> None:
+    """Have processes that are yet to be spawned leave out warnings of torch's C++ code.
+
+    Each would tell, in a paragraph, that it looks for parameters without a gradient, as it is meant to.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def configure_spawned(level: int, *, first: bool) -> None:
-    """Set up logging in a spawned process: the first one logs as the program does, others only warnings."""
+    """Set up a spawned process: the first one logs as the program does, others only warnings.
+
+    Until the run listens to signals, SIGINT is left to the parent, which ends its processes: torch would take
+    the KeyboardInterrupt for a good end, and the parent would wait for a result for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(
         level=level if first else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
 
 
-def spawned_error(error: ProcessRaisedException) -> StreamsegError:
-    """The error that a spawned process raised, made again from its traceback's text: torch gives no more."""
+def spawned_error(error: ProcessRaisedException | ProcessExitedException) -> StreamsegError:
+    """Why a spawned process failed: the error that it raised, or what ended it."""
+    if isinstance(error, ProcessRaisedException):
+        return _raised_again(error)
+    how = error.signal_name or f"exit code {error.exit_code}"
+    if how == "SIGKILL":
+        how += ", as the system does when memory runs out: lower schedule.batch or raise schedule.accumulate"
+    return RunError(
+        f"a training process was ended from outside ({how}); --resume goes on from the last checkpoint"
+    )
+
+
+def _raised_again(error: ProcessRaisedException) -> StreamsegError:
+    """The error of another process, made again from its traceback's text: torch gives no more."""
     kind, _, text = str(error).strip().splitlines()[-1].partition(": ")
     found = getattr(errors, kind.rpartition(".")[2], None) if kind.startswith("streamseg.errors.") else None
     return found(text) if found is not None else RunError(f"a training process failed: {kind}: {text}")

@@ -37,11 +37,27 @@ class Program:
         while self._process.is_alive() and not condition():
             time.sleep(0.005)
 
+    def spawned(self) -> list[int]:
+        """The processes that it has spawned."""
+        if self._process.exitcode is not None:
+            return []
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        pids = [int(pid) for path in tasks.glob("*/children") for pid in _read(path).split()]
+        return [pid for pid in pids if b"spawn_main" in _read(Path(f"/proc/{pid}/cmdline"))]
+
     def handles_signals(self) -> bool:
         """Whether it has a handler for SIGTERM: the training loop has begun."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _read(path: Path) -> bytes:
+    """A file of /proc; nothing if its thread or process has ended."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def _main(arguments: list[str], stderr: Path) -> None:

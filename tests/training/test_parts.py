@@ -1,5 +1,7 @@
 """However a step is split among processes and parts, its loss and the weights after it are the same."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from streamseg.errors import RunError, UsageError
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import train
 from tests.support.drawn import content_of_config, make_segment, write_config
+from tests.training.programs import Program
 from tests.training.test_loop import assert_same_tensors, losses_of, weights_of
 
 
@@ -61,12 +64,42 @@ def test_parts_one_after_the_other_equal_the_whole(parts: int, whole: TrainConfi
 
 
 @pytest.mark.timeout(300)  # two processes import everything anew
-def test_two_processes_and_their_parts_equal_one_process(whole: TrainConfig, tmp_path: Path) -> None:
+def test_two_processes_and_their_parts_equal_one_process(
+    whole: TrainConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     values = content(tmp_path, "split", accumulate=2) | {"devices": 2}
     split = run(tmp_path, values, make_segment=make_segment)
+    assert capfd.readouterr().err == ""  # neither torch nor Fabric tells what it does
     assert_same_run(whole, split)
     for name in ("evaluation.md", "evaluation.csv"):
         assert (split.output / name).read_text() == (whole.output / name).read_text()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_processes_listen_to_it_ends_them(number: signal.Signals, tmp_path: Path) -> None:
+    write_config(tmp_path, content(tmp_path, "stopped", steps=10_000) | {"devices": 2})
+    program = Program(tmp_path)
+    program.wait_for(lambda: len(program.spawned()) == 2)
+    program.send_signal(number)
+    code, stderr = program.finish()
+    assert code == 128 + number, stderr
+    assert "stopped before a step was taken" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_process_that_the_system_kills_is_told_in_one_line(tmp_path: Path) -> None:
+    write_config(tmp_path, content(tmp_path, "killed", steps=10_000) | {"devices": 2})
+    program = Program(tmp_path)
+    program.wait_for(lambda: len(program.spawned()) == 2)
+    os.kill(program.spawned()[0], signal.SIGKILL)
+    code, stderr = program.finish()
+    assert code == 1, stderr
+    assert (
+        "error: a training process was ended from outside (SIGKILL, as the system does when memory" in stderr
+    )
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.timeout(300)
