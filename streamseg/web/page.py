@@ -84,7 +84,7 @@ class _Viewers:
         self._hub = hub
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One viewer from coming to going."""
+        """Serve one viewer until it disconnects."""
         socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=1 << 16)
         try:
             await socket.prepare(request)
