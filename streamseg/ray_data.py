@@ -66,7 +66,7 @@ class Segment:
             keep_pictures: Pass them on.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; auto takes the GPU that Ray has reserved.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-            runtime: ``auto``, ``torch`` or ``onnxruntime``.
+            runtime: ``auto``, ``torch``, ``onnxruntime`` or ``openvino``.
             score: Instances below this score, in [0, 1], are left out.
             classes: Names of the classes to look for; all that the model knows if not given.
             max_instances: At most so many per picture, the best ones.

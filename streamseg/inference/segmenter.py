@@ -109,8 +109,8 @@ class Segmenter:
             weights: Name of bundled weights, or path of a file.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; auto: half precision wherever it is faster.
-            runtime: ``auto``, ``torch`` or ``onnxruntime``, which computes the network on a CPU in fp32; auto
-                takes the faster one, see :func:`~streamseg.inference.runtimes.choose_network`.
+            runtime: ``auto``, ``torch``, ``onnxruntime`` or ``openvino``: what computes the network on a CPU;
+                auto takes the fastest, see :func:`~streamseg.inference.runtimes.choose_network`.
             score: Instances below this score, in [0, 1], are left out.
             classes: Names of the classes to look for; all that the model knows if not given.
             max_instances: At most so many per picture, the best ones.
