@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -25,7 +26,10 @@ def make_info(
     )
 
 
-def make_frame(stream: str, index: int, *, width: int = 8, height: int = 4, decoded_at: float = 0.0) -> Frame:
+def make_frame(
+    stream: str, index: int, *, width: int = 8, height: int = 4, decoded_at: float | None = None
+) -> Frame:
+    """Decoded now, if nothing else is said."""
     return Frame(
         stream=stream,
         epoch=0,
@@ -34,7 +38,7 @@ def make_frame(stream: str, index: int, *, width: int = 8, height: int = 4, deco
         time_base=Fraction(1, 25),
         time=0.0,
         pixels=np.zeros((height, width, 3), np.uint8),
-        decoded_at=decoded_at,
+        decoded_at=time.monotonic() if decoded_at is None else decoded_at,
     )
 
 
