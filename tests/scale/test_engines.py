@@ -60,7 +60,7 @@ def published_at(path: Path) -> list[float]:
 def test_files_survive_the_death_of_either_engine(
     clips: Path, alone: Path, broker: RunningBroker, tmp_path: Path
 ) -> None:
-    with engines(clips, *to(tmp_path), "--redis", broker.url, seconds=0.02) as program:
+    with engines(clips, *to(tmp_path), "--redis", broker.url, seconds=0.08) as program:
         wait_for(lambda: lines_in(tmp_path) >= 20, seconds=PATIENCE, what="results")
         first, second = engine_pids(program.pid)
         os.kill(first, signal.SIGKILL)
