@@ -39,8 +39,8 @@ def choose_network(detector: Detector, *, device: torch.device, precision: str, 
     ``auto`` measures, on a CPU, torch and ONNX Runtime, if that is installed and the network's graph is at
     hand (it comes with the package for the bundled model). Torch and OpenVINO compute in the quickest
     precision, ONNX Runtime in fp32. A graph is made only where its runtime is named. OpenVINO has to be
-    named: of the bundled model, with AMX, it computes one picture in 24 ms for torch's 35, but batches of 8
-    in the same 22 ms a picture, and the whole program was slower with it on a recording: 28 frames/s for 32.
+    named: of the bundled model, with AMX, it computes one picture in 24 ms for torch's 35, but torch batches
+    of 8 in 18 ms a picture for its 21, so which is faster depends on what will come.
 
     Raises:
         ConfigError: There is no such runtime or precision, or they cannot be together.
