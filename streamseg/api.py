@@ -62,7 +62,7 @@ def run(
         weights: Name of bundled weights, or path of a ``.safetensors`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` takes half precision wherever it is faster.
-        runtime: What computes the network on a CPU: torch, ONNX Runtime or OpenVINO; ``auto``: see ``Segmenter``.
+        runtime: What computes the network on a CPU: torch, ONNX Runtime or OpenVINO; ``auto`` the fastest.
         score: Instances below this score, in [0, 1], are left out.
         classes: Names of the classes to keep; all of them if not given.
         max_instances: At most so many per frame, the best ones.

@@ -110,8 +110,7 @@ class Segmenter:
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; auto: half precision wherever it is faster.
             runtime: ``auto``, ``torch``, ``onnxruntime`` or ``openvino``: what computes the network on a CPU;
-                auto takes the faster one of the first two, see
-                :func:`~streamseg.inference.runtimes.choose_network`.
+                auto takes the fastest, see :func:`~streamseg.inference.runtimes.choose_network`.
             score: Instances below this score, in [0, 1], are left out.
             classes: Names of the classes to look for; all that the model knows if not given.
             max_instances: At most so many per picture, the best ones.

@@ -6,12 +6,13 @@ import copy
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from streamseg.errors import ConfigError
-from streamseg.inference.devices import choose_precision
+from streamseg.inference.devices import PRECISIONS, choose_precision
 from streamseg.inference.runtimes.graphs import GraphedNetwork
 from streamseg.inference.runtimes.network import Network
 from streamseg.inference.runtimes.of_graph import GRAPH_RUNTIMES, network_of_graph
@@ -23,24 +24,33 @@ from streamseg.models.spec import ModelSpec
 logger = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", "torch", *GRAPH_RUNTIMES)
+_NAMES = {dtype: name for name, dtype in PRECISIONS.items()}
 _PICTURES = 2
 """In a batch that is timed: near a single camera's one, and in torch as quick as a full batch by half."""
 _TURNS = 3
-"""Runs that are timed: half a second for the bundled model and both runtimes."""
+"""Runs that are timed: half a second for the bundled model and three runtimes."""
 _CLEARLY = 0.85
 """Less than this share of torch's time: what is closer could be either at the next start."""
 _EXAMPLE = (720, 1280)
 """Height and width of the pictures that are timed, if the model has no canvas."""
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    runtime: str
+    compute: torch.dtype
+    network: Network
+
+    def __str__(self) -> str:
+        return f"{self.runtime} ({_NAMES[self.compute]})"
+
+
 def choose_network(detector: Detector, *, device: torch.device, precision: str, runtime: str) -> Network:
     """A detector's network on a device; ``detector`` itself stays as it is.
 
-    ``auto`` measures, on a CPU, torch and ONNX Runtime, if that is installed and the network's graph is at
+    ``auto`` measures, on a CPU, torch and every other runtime that is installed, if the network's graph is at
     hand (it comes with the package for the bundled model). Torch and OpenVINO compute in the quickest
-    precision, ONNX Runtime in fp32. A graph is made only where its runtime is named. OpenVINO has to be
-    named: of the bundled model, with AMX, it computes one picture in 24 ms for torch's 35, but torch batches
-    of 8 in 18 ms a picture for its 21, so which is faster depends on what will come.
+    precision, ONNX Runtime in fp32. A graph is made only where its runtime is named.
 
     Raises:
         ConfigError: There is no such runtime or precision, or they cannot be together.
@@ -50,16 +60,11 @@ def choose_network(detector: Detector, *, device: torch.device, precision: str, 
     folded = folded_copy(detector)
     if device.type == "cuda":
         return GraphedNetwork(TorchNetwork(folded, device=device, dtype=dtype), device=device)
-    named = runtime in GRAPH_RUNTIMES
-    other = None
-    if named or (runtime == "auto" and precision != "bf16"):
-        name = runtime if named else "onnxruntime"
-        compute = dtype if name == "openvino" else torch.float32
-        other = network_of_graph(name, folded, compute=compute, named=named)
-    if named and other is not None:
-        return other
-    ours = TorchNetwork(copy.deepcopy(folded) if other else folded, device=device, dtype=dtype)
-    return ours if other is None else _faster(ours, other, detector.spec)
+    others = _of_graph(folded, runtime=runtime, precision=precision, dtype=dtype)
+    if others and runtime != "auto":
+        return others[0].network
+    ours = TorchNetwork(copy.deepcopy(folded) if others else folded, device=device, dtype=dtype)
+    return _fastest([_Candidate("torch", dtype, ours), *others], detector.spec) if others else ours
 
 
 def _check(runtime: str, *, device: torch.device, precision: str) -> None:
@@ -71,21 +76,30 @@ def _check(runtime: str, *, device: torch.device, precision: str) -> None:
         raise ConfigError(f"runtime 'onnxruntime' computes in fp32 only, the precision is {precision!r}")
 
 
-def _faster(ours: Network, other: Network, spec: ModelSpec) -> Network:
-    """The one that takes less time, measured by turns."""
+def _of_graph(folded: Detector, *, runtime: str, precision: str, dtype: torch.dtype) -> list[_Candidate]:
+    """The network in the runtimes beside torch that were asked for and can be had."""
+    found = []
+    for name in GRAPH_RUNTIMES:
+        if runtime not in {name, "auto"} or (name == "onnxruntime" and precision == "bf16"):
+            continue
+        compute = torch.float32 if name == "onnxruntime" else dtype
+        network = network_of_graph(name, folded, compute=compute, named=runtime == name)
+        if network is not None:
+            found.append(_Candidate(name, compute, network))
+    return found
+
+
+def _fastest(candidates: Sequence[_Candidate], spec: ModelSpec) -> Network:
+    """The one that takes the least time, measured by turns; the first unless another is clearly faster."""
     canvas = geometry(*_EXAMPLE, spec.input).canvas
     noise = torch.randn((_PICTURES, 3, *canvas), generator=torch.Generator().manual_seed(0))
     images = noise.contiguous(memory_format=torch.channels_last)
-    torch_ms, onnx_ms = measure_by_turns([ours, other], images)
-    chosen = other if onnx_ms < _CLEARLY * torch_ms else ours
-    logger.info(
-        "the network runs in %s: torch (%s) takes %.1f ms a picture, onnxruntime (fp32) %.1f ms",
-        "torch" if chosen is ours else "onnxruntime",
-        str(ours.dtype).removeprefix("torch."),
-        torch_ms,
-        onnx_ms,
-    )
-    return chosen
+    took = measure_by_turns([candidate.network for candidate in candidates], images)
+    best = min(range(len(took)), key=took.__getitem__)
+    chosen = candidates[best if took[best] < _CLEARLY * took[0] else 0]
+    figures = ", ".join(f"{each} {ms:.1f} ms" for each, ms in zip(candidates, took, strict=True))
+    logger.info("the network runs in %s; of a picture take: %s", chosen, figures)
+    return chosen.network
 
 
 @torch.inference_mode()
