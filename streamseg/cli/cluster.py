@@ -37,7 +37,8 @@ def status(*, address: str, as_json: bool) -> int:
 @_ADDRESS
 def stop(*, address: str) -> int:
     """End all cameras and files, finish what is written, and remove the workers; the Ray cluster stays."""
-    from streamseg.scale.ray_cluster import connect, stop_cluster
+    from streamseg.scale.ray_actors import connect
+    from streamseg.scale.ray_cluster import stop_cluster
     from streamseg.scale.ray_files import stop_files
 
     count = stop_files(connect(address)) + stop_cluster(address)
@@ -47,7 +48,8 @@ def stop(*, address: str) -> int:
 
 def _status(address: str) -> dict[str, Any]:
     """Raises UsageError or RunError."""
-    from streamseg.scale.ray_cluster import cluster_status, connect
+    from streamseg.scale.ray_actors import connect
+    from streamseg.scale.ray_cluster import cluster_status
     from streamseg.scale.ray_files import files_status
 
     files = files_status(connect(address))

@@ -7,8 +7,6 @@ results never pass through it.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -20,15 +18,17 @@ from streamseg.scale.file_controller import FileController
 from streamseg.scale.file_queue import FileReport
 from streamseg.scale.file_work import FileWork
 from streamseg.scale.file_worker import FileOrders, FileWorker, QueueAwayError
-from streamseg.scale.ray_cluster import (
+from streamseg.scale.ray_actors import (
     NAMESPACE,
-    ON_HEAD,
-    actor_names,
+    Asking,
     connect,
+    end_workers,
+    hand_over_to,
+    hire,
     import_ray,
     key_values,
     one_line,
-    posts,
+    place_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -54,20 +54,8 @@ class FilesOnRay:
 
     def __init__(self, address: str, work: FileWork) -> None:
         """Hand them over. Raises UsageError or RunError."""
-        self._ray = ray = connect(address)
-        actor = ray.remote(_FilesActor).options(
-            name=FILES,
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            max_restarts=-1,
-            num_cpus=0,
-            resources=ON_HEAD,
-        )
-        try:
-            why = ray.get(actor.remote().hand_over.remote(work), timeout=60)
-        except ray.exceptions.RayError as error:
-            raise RunError(f"the cluster at {address} does not take the work: {one_line(error)}") from None
+        self._ray = connect(address)
+        why = hand_over_to(_FilesActor, FILES, address, work)
         if why:
             raise UsageError(why)
 
@@ -180,38 +168,12 @@ class _FilesActor:
             controller.close()
 
     def _hire(self) -> None:
-        """A worker for each device that has none, and that can have one."""
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                for post, options in posts(node, gpus=not self._controller.device.startswith("cpu")):
-                    name = _WORKERS + post
-                    if name not in self._hired:
-                        self._hired[name] = self._worker(name, node["NodeID"], options)
-
-    def _worker(self, name: str, node: str, options: dict[str, float]) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
-
-        actor = self._ray.remote(_FileWorkerActor).options(
-            name=name,
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            max_restarts=-1,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False),
-            **options,
-        )
-        return actor.remote(name, device="cuda" if options.get("num_gpus") else "cpu")
+        gpus = not self._controller.device.startswith("cpu")
+        hire(self._ray, _FileWorkerActor, self._hired, gpus=gpus, prefix=_WORKERS)
 
     def _dismiss(self) -> None:
         """Nobody works any more, and the devices are free for others."""
-        workers = []
-        for name in actor_names(_WORKERS):  # also those that a former queue has hired
-            with suppress(ValueError):  # gone meanwhile
-                workers.append(self._ray.get_actor(name, namespace=NAMESPACE))
-        endings = [worker.stop.remote() for worker in workers]
-        self._ray.wait(endings, num_returns=len(endings), timeout=_STOP_SECONDS)
-        for worker in workers:
-            self._ray.kill(worker)
+        end_workers(self._ray, _WORKERS, seconds=_STOP_SECONDS)
         self._hired.clear()
 
 
@@ -219,31 +181,9 @@ class _FileWorkerActor:
     """A worker; its threads do the work."""
 
     def __init__(self, name: str, *, device: str) -> None:
-        ray = import_ray()
-        place = f"{socket.gethostname()}, {device}"
-        if device != "cpu":
-            place += f" {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
-        self._worker = FileWorker(name, device=device, place=place, ask=_Asking(ray))
+        ask = Asking(import_ray(), FILES, seconds=_ANSWER_SECONDS, away=QueueAwayError)
+        self._worker = FileWorker(name, device=device, place=place_of(device), ask=ask)
         self._worker.start()
 
     def stop(self) -> None:
         self._worker.stop()
-
-
-class _Asking:
-    """Asks the queue, whichever it is by then."""
-
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
-        self._queue: Any = None
-
-    def __call__(self, report: FileReport, version: int) -> FileOrders:
-        ray = self._ray
-        try:
-            if self._queue is None:
-                self._queue = ray.get_actor(FILES, namespace=NAMESPACE)
-            orders: FileOrders = ray.get(self._queue.renew.remote(report, version), timeout=_ANSWER_SECONDS)
-        except (ray.exceptions.RayError, ValueError) as error:
-            self._queue = None
-            raise QueueAwayError(one_line(error)) from None
-        return orders

@@ -88,18 +88,6 @@ class Office:
         self.worker.stop()
 
 
-@pytest.fixture(scope="module")
-def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    with running_broker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
-
-
-@pytest.fixture
-def broker(shared_broker: RunningBroker) -> RunningBroker:
-    shared_broker.clean()
-    return shared_broker
-
-
 def epochs(broker: RunningBroker) -> list[int]:
     return [result.epoch for result in published(broker, "cam")]
 

@@ -25,7 +25,7 @@ class RunningCluster:
     def __init__(self, nodes: int) -> None:
         from ray.cluster_utils import Cluster
 
-        from streamseg.scale.ray_cluster import connect
+        from streamseg.scale.ray_actors import connect
 
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -54,7 +54,8 @@ class RunningCluster:
         head.kill_gcs_server()
 
     def kill_controller(self) -> None:
-        from streamseg.scale.ray_cluster import CONTROLLER, NAMESPACE
+        from streamseg.scale.ray_actors import NAMESPACE
+        from streamseg.scale.ray_cluster import CONTROLLER
 
         self._ray.kill(self._ray.get_actor(CONTROLLER, namespace=NAMESPACE))
 
