@@ -22,21 +22,6 @@ if TYPE_CHECKING:
     from streamseg.inference.tickets import BatchTicket
     from streamseg.runtime.pipeline import Pipeline
 
-__all__ = [
-    "PipelineOptions",
-    "RunPlan",
-    "Sink",
-    "build_outputs",
-    "build_pipeline",
-    "build_sources",
-    "build_streams",
-    "check_blur",
-    "check_rules",
-    "load_model",
-    "pipeline_options",
-    "plan_run",
-]
-
 Sink = Output | SinkFunction
 """Where results go: an output, or a function that is called with each of them."""
 

@@ -9,7 +9,8 @@ from streamseg.config import MetricsConfig, RunConfig, ViewConfig
 from streamseg.errors import UsageError
 from streamseg.outputs import NdjsonOutput
 from streamseg.redis.publish import RedisOutput
-from streamseg.runtime.build import RunPlan, check_rules, plan_run
+from streamseg.runtime.build import RunPlan, plan_run
+from streamseg.runtime.checks import check_rules
 from streamseg.runtime.resume import run_began, unfinished
 from streamseg.scale.control import Ready
 from streamseg.scale.handle import EngineSettings

@@ -17,14 +17,9 @@ from streamseg.config import RunConfig, StreamConfig, describe, parse_config
 from streamseg.errors import ConfigError, StreamsegError, UsageError, mask_password
 from streamseg.outputs.kept import KeptInstances
 from streamseg.runtime.bench import measure_capacity
-from streamseg.runtime.build import (
-    build_outputs,
-    build_streams,
-    check_blur,
-    check_rules,
-    load_model,
-    pipeline_options,
-)
+from streamseg.runtime.build import build_streams, load_model, pipeline_options
+from streamseg.runtime.build_outputs import build_outputs
+from streamseg.runtime.checks import check_blur, check_rules
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.runtime.resume import go_on, take_over_stream
 from streamseg.runtime.services import Services

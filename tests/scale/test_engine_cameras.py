@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,42 +75,47 @@ class Cameras:
         )
 
 
-def test_cameras_live_on_when_their_engine_dies(broker: RunningBroker, tmp_path: Path) -> None:
+@pytest.fixture
+def cameras(broker: RunningBroker, tmp_path: Path) -> Iterator[Cameras]:
+    """Four cameras of one real server, to be read."""
     media = tmp_path / "media"
     media.mkdir()
     write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
     with rtsp_server(media) as server:
-        cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"), broker.url)
-        with engines("-c", cameras.path, seconds=0.005) as program:
-            wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
-            assert get(cameras.metrics + "readyz") == get(cameras.metrics + "healthz") == (200, b"ok\n")
-            before = {name: cameras.sample("streamseg_frames_total", stream=name) for name in "abcd"}
-            count = cameras.sample("streamseg_engine_streams", engine="0")
-            assert 1 <= count <= 3, "both have some"
-            os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
-            cameras.write("bcde")  # which is heard of while the engine is away
-            wait_for(lambda: len(cameras.results("e")) > 5, seconds=PATIENCE, what="a camera that was added")
-            wait_for(lambda: not cameras.sample("streamseg_stream_up", stream="a"), seconds=PATIENCE)
-            for name in "bcd":
-                frames = before[name] + 20
-                wait_for(
-                    lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f,
-                    seconds=PATIENCE,
-                )
-            wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE, what="its return")
-            wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
-            assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
-            check_page(cameras, "bcde")
-            program.send_signal(signal.SIGTERM)
-            _, said = program.communicate(timeout=PATIENCE)
-        assert program.returncode == 143, said
-        assert "added e; removed a" in said
-        found = re.search(r"it starts again in 3 s; it had the streams ([a-d, ]+)\n", said)
-        assert found is not None, said
-        lost = found[1].split(", ")
-        assert len(lost) == count
-        check_files(cameras, lost)
-        check_subscribers_view(cameras, broker, lost, said)
+        yield Cameras(tmp_path, "abcd", server.url("cam.mp4"), broker.url)
+
+
+def test_cameras_live_on_when_their_engine_dies(broker: RunningBroker, cameras: Cameras) -> None:
+    with engines("-c", cameras.path, seconds=0.005) as program:
+        wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
+        assert get(cameras.metrics + "readyz") == get(cameras.metrics + "healthz") == (200, b"ok\n")
+        before = {name: cameras.sample("streamseg_frames_total", stream=name) for name in "abcd"}
+        count = cameras.sample("streamseg_engine_streams", engine="0")
+        assert 1 <= count <= 3, "both have some"
+        os.kill(engine_pids(program.pid)[0], signal.SIGKILL)
+        cameras.write("bcde")  # which is heard of while the engine is away
+        wait_for(lambda: len(cameras.results("e")) > 5, seconds=PATIENCE, what="a camera that was added")
+        wait_for(lambda: not cameras.sample("streamseg_stream_up", stream="a"), seconds=PATIENCE)
+        for name in "bcd":
+            frames = before[name] + 20
+            wait_for(
+                lambda n=name, f=frames: cameras.sample("streamseg_frames_total", stream=n) > f,
+                seconds=PATIENCE,
+            )
+        wait_for(lambda: cameras.sample("streamseg_engine_up") == 2, seconds=PATIENCE, what="its return")
+        wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
+        assert cameras.sample("streamseg_engine_deaths_total", engine="0") == 1
+        check_page(cameras, "bcde")
+        program.send_signal(signal.SIGTERM)
+        _, said = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 143, said
+    assert "added e; removed a" in said
+    found = re.search(r"it starts again in 3 s; it had the streams ([a-d, ]+)\n", said)
+    assert found is not None, said
+    lost = found[1].split(", ")
+    assert len(lost) == count
+    check_files(cameras, lost)
+    check_subscribers_view(cameras, broker, lost, said)
 
 
 def crowd() -> float:
@@ -165,26 +171,21 @@ def dropped(name: str, said: str) -> int:
 
 
 @pytest.mark.soak
-def test_an_engine_that_was_stopped_publishes_nothing_late(broker: RunningBroker, tmp_path: Path) -> None:
+def test_an_engine_that_was_stopped_publishes_nothing_late(broker: RunningBroker, cameras: Cameras) -> None:
     """For 15 s: it goes on. For more than 30 s: its cameras go on elsewhere, and it is ended."""
-    media = tmp_path / "media"
-    media.mkdir()
-    write_clip(media / "cam.mp4", frames=100, width=96, height=64, bframes=0, gop=10)
-    with rtsp_server(media) as server:
-        cameras = Cameras(tmp_path, "abcd", server.url("cam.mp4"), broker.url)
-        with engines("-c", cameras.path, seconds=0.005) as program:
-            wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
-            stopped = engine_pids(program.pid)[0]
-            count = cameras.sample("streamseg_engine_streams", engine="0")
-            for seconds in (15.0, 35.0):
-                os.kill(stopped, signal.SIGSTOP)
-                wait_for(lambda: cameras.sample("streamseg_stream_up") == 4 - count, seconds=PATIENCE)
-                time.sleep(seconds - QUIET_SECONDS)
-                with suppress(ProcessLookupError):
-                    os.kill(stopped, signal.SIGCONT)
-                wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
-            program.send_signal(signal.SIGTERM)
-            _, said = program.communicate(timeout=PATIENCE)
+    with engines("-c", cameras.path, seconds=0.005) as program:
+        wait_for(lambda: all(len(cameras.results(name)) > 20 for name in "abcd"), seconds=PATIENCE)
+        stopped = engine_pids(program.pid)[0]
+        count = cameras.sample("streamseg_engine_streams", engine="0")
+        for seconds in (15.0, 35.0):
+            os.kill(stopped, signal.SIGSTOP)
+            wait_for(lambda: cameras.sample("streamseg_stream_up") == 4 - count, seconds=PATIENCE)
+            time.sleep(seconds - QUIET_SECONDS)
+            with suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGCONT)
+            wait_for(lambda: cameras.sample("streamseg_stream_up") == 4, seconds=PATIENCE)
+        program.send_signal(signal.SIGTERM)
+        _, said = program.communicate(timeout=PATIENCE)
     assert program.returncode == 143, said
     assert "engine 0 (cpu) died once, at last it said nothing for 30 s and was killed" in said
     moved = [name for name in "abcd" if max(result.epoch for result in seen(broker, name)) > 0]
