@@ -7,8 +7,8 @@ model a stand-in that is too slow for them. It writes to two Redis servers, file
 a webhook and MQTT. All its peers are real. Every kind of fault comes once a round, in another order each
 time, eight rounds an hour. Of each, log, /metrics, /readyz, status and page have to tell the same while it
 lasts and when it is over. Subscribers of every kind note what they see; one of them is so slow that results
-are trimmed under it. Memory is read from outside. Writes benchmarks/results/soak.json; exit code 1 if
-anything is wrong.
+are trimmed under it. Memory is read from outside, and from inside what of it is in use. Writes
+benchmarks/results/soak.json; exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def soak(folder: Path, minutes: float, chosen: argparse.Namespace) -> dict[str, 
             "wrong": diary.wrong,
             **account_for(house, program, readers),
             "growth_per_hour": samples.growth(),
-            "rss_mib_by_quarter": samples.quarters(),
+            "by_quarter": samples.quarters(),
             "log_lines": len(program.log()),
             "samples": samples.all[:: max(1, len(samples.all) // 60)],
         }

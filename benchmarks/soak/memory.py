@@ -1,4 +1,4 @@
-"""What the program holds, seen from outside: memory, descriptors, threads, processes."""
+"""What the program holds: memory, descriptors, threads, processes."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def sample(program: Program) -> dict[str, float]:
             of_workers.append(memory(worker)["rss_mib"])
     return {
         **{name: round(value, 2) for name, value in memory(program.pid).items()},
+        **program.held(),
         "workers_rss_mib": round(sum(of_workers), 2),
         "fds": len(list((process / "fd").iterdir())),
         "threads": len(list((process / "task").iterdir())),
@@ -80,7 +81,14 @@ class Samples:
         names = [name for name in half[0] if name not in {"minute", "well"}]
         return {name: round(float(np.polyfit(hours, [s[name] for s in half], 1)[0]), 2) for name in names}
 
-    def quarters(self) -> list[float]:
-        """Median resident memory in MiB of each quarter of the run."""
-        parts = np.array_split(np.array([s["rss_mib"] for s in self.all if s["well"]]), 4)
-        return [round(float(np.median(part)), 2) for part in parts if len(part)]
+    def quarters(self) -> dict[str, list[float]]:
+        """Medians of each quarter of the run: resident memory, and what the allocators have given out."""
+        well = [s for s in self.all if s["well"]]
+        return {
+            name: [
+                round(float(np.median(part)), 2)
+                for part in np.array_split(np.array([s[name] for s in well]), 4)
+                if len(part)
+            ]
+            for name in ("rss_mib", "python_blocks", "malloc_used_mib", "malloc_free_mib")
+        }

@@ -19,8 +19,8 @@ from tests.support.reading import worker_pids
 class Program:
     """Runs with a configuration file; what it says is kept."""
 
-    def __init__(self, process: subprocess.Popen[bytes], told: Path) -> None:
-        self.process, self._told = process, told
+    def __init__(self, process: subprocess.Popen[bytes], told: Path, held: Path) -> None:
+        self.process, self._told, self._held = process, told, held
 
     @property
     def pid(self) -> int:
@@ -29,6 +29,10 @@ class Program:
     def workers(self) -> list[int]:
         """Its decode workers."""
         return worker_pids(self.pid)
+
+    def held(self) -> dict[str, float]:
+        """What its allocators have given out, see :mod:`benchmarks.soak.watched`."""
+        return dict(json.loads(self._held.read_text()))
 
     def log(self) -> list[str]:
         """Messages so far; what else stands on stderr as it is."""
@@ -53,7 +57,8 @@ class Program:
 @contextmanager
 def running(config: Path, told: Path) -> Iterator[Program]:
     """Started now, and killed at the end if it is still there; ``told`` gets what it says."""
-    command = [sys.executable, "-m", "tests.support.fake_program", "run", "-c", str(config)]
+    held = told.with_name("held.json")
+    command = [sys.executable, "-m", "benchmarks.soak.watched", str(held), "run", "-c", str(config)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "REDIS_PASSWORD_FILE": ""}
     with (
         told.open("wb") as file,
@@ -62,6 +67,6 @@ def running(config: Path, told: Path) -> Iterator[Program]:
         ) as process,
     ):
         try:
-            yield Program(process, told)
+            yield Program(process, told, held)
         finally:
             process.kill()

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from streamseg.files import check_writable
-from streamseg.outputs.files import go_on_behind, output_path
+from streamseg.outputs.files import find_lines, output_path
 from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
 from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
@@ -22,8 +22,8 @@ class EventsOutput(Output):
     def __init__(self, path_template: str, *, several: bool = False) -> None:
         """``path_template``: see :func:`output_path`; in a folder the files are ``STREAM.events.ndjson``."""
         self._template, self._several = path_template, several
-        self._kept: dict[str, int] = {}
-        """Bytes that stay, by stream."""
+        self._kept: dict[str, tuple[Path, int]] = {}
+        """By stream, what is there already and the bytes of it that stay."""
         self._patience = patience_for_disk(path_template)
 
     @property
@@ -49,18 +49,18 @@ class EventsOutput(Output):
 
         Raises UsageError: the file cannot be read.
         """
-        self._kept[stream] = go_on_behind(self.path(stream), since)
+        self._kept[stream] = find_lines(self.path(stream), since)
 
     def open(self, info: StreamInfo) -> StreamWriter:
         """Open the stream's file. Raises UsageError or OutputError."""
         path = self.path(info.stream)
         check_writable(path)
-        return _EventsWriter(path, self._kept.pop(info.stream, 0), waits_for_room(info, self._patience))
+        return _EventsWriter(path, self._kept.pop(info.stream, None), waits_for_room(info, self._patience))
 
 
 class _EventsWriter(StreamWriter):
-    def __init__(self, path: Path, kept: int, patience: Patience | None) -> None:
-        """``kept``: bytes that stand in the file already and stay."""
+    def __init__(self, path: Path, kept: tuple[Path, int] | None, patience: Patience | None) -> None:
+        """``kept``: see :class:`LineFile`."""
         self._file = LineFile(path, kept=kept, patience=patience)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002

@@ -84,16 +84,18 @@ def written_since(path: Path, since: float) -> bool:
         return False
 
 
-def go_on_behind(path: Path, since: float) -> int:
-    """Bytes of whole lines that an earlier writer has left since then; they stand under the partial name.
+def find_lines(path: Path, since: float) -> tuple[Path, int]:
+    """The file that an earlier writer has left of ``path`` since then, and the bytes of its whole lines.
 
-    A process that is killed leaves at most half a line at the end. Raises UsageError.
+    It has either name; without one it is the partial name and 0. A process that is killed leaves at most
+    half a line at the end. Raises UsageError.
     """
     partial = partial_path(path)
     try:
-        if written_since(path, since) and not written_since(partial, since):
-            path.replace(partial)
-        return _whole_lines(partial) if written_since(partial, since) else 0
+        for there in (partial, path):
+            if written_since(there, since):
+                return there, _whole_lines(there)
+        return partial, 0
     except OSError as error:
         raise UsageError(f"cannot go on with {path}: {error.strerror or error}") from error
 

@@ -31,20 +31,27 @@ class LineFile:
     Only a process that is killed may leave half a line at the end.
     """
 
-    def __init__(self, path: Path, *, kept: int = 0, patience: Patience | None = None) -> None:
-        """Open the partial file of ``path``; ``kept`` bytes that stand in it already stay.
+    def __init__(
+        self, path: Path, *, kept: tuple[Path, int] | None = None, patience: Patience | None = None
+    ) -> None:
+        """Open the partial file of ``path``; ``kept`` is a file to go on with, and the bytes of it that stay.
 
+        That file has its own name until now: a stream that never opens leaves it as it was.
         ``patience`` bears with a full disk; None does not. Raises OutputError if the file cannot be opened,
         as the methods below if it cannot be written.
         """
         self._path, self._patience = path, patience
-        self.size = kept
+        partial = partial_path(path)
+        there, size = kept or (partial, 0)
+        self.size = size
         """Bytes of whole lines."""
         try:
-            self._file = partial_path(path).open("r+b" if kept else "wb", buffering=0)
-            if kept:
-                self._file.truncate(kept)
-                self._file.seek(kept)
+            if size and there != partial:
+                there.replace(partial)
+            self._file = partial.open("r+b" if size else "wb", buffering=0)
+            if size:
+                self._file.truncate(size)
+                self._file.seek(size)
         except OSError as error:
             raise write_failure(path, error) from error
 

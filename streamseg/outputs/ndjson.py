@@ -10,7 +10,7 @@ import msgspec
 from streamseg.errors import OutputError, OutputGoneError
 from streamseg.files import check_writable, partial_path
 from streamseg.outputs.files import (
-    go_on_behind,
+    find_lines,
     output_path,
     unfinished_mark,
     write_failure,
@@ -118,7 +118,8 @@ class NdjsonOutput(Output):
         Raises UsageError: the file cannot be read.
         """
         if (path := self.path(stream)) is not None:
-            self._kept[stream] = Kept(partial_path(path), size=go_on_behind(path, since))
+            there, size = find_lines(path, since)
+            self._kept[stream] = Kept(there, size=size)
 
     def open(self, info: StreamInfo) -> StreamWriter:
         """Open the stream's file. Raises UsageError or OutputError."""
@@ -138,7 +139,7 @@ class _FileWriter(StreamWriter):
         self._path, self._kept = path, kept
         self._known = kept.lines
         """Results still to come that stand in the file already."""
-        self._file = LineFile(path, kept=kept.size, patience=patience)
+        self._file = LineFile(path, kept=(kept.path, kept.size), patience=patience)
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
         """Write one line. Raises OutputError."""

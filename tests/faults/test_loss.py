@@ -15,6 +15,7 @@ from streamseg.outputs import VideoOutput
 from streamseg.sources import Backoff, Source
 from streamseg.types import FrameResult, StreamState
 from tests.support.broker import wait_for
+from tests.support.crowd import crowd
 from tests.support.media import write_clip
 from tests.support.program import read_video
 from tests.support.reading import is_running
@@ -81,7 +82,7 @@ def test_four_cameras_and_what_happens_to_three(media: Path, server: RtspServer,
             late.start()
             began = time.monotonic()
             run.wait_for_state(LIVE, "late")
-            assert time.monotonic() - began < QUICK.longest + CONNECT
+            assert time.monotonic() - began < (QUICK.longest + CONNECT) * crowd()
 
             for restart in range(restarts):
                 restarted.kill()
@@ -89,7 +90,7 @@ def test_four_cameras_and_what_happens_to_three(media: Path, server: RtspServer,
                 restarted.start()
                 began = time.monotonic()
                 run.wait_for_results("restarted", 5, epoch=restart + 1)
-                assert time.monotonic() - began < QUICK.longest + CONNECT
+                assert time.monotonic() - began < (QUICK.longest + CONNECT) * crowd()
 
             run.wait(lambda: run.stream("frozen").state in {STALLED, CONNECTING}, "the loss of frozen")
             frozen.thaw()
@@ -100,7 +101,7 @@ def test_four_cameras_and_what_happens_to_three(media: Path, server: RtspServer,
     assert {info.epoch for info in run.infos["restarted"]} == set(range(restarts + 1))
     run.check_counts()
     healthy = run.results["healthy"][before:]
-    assert share_kept(healthy) >= 0.99, run.stream("healthy").dropped
+    assert share_kept(healthy) >= 1 - 0.01 * crowd(), run.stream("healthy").dropped
     # By the camera's clock, too: no frame was lost before it could be counted.
     sent = round((healthy[-1].pts - healthy[0].pts) * FPS) + 1
     assert healthy[-1].frame - healthy[0].frame + 1 == sent
@@ -140,7 +141,10 @@ def test_a_worker_that_dies_or_stops_costs_its_own_camera_a_moment(
         assert not is_running(pid)
     assert run.stream("a").reconnects == 1
     assert run.stream("b").reconnects == 0
-    assert share_kept(run.results["b"]) >= 0.99, (run.stream("b").dropped, len(run.results["b"]))
+    assert share_kept(run.results["b"]) >= 1 - 0.01 * crowd(), (
+        run.stream("b").dropped,
+        len(run.results["b"]),
+    )
 
 
 def test_reconnecting_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The network in one runtime gives what it gives in another, and a runtime that cannot be had is named."""
 
 import logging
+import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from streamseg.models.nets.flat import batch_tensors
 from streamseg.models.onnx.graph_files import cached_graph, read_graph, shipped_graph
 from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import bundled_weights, find_weights, load_detector
-from tests.support.program import STREET
+from tests.support.program import ROOT, STREET
 from tests.support.tiny import tiny_spec
 
 CPU = torch.device("cpu")
@@ -224,6 +225,28 @@ def test_mistakes_are_named(options: dict[str, str], message: str) -> None:
 def test_runtimes_beside_torch_are_for_a_cpu(runtime: str) -> None:
     with pytest.raises(ConfigError, match=f"{runtime}' computes on a CPU only, the device is cuda:0"):
         choice.choose_network(tiny(), device=torch.device("cuda:0"), precision="auto", runtime=runtime)
+
+
+_DROPPED_IN_ANOTHER_THREAD = """
+import gc, signal, threading
+import numpy as np
+from streamseg.inference import Segmenter
+
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+kept = [Segmenter.load("demo", device="cpu", runtime="openvino")]
+kept[0](np.zeros((64, 64, 3), np.uint8))
+dropping = threading.Thread(target=lambda: (kept.clear(), gc.collect()))
+dropping.start()
+dropping.join()
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_a_model_that_is_dropped_in_another_thread_leaves_signals_alone() -> None:
+    """A processor with AMX is needed to see it fail: the signal killed the process."""
+    command = [sys.executable, "-c", _DROPPED_IN_ANOTHER_THREAD]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(

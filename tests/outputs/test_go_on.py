@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_files_of_a_former_run_are_not_gone_on_with(tmp_path: Path, name: str) -
     output.go_on("cam", since=time.time() - 1)
     write(output, 0)
     assert numbers(tmp_path / "cam.ndjson") == [(0, 0)]
+
+
+@pytest.mark.parametrize("kind", [NdjsonOutput, EventsOutput, VideoOutput])
+def test_a_camera_that_does_not_open_again_keeps_its_files(
+    tmp_path: Path, kind: Callable[[str], NdjsonOutput | EventsOutput | VideoOutput]
+) -> None:
+    """As when the run is stopped while the camera is on its way to another owner."""
+    began, path = time.time() - 1, tmp_path / "cam.mp4"
+    write(kind(str(path)), 0, 1)
+    later = kind(str(path))
+    before = path.read_bytes()
+    later.go_on("cam", since=began)
+    later.shutdown()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
 
 
 def test_events_go_on_behind_the_whole_lines(tmp_path: Path) -> None:

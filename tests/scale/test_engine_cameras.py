@@ -16,6 +16,7 @@ import yaml
 
 from streamseg.scale.handle import QUIET_SECONDS
 from tests.support.broker import RunningBroker, wait_for
+from tests.support.crowd import crowd
 from tests.support.engine_pool import seen
 from tests.support.engines import engine_pids, engines
 from tests.support.media import write_clip
@@ -116,11 +117,6 @@ def test_cameras_live_on_when_their_engine_dies(broker: RunningBroker, cameras: 
     assert len(lost) == count
     check_files(cameras, lost)
     check_subscribers_view(cameras, broker, lost, said)
-
-
-def crowd() -> float:
-    """How many programs want each core: by so much does all take longer that starts a process."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 def away(cameras: Cameras, name: str) -> float:

@@ -72,7 +72,7 @@ def kill(pids: list[int]) -> bool:
 
 def command(cluster: RunningCluster, folder: Path, seconds: float) -> list[str]:
     arguments = [folder / "in", "--results", f"{folder}/out/", "--weights", seconds, "--no-progress"]
-    return [sys.executable, "-m", "streamseg", "run", *map(str, arguments), "--ray", cluster.address]
+    return [sys.executable, "-m", "streamseg", "run", *map(str, arguments), "--ray", cluster.address()]
 
 
 @contextmanager
@@ -147,18 +147,13 @@ class Troubles:
             case "command":
                 self._program[-1].kill()
             case "node":
-                cluster._cluster.remove_node(cluster.nodes.pop(0), allow_graceful=False)
-                cluster.nodes.append(cluster.add_node())
+                cluster.kill_node(self._random.choice(cluster.nodes()))
+                cluster.add_node()
             case "stopped node":  # longer than a lease
-                node = self._random.choice(cluster.nodes)
-                pids = [node.all_processes["raylet"][0].process.pid]
-                for pid in pids:
-                    pids += children(pid)
-                for number, seconds in ((signal.SIGSTOP, 20), (signal.SIGCONT, 0)):
-                    for pid in pids:
-                        with suppress(ProcessLookupError):
-                            os.kill(pid, number)
-                    self._stop.wait(seconds)
+                node = self._random.choice(cluster.nodes())
+                cluster.signal_node(node, signal.SIGSTOP)
+                self._stop.wait(20)
+                cluster.signal_node(node, signal.SIGCONT)
 
     def close(self) -> None:
         self._stop.set()

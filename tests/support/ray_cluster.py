@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.managers import BaseManager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 from tests.support.program import ROOT
@@ -20,7 +22,10 @@ _STORE = 80 << 20
 
 
 class RunningCluster:
-    """A head that works at nothing itself, and nodes. This process is connected to it, too."""
+    """A head that works at nothing itself, and nodes. Its process is connected to it, too.
+
+    That is not the test's own: a process whose head was killed is ended by Ray itself a minute later.
+    """
 
     def __init__(self, nodes: int) -> None:
         from ray.cluster_utils import Cluster
@@ -29,11 +34,20 @@ class RunningCluster:
 
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.address: str = self._cluster.address
+        self._address: str = self._cluster.address
         for _ in range(nodes):
             self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=_STORE)
         self._cluster.wait_for_nodes(timeout=120)
-        self._ray = connect(self.address)
+        self._ray = connect(self._address)
+
+    def address(self) -> str:
+        """Of the head."""
+        return self._address
+
+    def nodes(self) -> list[str]:
+        """By the first letters of their workers' ids; without the head."""
+        others = (node for node in self._cluster.list_all_nodes() if node is not self._cluster.head_node)
+        return [_first_letters(node) for node in others]
 
     def add_node(self) -> None:
         self._cluster.add_node(num_cpus=1, object_store_memory=_STORE)
@@ -45,7 +59,8 @@ class RunningCluster:
     def signal_node(self, worker: str, number: signal.Signals) -> None:
         """To all processes of the worker's node, its engine and its decode workers among them."""
         for pid in _tree(self._node_of(worker).all_processes["raylet"][0].process.pid):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def kill_head(self) -> None:
         self._ray.shutdown()
@@ -73,7 +88,7 @@ class RunningCluster:
     def status(self) -> dict[str, Any]:
         from streamseg.scale.ray_cluster import cluster_status
 
-        return cluster_status(self.address)
+        return cluster_status(self._address)
 
     def stop(self) -> None:
         self._ray.shutdown()
@@ -81,7 +96,22 @@ class RunningCluster:
 
     def _node_of(self, worker: str) -> Any:
         nodes = self._cluster.list_all_nodes()
-        return next(node for node in nodes if worker.startswith(f"worker-{node.node_id[:16]}"))
+        return next(node for node in nodes if worker.startswith(_first_letters(node)))
+
+
+class _Manager(BaseManager):
+    """Of the process with the cluster."""
+
+    def cluster(self, nodes: int) -> RunningCluster:
+        """Made there; what is returned passes calls on."""
+        return cast("RunningCluster", self.RunningCluster(nodes))  # type: ignore[attr-defined]
+
+
+_Manager.register("RunningCluster", RunningCluster)
+
+
+def _first_letters(node: Any) -> str:
+    return f"worker-{node.node_id[:16]}"
 
 
 def owners(status: dict[str, Any]) -> dict[str, str]:
@@ -98,8 +128,8 @@ def running_cluster(nodes: int) -> Iterator[RunningCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",  # a machine with a load of 30 was seen to need more than 30
     }
-    with patch.dict(os.environ, environment):
-        cluster = RunningCluster(nodes)
+    with patch.dict(os.environ, environment), _Manager(ctx=get_context("spawn")) as manager:
+        cluster = manager.cluster(nodes)
         try:
             yield cluster
         finally:

@@ -13,6 +13,9 @@ from streamseg.models.nets.flat import batch_tensors, with_tensors
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.onnx.graph_files import WEIGHTS
 
+_CORE = openvino.Core()
+"""Of the process, to its end. Where a processor has AMX, OpenVINO gives the thread that compiles first a stack
+for signals. With the last model that is freed, in whatever thread: the first one's next signal would kill."""
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -37,8 +40,8 @@ class OpenVinoNetwork:
             # Threads that are bound to a core wait there for decoders, torch and the other outputs.
             "ENABLE_CPU_PINNING": False,
         }
-        model = openvino.Core().read_model(_with_weights(graph, folded.state_dict()))
-        self._request = openvino.compile_model(model, "CPU", settings).create_infer_request()
+        model = _CORE.read_model(_with_weights(graph, folded.state_dict()))
+        self._request = _CORE.compile_model(model, "CPU", settings).create_infer_request()
         noise = example_batch(folded.spec)
         self._template = folded(noise)
         check_equal(batch_tensors(self(noise)), batch_tensors(self._template), compute)
