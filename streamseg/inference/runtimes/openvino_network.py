@@ -14,8 +14,8 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.onnx.graph_files import WEIGHTS
 
 _CORE = openvino.Core()
-"""Of the process, to its end. Where a processor has AMX, OpenVINO gives the thread that compiles first a stack
-for signals. With the last model that is freed, in whatever thread: the first one's next signal would kill."""
+"""Of the process, to its end. With AMX, OpenVINO gives the thread that compiles first a stack for signals,
+and frees it with the last model, in whatever thread: the next signal would kill the process."""
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
