@@ -31,7 +31,7 @@ def main() -> None:
     scores = evaluate(segmenter, segmenter.spec.classes, images=chosen.images, annotations=chosen.annotations)
     report = {
         "machine": describe_machine(),
-        "precision": str(segmenter.dtype).removeprefix("torch."),
+        "runtime": segmenter.runtime,
         "weights": chosen.weights,
         "annotations": chosen.annotations.name,
         "seconds": round(time.monotonic() - started, 1),

@@ -62,7 +62,7 @@ def measure_model(name: str, device: torch.device, *, batch: int, rounds: int) -
         engine(segmenter, pictures, 2)  # warm-up
         frames_per_second = statistics.median(engine(segmenter, pictures, count) for _ in range(rounds))
         row |= {
-            "precision": str(segmenter.dtype).removeprefix("torch."),
+            "runtime": segmenter.runtime,
             "input": segmenter.canvas(*pictures[0].shape[:2]),
             "network_ms_per_picture": round(1000 * network / batch, 3),
             "engine_frames_per_second": round(frames_per_second, 1),

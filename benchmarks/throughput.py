@@ -1,16 +1,17 @@
 """How much of the bare model's speed is left in the whole program.
 
-    python benchmarks/throughput.py [--device auto] [--rounds 5]
+    python benchmarks/throughput.py [--device auto] [--rounds 3] [--runtimes torch openvino]
 
-Measures by turns, on the demo clip: the bare network, the network with pre- and post-processing, and the
-whole program, to NDJSON and to an overlay video and NDJSON (imports and loading of weights excluded). Each by
-time and by CPU time of all processes. The network works in batches as the program has them, too: one picture
-at a time leaves cores idle. Writes medians, their ratios, and where the CPU time goes to
-benchmarks/results/throughput.json.
+Measures by turns, on the demo clip four times in a row: the bare network, the network with pre- and
+post-processing, and the whole program, to NDJSON and to an overlay video and NDJSON (imports and loading of
+weights excluded, starting the decode worker included). Each by time and by CPU time of all processes, for
+each runtime. The network works in batches as the program has them, too: one picture at a time leaves cores
+idle. Writes medians, their ratios, and where the CPU time goes to benchmarks/results/throughput.json.
 """
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -37,6 +38,8 @@ from streamseg.runtime.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "samples" / "street.mp4"
+TIMES = 4
+"""The clip in a row: it lasts 12 s, of which starting a worker would be a tenth."""
 BATCH = 8
 """Pictures in a batch, the program's own choice."""
 
@@ -51,43 +54,85 @@ class Rate(NamedTuple):
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--device", default="auto")
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--runtimes", nargs="+", default=["torch", "openvino"])
     options.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "throughput.json")
     chosen = options.parse_args()
-    segmenter = Segmenter.load("demo", device=chosen.device)
-    frames = read_frames(40)
-    stages = {
-        "bare network, one picture at a time": lambda: bare_network(segmenter, frames, batch=1),
-        f"bare network, batches of {BATCH}": lambda: bare_network(segmenter, frames, batch=BATCH),
-        "with pre- and post-processing": lambda: pictures(segmenter, frames),
-        "whole program: clip to NDJSON": lambda: whole_program(chosen.device, video=False),
-        "whole program: clip to overlay video and NDJSON": lambda: whole_program(chosen.device, video=True),
-    }
-    for stage in stages.values():
-        stage()  # warm-up
-    rates: dict[str, list[Rate]] = {name: [] for name in stages}
-    for _ in range(chosen.rounds):
-        for name, stage in stages.items():
-            rates[name].append(stage())
-    report = {
-        "machine": describe_machine(),
-        "precision": str(segmenter.dtype).removeprefix("torch."),
-        "frames_per_second": {
-            name: round(statistics.median(x.wall for x in r), 2) for name, r in rates.items()
-        },
-        "frames_per_cpu_second": {
-            name: round(statistics.median(x.cpu for x in r), 2) for name, r in rates.items()
-        },
-        "ratio": {
-            f"to {bare}, by {unit}": ratios(rates, bare, unit)
-            for bare in list(stages)[:2]
-            for unit in ("wall", "cpu")
-        },
-        "cpu_ms_per_frame_by_thread": profile(chosen.device),
-        "rounds": chosen.rounds,
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        clip = repeated(CLIP, Path(folder) / "clip.mp4")
+        runtimes = [Runtime(chosen.device, runtime, clip) for runtime in chosen.runtimes]
+        for _ in range(chosen.rounds):
+            for runtime in runtimes:
+                runtime.measure()
+        report = {
+            "machine": describe_machine(),
+            "rounds": chosen.rounds,
+            "runtimes": {runtime.segmenter.runtime: runtime.report() for runtime in runtimes},
+        }
     chosen.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
+
+
+class Runtime:
+    """All stages with one runtime, and what they took."""
+
+    def __init__(self, device: str, runtime: str, clip: Path) -> None:
+        self.segmenter = segmenter = Segmenter.load("demo", device=device, runtime=runtime)
+        self._run = run = functools.partial(program, device=device, runtime=runtime, clip=clip)
+        frames = read_frames(40)
+        self._stages: dict[str, Callable[[], Rate]] = {
+            "bare network, one picture at a time": lambda: bare_network(segmenter, frames, batch=1),
+            f"bare network, batches of {BATCH}": lambda: bare_network(segmenter, frames, batch=BATCH),
+            "with pre- and post-processing": lambda: pictures(segmenter, frames),
+            "whole program: clip to NDJSON": lambda: whole_program(run, video=False),
+            "whole program: clip to overlay video and NDJSON": lambda: whole_program(run, video=True),
+        }
+        self._rates: dict[str, list[Rate]] = {name: [] for name in self._stages}
+        for name in list(self._stages)[:3]:
+            self._stages[name]()  # warm-up
+
+    def measure(self) -> None:
+        """Each stage once."""
+        for name, stage in self._stages.items():
+            self._rates[name].append(stage())
+
+    def report(self) -> dict[str, object]:
+        """Medians, their ratios, and one more run for the profile."""
+        wall, cpu = (
+            {
+                name: round(statistics.median(getattr(x, unit) for x in r), 2)
+                for name, r in self._rates.items()
+            }
+            for unit in Rate._fields
+        )
+        return {
+            "frames_per_second": wall,
+            "frames_per_cpu_second": cpu,
+            "ratio": {
+                f"to {bare}, by {unit}": ratios(self._rates, bare, unit)
+                for bare in list(self._stages)[:2]
+                for unit in Rate._fields
+            },
+            "cpu_ms_per_frame_by_thread": profile(self._run),
+        }
+
+
+def repeated(clip: Path, path: Path) -> Path:
+    """A file with the packets of ``clip`` several times."""
+    with av.open(str(path), "w") as out:
+        video = None
+        for turn in range(TIMES):
+            with av.open(str(clip)) as container:
+                source = container.streams.video[0]
+                video = video or out.add_stream_from_template(source)
+                assert source.duration is not None
+                for packet in container.demux(source):
+                    if packet.dts is not None and packet.pts is not None:
+                        packet.pts += turn * source.duration
+                        packet.dts += turn * source.duration
+                        packet.stream = video
+                        out.mux(packet)
+    return path
 
 
 def ratios(rates: dict[str, list[Rate]], bare: str, unit: str) -> dict[str, float]:
@@ -143,9 +188,9 @@ def pictures(segmenter: Segmenter, frames: list) -> Rate:
     return rate(lambda: len([segmenter(frame) for frame in frames]))
 
 
-def whole_program(device: str, *, video: bool) -> Rate:
+def whole_program(program: Callable[..., Pipeline], *, video: bool) -> Rate:
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = program(device, folder, video=video)
+        pipeline = program(folder, video=video)
 
         def work() -> int:
             with pipeline:
@@ -155,18 +200,19 @@ def whole_program(device: str, *, video: bool) -> Rate:
         return rate(work)
 
 
-def program(device: str, folder: str, *, video: bool) -> Pipeline:
+def program(folder: str, *, device: str, runtime: str, clip: Path, video: bool) -> Pipeline:
     outputs = [{"type": "ndjson", "path": f"{folder}/a.ndjson"}]
     if video:
         outputs.append({"type": "video", "path": f"{folder}/a.mp4"})
-    content = {"streams": [{"url": str(CLIP)}], "model": {"device": device}, "outputs": outputs}
+    model = {"device": device, "runtime": runtime}
+    content = {"streams": [{"url": str(clip)}], "model": model, "outputs": outputs}
     return build_pipeline(parse_config(content, where="benchmark"))
 
 
-def profile(device: str) -> dict[str, float]:
+def profile(program: Callable[..., Pipeline]) -> dict[str, float]:
     """Where the whole program's CPU time goes; "others" are the threads of PyTorch, OpenCV and x264."""
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = program(device, folder, video=True)
+        pipeline = program(folder, video=True)
         before, workers = thread_seconds(), resource.getrusage(resource.RUSAGE_CHILDREN)
         latest: dict[int, tuple[str, float]] = {}
         with pipeline:

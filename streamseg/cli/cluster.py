@@ -77,7 +77,7 @@ def run_on_cluster(config: RunConfig, address: str, *, resume: bool, progress: b
 def _hand_over_cameras(config: RunConfig, address: str, *, resume: bool) -> int:
     """Returns as soon as the cluster has the work. Raises UsageError or RunError."""
     if resume:
-        raise UsageError("--resume is for recorded files, --ray for cameras: leave out one of them")
+        raise UsageError("--resume is for recorded files, and these are cameras: leave it out")
     from streamseg.scale.ray_cluster import hand_over
     from streamseg.scale.work import work_of
 

@@ -8,6 +8,7 @@ import torch
 from streamseg.errors import ConfigError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISION_NAMES = {dtype: name for name, dtype in PRECISIONS.items()}
 
 _MEMORY_ORDER = {"cpu": torch.channels_last, "cuda": torch.channels_last}
 

@@ -71,6 +71,8 @@ class Segmenter:
         self.classes = detector.spec.classes
         self.device = choose_device(device)
         self._network = choose_network(detector, device=self.device, precision=precision, runtime=runtime)
+        self.runtime = self._network.runtime
+        """What computes the network, and in which precision: ``openvino (bf16)``."""
         self.dtype = self._network.dtype
         class_ids = _class_ids(classes, self.spec.classes)
         test = self.spec.test

@@ -24,11 +24,14 @@ class Work(msgspec.Struct, frozen=True):
 
 
 def work_of(config: RunConfig) -> Work:
-    """The work that a configuration describes. Raises UsageError if a cluster cannot do it."""
+    """The work that a configuration of cameras describes. Raises UsageError if a cluster cannot do it.
+
+    Recordings are for :func:`streamseg.scale.file_work.file_work_of`.
+    """
     found = build_streams(config)
     for source, _ in found:
         if source.recorded:
-            raise UsageError(f"--ray takes cameras, and {source.shown} is a recording: run it without --ray")
+            raise UsageError(f"these should be cameras, but {source.shown} is a recording")
     if config.view.enabled:
         raise UsageError("view.enabled: pictures of a cluster are on many machines; leave it out")
     if config.metrics.enabled:

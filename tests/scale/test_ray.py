@@ -143,13 +143,13 @@ def loads(status: dict[str, Any]) -> list[tuple[int, float]]:
 
 def hand_over(cluster: RunningCluster, found: Cameras, folder: Path) -> None:
     (folder / "cameras.yaml").write_text(yaml.safe_dump(found.content))
-    done = cluster.run("run", "-c", folder / "cameras.yaml", "--ray", cluster.address())
+    done = cluster.run("run", "-c", folder / "cameras.yaml", "--ray", cluster.address)
     assert done.returncode == 0, done.stderr
     assert f"{len(found.names)} cameras are with the Ray cluster" in done.stderr
 
 
 def hand_over_here(cluster: RunningCluster, found: Cameras) -> None:
-    ray_cluster.hand_over(cluster.address(), work_of(parse_config(found.content, where="test")))
+    ray_cluster.hand_over(cluster.address, work_of(parse_config(found.content, where="test")))
 
 
 def of_worker(found: Cameras, status: dict[str, Any], worker: str) -> dict[str, int]:
@@ -177,11 +177,11 @@ def test_cameras_go_on_whatever_becomes_of_nodes_and_controller(tmp_path: Path) 
         until(all_read(found, 1), cluster)
         found.wait_for_more(found.names, 1)
         assert {name: found.epoch(name) for name in found.names} == held
-        table = cluster.run("cluster", "status", "--address", cluster.address()).stdout
+        table = cluster.run("cluster", "status", "--address", cluster.address).stdout
         assert "3 cameras: 3 live; 1 of 1 workers ready" in table
         assert "cam0    live" in table
 
-        stopped = cluster.run("cluster", "stop", "--address", cluster.address())
+        stopped = cluster.run("cluster", "stop", "--address", cluster.address)
         assert stopped.returncode == 0, stopped.stderr
         with found.broker.client() as client:
             states = [client.hget(f"streamseg:{{{name}}}:status", "state") for name in found.names]

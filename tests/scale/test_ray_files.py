@@ -72,7 +72,7 @@ def kill(pids: list[int]) -> bool:
 
 def command(cluster: RunningCluster, folder: Path, seconds: float) -> list[str]:
     arguments = [folder / "in", "--results", f"{folder}/out/", "--weights", seconds, "--no-progress"]
-    return [sys.executable, "-m", "streamseg", "run", *map(str, arguments), "--ray", cluster.address()]
+    return [sys.executable, "-m", "streamseg", "run", *map(str, arguments), "--ray", cluster.address]
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_every_camera_is_named_and_nothing_depends_on_this_folder(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ({"streams": [{"url": "clip.mp4"}]}, "--ray takes cameras, and clip.mp4 is a recording"),
+        ({"streams": [{"url": "clip.mp4"}]}, "these should be cameras, but clip.mp4 is a recording"),
         ({"view": {"enabled": True}}, "view.enabled: pictures of a cluster are on many machines"),
         ({"metrics": {"enabled": True, "host": "0.0.0.0"}}, "set metrics.token"),
         ({"model": {"device": ["cpu", "cpu"]}}, "model.device: with --ray every device has its worker"),

@@ -9,10 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.managers import BaseManager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest.mock import patch
 
 from tests.support.program import ROOT
@@ -22,10 +20,7 @@ _STORE = 80 << 20
 
 
 class RunningCluster:
-    """A head that works at nothing itself, and nodes. Its process is connected to it, too.
-
-    That is not the test's own: a process whose head was killed is ended by Ray itself a minute later.
-    """
+    """A head that works at nothing itself, and nodes. This process is connected to it, too."""
 
     def __init__(self, nodes: int) -> None:
         from ray.cluster_utils import Cluster
@@ -34,15 +29,11 @@ class RunningCluster:
 
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self._address: str = self._cluster.address
+        self.address: str = self._cluster.address
         for _ in range(nodes):
             self._cluster.add_node(wait=False, num_cpus=1, object_store_memory=_STORE)
         self._cluster.wait_for_nodes(timeout=120)
-        self._ray = connect(self._address)
-
-    def address(self) -> str:
-        """Of the head."""
-        return self._address
+        self._ray = connect(self.address)
 
     def nodes(self) -> list[str]:
         """By the first letters of their workers' ids; without the head."""
@@ -88,7 +79,7 @@ class RunningCluster:
     def status(self) -> dict[str, Any]:
         from streamseg.scale.ray_cluster import cluster_status
 
-        return cluster_status(self._address)
+        return cluster_status(self.address)
 
     def stop(self) -> None:
         self._ray.shutdown()
@@ -97,17 +88,6 @@ class RunningCluster:
     def _node_of(self, worker: str) -> Any:
         nodes = self._cluster.list_all_nodes()
         return next(node for node in nodes if worker.startswith(_first_letters(node)))
-
-
-class _Manager(BaseManager):
-    """Of the process with the cluster."""
-
-    def cluster(self, nodes: int) -> RunningCluster:
-        """Made there; what is returned passes calls on."""
-        return cast("RunningCluster", self.RunningCluster(nodes))  # type: ignore[attr-defined]
-
-
-_Manager.register("RunningCluster", RunningCluster)
 
 
 def _first_letters(node: Any) -> str:
@@ -128,8 +108,8 @@ def running_cluster(nodes: int) -> Iterator[RunningCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",  # a machine with a load of 30 was seen to need more than 30
     }
-    with patch.dict(os.environ, environment), _Manager(ctx=get_context("spawn")) as manager:
-        cluster = manager.cluster(nodes)
+    with patch.dict(os.environ, environment):
+        cluster = RunningCluster(nodes)
         try:
             yield cluster
         finally:

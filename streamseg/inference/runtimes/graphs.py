@@ -55,7 +55,7 @@ class GraphedNetwork:
     """
 
     def __init__(self, network: TorchNetwork, *, device: torch.device) -> None:
-        self.dtype = network.dtype
+        self.runtime, self.dtype = network.runtime, network.dtype
         self._network, self._device = network, device
         self._recorded: dict[tuple[int, ...], _Recorded | None] = {}
         self._pool = torch.cuda.graph_pool_handle()

@@ -11,6 +11,8 @@ from streamseg.models.nets.head import HeadOutput
 class Network(Protocol):
     """What computes logits."""
 
+    runtime: str
+    """What computes it, and in which precision: ``openvino (bf16)``."""
     dtype: torch.dtype
     """Of the images that it takes."""
 

@@ -14,7 +14,7 @@ from streamseg.models.onnx.graph_files import INPUT, WEIGHTS
 class OnnxRuntimeNetwork:
     """A graph of :mod:`streamseg.models.onnx.graph` at work with a detector's weights."""
 
-    dtype = torch.float32
+    runtime, dtype = "onnxruntime (fp32)", torch.float32
 
     @torch.inference_mode()
     def __init__(self, folded: Detector, graph: bytes) -> None:

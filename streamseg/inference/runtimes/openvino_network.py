@@ -7,6 +7,7 @@ import torch
 from onnx import ModelProto, TensorProto
 from torch import Tensor
 
+from streamseg.inference.devices import PRECISION_NAMES
 from streamseg.inference.runtimes.graph_check import check_equal, example_batch
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors, with_tensors
@@ -33,6 +34,7 @@ class OpenVinoNetwork:
 
         Raises RuntimeError if the graph is not of this network.
         """
+        self.runtime = f"openvino ({PRECISION_NAMES[compute]})"
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from streamseg.inference.devices import memory_order
+from streamseg.inference.devices import PRECISION_NAMES, memory_order
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.folding import fold_batch_norms
 from streamseg.models.nets.head import HeadOutput
@@ -23,7 +23,7 @@ class TorchNetwork:
 
     def __init__(self, folded: Detector, *, device: torch.device, dtype: torch.dtype) -> None:
         """``folded`` is moved there."""
-        self.dtype = dtype
+        self.runtime, self.dtype = f"torch ({PRECISION_NAMES[dtype]})", dtype
         self._detector = folded.to(device, dtype).to(memory_format=memory_order(device))
         if device.type == "cuda":
             # The weights got here on the default stream, which the others do not wait for.
