@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamseg.inference import Segmenter
-from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.inference.runtimes.torch_network import TorchNetwork
 from streamseg.masks.rle import encode_crop
 from streamseg.models.nets.flat import batch_tensors, with_tensors
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.nets.head import HeadOutput
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.types import Instances

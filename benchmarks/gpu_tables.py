@@ -22,9 +22,10 @@ from torch.profiler import ProfilerActivity, profile
 from streamseg.config import parse_config
 from streamseg.inference import Segmenter
 from streamseg.inference.devices import choose_precision
-from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.inference.runtimes.torch_network import TorchNetwork
 from streamseg.inference.tickets import BatchTicket
 from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.weights.files import find_weights, load_detector
 from streamseg.models.weights.zoo import official_models, read_model
 from streamseg.runtime.build import build_pipeline

@@ -21,8 +21,9 @@ from machine import describe_machine
 from streamseg.inference.devices import PRECISIONS
 from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork
 from streamseg.inference.runtimes.openvino_network import OpenVinoNetwork
-from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.inference.runtimes.torch_network import TorchNetwork
 from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.onnx.graph import export_graph
 from streamseg.models.onnx.graph_files import read_graph
 from streamseg.models.weights.files import find_weights, load_detector

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from streamseg.inference.runtimes.graphs import SIZES, GraphedNetwork, first_pictures, graph_size
-from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.inference.runtimes.torch_network import TorchNetwork
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors, with_tensors
+from streamseg.models.nets.folded import folded_copy
 from tests.support.lively import VARIANTS, make_detector
 from tests.support.tiny import ARCHITECTURES, tiny_spec
 

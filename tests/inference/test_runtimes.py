@@ -1,5 +1,6 @@
 """The network in one runtime gives what it gives in another, and a runtime that cannot be had is named."""
 
+import copy
 import logging
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from streamseg.inference.runtimes import choice
 from streamseg.inference.runtimes.graph_check import check_equal
 from streamseg.inference.runtimes.onnx_network import OnnxRuntimeNetwork
 from streamseg.inference.runtimes.openvino_network import OpenVinoNetwork
-from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.inference.runtimes.torch_network import TorchNetwork
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.onnx.graph_files import cached_graph, read_graph, shipped_graph
 from streamseg.models.spec import InputSpec
 from streamseg.models.weights.files import bundled_weights, find_weights, load_detector
@@ -106,7 +108,7 @@ def test_a_graph_of_another_network_gives_no_results(
 def test_a_graph_whose_numbers_are_wrong_is_refused(demo: Detector) -> None:
     graph = read_graph(demo.spec)
     assert graph is not None
-    changed = folded_copy(demo)
+    changed = copy.deepcopy(demo)
     hook = changed.head.mask_feature.register_forward_hook(lambda _, __, value: value + 0.1)
     with pytest.raises(RuntimeError, match=r"differ from the network's by 0\.1"):
         OnnxRuntimeNetwork(changed, graph)

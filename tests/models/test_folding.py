@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from streamseg.models.nets.backbones import freeze_backbone
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.nets.folding import fold_batch_norms
 from streamseg.models.nets.layers import coordinates
+from streamseg.models.nets.shufflenet import ShuffleNetV2
+from streamseg.models.nets.unshuffled import remove_shuffles
 from streamseg.models.spec import BackboneName, DeformableSpec
+from tests.support.lively import VARIANTS, make_detector
 from tests.support.tiny import tiny_spec
 
 BACKBONES: dict[str, dict[str, object]] = {
@@ -65,13 +68,30 @@ def test_coordinates_are_made_once_and_can_be_trained_with() -> None:
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_channels_are_shuffled_alike_with_and_without_gradients(order: torch.memory_format) -> None:
+@torch.no_grad()
+def test_maps_without_shuffles_have_the_same_channels(order: torch.memory_format) -> None:
     torch.manual_seed(0)
-    detector = Detector(tiny_spec("solo", backbone="shufflenet_v2_x1_0")).eval()
-    freeze_backbone(detector.backbone, stages=0)
+    backbone = ShuffleNetV2().eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):  # as if trained: values neither vanish nor explode
+            nn.init.kaiming_normal_(module.weight, nonlinearity="leaky_relu")
+            nn.init.normal_(module.bias, std=0.1)
     images = torch.randn(2, 3, 64, 96).contiguous(memory_format=order)
-    trained = detector.backbone(images)
-    with torch.no_grad():
-        inferred = detector.backbone(images)
-    for ours, theirs in zip(inferred, trained, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    expected = backbone(images)
+    orders = remove_shuffles(backbone)
+    for ours, theirs, channels in zip(backbone(images), expected, orders, strict=True):
+        assert sorted(channels) == list(range(theirs.shape[1]))
+        assert theirs.std(dim=(0, 2, 3)).min() > 1e-3
+        torch.testing.assert_close(ours, theirs[:, channels], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["solo, separable", "solov2, windows"])
+@torch.no_grad()
+def test_a_network_without_shuffles_gives_the_same(variant: str) -> None:
+    detector = make_detector(**VARIANTS[variant])
+    images = torch.randn(2, 3, 64, 96)
+    expected = batch_tensors(detector(images))
+    for ours, theirs in zip(batch_tensors(folded_copy(detector)(images)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(batch_tensors(detector(images)), expected, strict=True):
+        assert torch.equal(ours, theirs), "the other one is as it was"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,8 +23,6 @@ from tests.support.reading import children, command_line
 from tests.support.runs import run_here
 
 pytest.importorskip("ray")
-
-logger = logging.getLogger(__name__)
 
 PATIENCE = 300.0
 _CLOCK = re.compile(rb'"(?:time|latency_ms)":[0-9.]+')
@@ -119,71 +114,57 @@ def test_every_file_is_done_once_whatever_is_killed(tmp_path: Path) -> None:
         assert f"all of them are in {tmp_path}/out/set-aside.jsonl" in said
 
 
-class Troubles:
-    """Kills something at random every now and then."""
+_TROUBLES = ("worker", "node", "worker", "queue", "worker", "command", "stopped node")
+"""What happens, over and over; "command": it is given again."""
 
-    def __init__(self, cluster: RunningCluster, program: list[subprocess.Popen[str]]) -> None:
-        self._cluster, self._program = cluster, program
-        self._stop = threading.Event()
-        self._random = random.Random(18)
-        self.log: list[str] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
 
-    def _run(self) -> None:
-        plan = ["worker", "node", "worker", "queue", "worker", "command", "stopped node"]
-        while not self._stop.wait(self._random.uniform(3, 7)):
-            what = plan[len(self.log) % len(plan)]
-            self.log.append(what)
-            self._do(what)
-
-    def _do(self, what: str) -> None:
-        cluster = self._cluster
-        match what:
-            case "worker":
-                kill(processes(_WORKER))
-            case "queue":
-                kill(processes(_QUEUE))
-            case "command":
-                self._program[-1].kill()
-            case "node":
-                cluster.kill_node(self._random.choice(cluster.nodes()))
-                cluster.add_node()
-            case "stopped node":  # longer than a lease
-                node = self._random.choice(cluster.nodes())
-                cluster.signal_node(node, signal.SIGSTOP)
-                self._stop.wait(20)
-                cluster.signal_node(node, signal.SIGCONT)
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
+def cause(trouble: str, cluster: RunningCluster, draw: random.Random) -> None:
+    match trouble:
+        case "worker":
+            kill(processes(_WORKER))
+        case "queue":
+            kill(processes(_QUEUE))
+        case "node":
+            cluster.kill_node(draw.choice(cluster.nodes()))
+            cluster.add_node()
+        case "stopped node":  # longer than a lease
+            node = draw.choice(cluster.nodes())
+            cluster.signal_node(node, signal.SIGSTOP)
+            time.sleep(20)
+            cluster.signal_node(node, signal.SIGCONT)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_two_hundred_files_on_three_nodes_with_kills_at_random(tmp_path: Path) -> None:
+def test_two_hundred_files_on_three_nodes_with_kills_at_random(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = write_files(tmp_path / "in", 200)
     alone = tmp_path / "alone"
     alone.mkdir()
     run_here(files, results=alone)
-    began = time.monotonic()
-    with running_cluster(3) as cluster:
-        programs: list[subprocess.Popen[str]] = []
-        troubles: Any = None
-        try:
-            while True:
-                with at_work(cluster, tmp_path, seconds=0.3) as program:
-                    programs.append(program)
-                    wait_for(lambda: done(tmp_path) >= 3, seconds=PATIENCE, what="results")
-                    troubles = troubles or Troubles(cluster, programs)
-                    _, said = program.communicate(timeout=900)
-                if program.returncode != -signal.SIGKILL:
-                    break
-        finally:
-            if troubles:
-                troubles.close()
-        logger.info("after %.0f s, with %s: %s", time.monotonic() - began, troubles.log, said)
-        assert program.returncode == 0, said
-        check_results(tmp_path / "out", alone)
-        assert {"worker", "node", "queue", "command"} <= set(troubles.log)
+    began, draw, happened = time.monotonic(), random.Random(18), list[str]()
+    with running_cluster(3) as cluster, (tmp_path / "said").open("w") as said:
+
+        def give() -> subprocess.Popen[str]:
+            return subprocess.Popen(command(cluster, tmp_path, 0.3), cwd=ROOT, stderr=said, text=True)
+
+        program = give()
+        wait_for(lambda: done(tmp_path) >= 3, seconds=PATIENCE, what="results")
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(draw.uniform(3, 7))
+                break
+            trouble = _TROUBLES[len(happened) % len(_TROUBLES)]
+            happened.append(trouble)
+            cause(trouble, cluster, draw)
+            if trouble == "command":
+                program.kill()
+                program.wait()
+                program = give()
+    told = (tmp_path / "said").read_text()
+    with capsys.disabled():
+        sys.stdout.write(f"\nafter {time.monotonic() - began:.0f} s, with {happened}:\n{told}\n")
+    assert program.returncode == 0, told
+    check_results(tmp_path / "out", alone)
+    assert set(_TROUBLES[:-1]) <= set(happened)

@@ -15,9 +15,10 @@ from streamseg.inference.devices import choose_precision
 from streamseg.inference.runtimes.graphs import GraphedNetwork
 from streamseg.inference.runtimes.network import Network
 from streamseg.inference.runtimes.of_graph import GRAPH_RUNTIMES, network_of_graph
-from streamseg.inference.runtimes.torch_network import TorchNetwork, folded_copy
+from streamseg.inference.runtimes.torch_network import TorchNetwork
 from streamseg.models.input_size import geometry
 from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.onnx.graph_files import graph_key
 from streamseg.models.spec import ModelSpec
 

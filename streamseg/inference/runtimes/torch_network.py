@@ -1,21 +1,11 @@
 """The network in torch, as it is quickest on a device."""
 
-import copy
-
 import torch
 from torch import Tensor
 
 from streamseg.inference.devices import PRECISION_NAMES, memory_order
 from streamseg.models.nets.detector import Detector
-from streamseg.models.nets.folding import fold_batch_norms
 from streamseg.models.nets.head import HeadOutput
-
-
-def folded_copy(detector: Detector) -> Detector:
-    """A detector that only infers, in float32 as the first; that one stays as it is and may be trained on."""
-    folded = copy.deepcopy(detector).eval().requires_grad_(False)
-    fold_batch_norms(folded)
-    return folded
 
 
 class TorchNetwork:

@@ -22,6 +22,11 @@ class FPN(nn.Module):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
 
+    @property
+    def entries(self) -> nn.ModuleList:
+        """The convolutions that read the maps."""
+        return self.lateral_convs
+
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Finest map first, in and out."""
         merged = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]

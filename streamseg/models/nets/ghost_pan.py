@@ -26,6 +26,11 @@ class GhostPan(nn.Module):
         self.extra_in = SeparableLeakyReLU(channels, channels, kernel_size=size, stride=2)
         self.extra_out = SeparableLeakyReLU(channels, channels, kernel_size=size, stride=2)
 
+    @property
+    def entries(self) -> nn.ModuleList:
+        """The convolutions that read the maps."""
+        return self.reduce
+
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Finest map first, in and out; the last one of the output is half the size of the coarsest map."""
         reduced = [conv_leaky_relu(conv, x) for conv, x in zip(self.reduce, maps, strict=True)]

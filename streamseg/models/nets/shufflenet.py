@@ -1,4 +1,7 @@
-"""The backbone ShuffleNetV2 1.0x (Ma et al. 2018) with its batch norms folded into the convolutions."""
+"""The backbone ShuffleNetV2 1.0x (Ma et al. 2018) with its batch norms folded into the convolutions.
+
+It is trained so; what only infers has no shuffles (:mod:`streamseg.models.nets.unshuffled`).
+"""
 
 from collections import OrderedDict
 
@@ -24,7 +27,7 @@ class ShuffleNetV2(nn.Module):
         self.conv1 = nn.Conv2d(3, 24, kernel_size=3, stride=2, padding=1)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         stages = [
-            nn.Sequential(*(_Unit(outputs if u else inputs, outputs, halve=not u) for u in range(units)))
+            nn.Sequential(*(Unit(outputs if u else inputs, outputs, halve=not u) for u in range(units)))
             for inputs, outputs, units in _STAGES
         ]
         self.stage2, self.stage3, self.stage4 = stages
@@ -43,7 +46,7 @@ class ShuffleNetV2(nn.Module):
         return [[self.conv1], [self.stage2], [self.stage3], [self.stage4]]
 
 
-class _Unit(nn.Module):
+class Unit(nn.Module):
     """Two branches whose channels are shuffled; the first is half the input, or it halves the map too."""
 
     def __init__(self, inputs: int, outputs: int, *, halve: bool) -> None:
@@ -54,7 +57,7 @@ class _Unit(nn.Module):
                 ("0", DepthwiseConv2d(inputs, stride=2)),
                 ("2", nn.Conv2d(inputs, half, kernel_size=1)),
             )
-        self.halve = halve
+        self.halve, self.branch_channels = halve, half
         self.branch2 = _named(
             ("0", nn.Conv2d(inputs if halve else half, half, kernel_size=1)),
             ("3", DepthwiseConv2d(half, stride=stride)),
@@ -63,12 +66,20 @@ class _Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W), or half that size."""
-        first, second = (x, x) if self.halve else x.chunk(2, dim=1)
         if self.halve:
-            depthwise, pointwise = self.branch1
-            first = conv_leaky_relu(pointwise, depthwise(first))
+            return _shuffle(self.beside(x), self.changed(x))
+        first, second = x.chunk(2, dim=1)
+        return _shuffle(first, self.changed(second))
+
+    def beside(self, x: Tensor) -> Tensor:
+        """The first branch of a unit that halves the map: (N, inputs, H, W) -> (N, outputs / 2, H/2, W/2)."""
+        depthwise, pointwise = self.branch1
+        return conv_leaky_relu(pointwise, depthwise(x))
+
+    def changed(self, x: Tensor) -> Tensor:
+        """The second branch: (N, C, H, W) -> (N, outputs / 2, H, W), or half that size."""
         narrow, depthwise, pointwise = self.branch2
-        return _shuffle(first, conv_leaky_relu(pointwise, depthwise(conv_leaky_relu(narrow, second))))
+        return conv_leaky_relu(pointwise, depthwise(conv_leaky_relu(narrow, x)))
 
 
 def _named(*layers: tuple[str, nn.Module]) -> nn.Sequential:
@@ -78,8 +89,6 @@ def _named(*layers: tuple[str, nn.Module]) -> nn.Sequential:
 
 def _shuffle(first: Tensor, second: Tensor) -> Tensor:
     """The channels of both (N, C, H, W) by turns, (N, 2C, H, W), in the order in memory that they have."""
-    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _interleave(first, second)
     x = torch.cat((first, second), dim=1)
     n, channels, height, width = x.shape
     if _is_channels_last(x):
@@ -87,18 +96,6 @@ def _shuffle(first: Tensor, second: Tensor) -> Tensor:
         return last.transpose(3, 4).reshape(n, height, width, channels).permute(0, 3, 1, 2)
     halves = x.view(n, 2, channels // 2, height, width)
     return halves.transpose(1, 2).reshape(n, channels, height, width)
-
-
-def _interleave(first: Tensor, second: Tensor) -> Tensor:
-    """As :func:`_shuffle`, without a copy of both beside the result: less than half the time on a CPU."""
-    n, channels, height, width = second.shape
-    order = torch.channels_last if _is_channels_last(second) else torch.contiguous_format
-    mixed = torch.empty(
-        (n, 2 * channels, height, width), dtype=second.dtype, device=second.device, memory_format=order
-    )
-    mixed[:, 0::2] = first
-    mixed[:, 1::2] = second
-    return mixed
 
 
 def _is_channels_last(x: Tensor) -> bool:

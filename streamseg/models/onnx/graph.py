@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.flat import batch_tensors
-from streamseg.models.nets.folding import fold_batch_norms
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.onnx.export import DEFAULT_OPSET, OpenSizes, dynamic_sides, example_size, without_notes
 from streamseg.models.onnx.graph_files import INPUT, WEIGHTS, shipped_graph
 from streamseg.models.weights.files import bundled_weights, load_detector
@@ -86,8 +86,7 @@ def _leave_weights_out(model: ModelProto, state: dict[str, Tensor]) -> None:
 def main() -> None:
     """Write the graphs of the bundled models into the package."""
     for weights in bundled_weights().values():
-        detector = load_detector(weights)
-        fold_batch_norms(detector)
+        detector = folded_copy(load_detector(weights))
         path = shipped_graph(detector.spec)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(export_graph(detector))
