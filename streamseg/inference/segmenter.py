@@ -70,11 +70,11 @@ class Segmenter:
         self.spec = detector.spec
         self.classes = detector.spec.classes
         self.device = choose_device(device)
+        class_ids = _class_ids(classes, self.spec.classes)
         self._network = choose_network(detector, device=self.device, precision=precision, runtime=runtime)
         self.runtime = self._network.runtime
         """What computes the network, and in which precision: ``openvino (bf16)``."""
         self.dtype = self._network.dtype
-        class_ids = _class_ids(classes, self.spec.classes)
         test = self.spec.test
         # Maskness and decay only lower a score, and only better candidates lower it: one whose class
         # probability is below the wanted score can be passed over before its mask is built.

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from streamseg.errors import StreamsegError
+from streamseg.scale.file_orders import FileOrders
 from streamseg.scale.file_plan import (
     FilePlan,
     SetAside,
@@ -26,7 +27,6 @@ from streamseg.scale.file_plan import (
 )
 from streamseg.scale.file_queue import FileQueue, FileReport
 from streamseg.scale.file_work import FileWork
-from streamseg.scale.file_worker import FileOrders
 
 _CLAIMS = 1 << 32
 """Numbers of claims that a queue has for itself."""

@@ -10,101 +10,24 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from streamseg.config import parse_config
 from streamseg.errors import OutputError, UsageError
 from streamseg.redis.trouble import delays
-from streamseg.scale.control import Failed, FromEngine, Numbers, OutputFailed, Ready, WantedStream, Written
+from streamseg.scale.control import Failed, FromEngine, Numbers, OutputFailed, Ready, Written
 from streamseg.scale.division import recordings_at_once
 from streamseg.scale.engine_process import EngineProcess
+from streamseg.scale.file_engine import FileEngine, HeldFile, WorkerState
+from streamseg.scale.file_orders import Ask, FileOrders, QueueAwayError
 from streamseg.scale.file_places import FilePlaces, staged
-from streamseg.scale.file_queue import RENEW_SECONDS, Claim, FileReport, Outcome
+from streamseg.scale.file_queue import RENEW_SECONDS, FileReport, Outcome
 from streamseg.scale.file_work import FileWork
 
 logger = logging.getLogger(__name__)
 
-_END_SECONDS = 12.0
-"""An engine that is told to stop does so within 10 s."""
 _SILENT_SECONDS = 30.0
 """Without a report: the engine is stopped, or hangs in a driver. Reports come several times a second."""
-MOST_FILES = 2000
-"""Of one engine, then another one begins: it tells the numbers of all that it had four times a second."""
-
-
-class QueueAwayError(Exception):
-    """The queue gives no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileOrders:
-    """What a worker is to do from now on."""
-
-    version: int
-    """Of the work; -1: there is none."""
-    claims: Sequence[Claim] = ()
-    """New ones."""
-    dropped: Sequence[str] = ()
-    """Streams that are another's now."""
-    work: FileWork | None = None
-    """If the worker has another version."""
-
-
-Ask = Callable[[FileReport, int], FileOrders]
-"""Gives a report and the version of the worker's work to the queue; raises QueueAwayError."""
-
-
-@dataclass(slots=True)
-class _Held:
-    claim: Claim
-    kept: bool | None
-    """Whether the engine goes on with what another has left; None while that is being copied."""
-    results: int = 0
-
-    def wanted(self) -> WantedStream:
-        return WantedStream(self.claim.config, since=0.0 if self.kept else None)
-
-
-@dataclass(slots=True)
-class _Engine:
-    folder: str
-    process: EngineProcess
-    places: FilePlaces
-    capacity: float | None = None
-    """Frames per second; None until it is ready."""
-    told: dict[str, int] = field(default_factory=dict)
-    """What it was told to read last: numbers of claims, of which some may be over."""
-    taken: int = 0
-    """Files that it was told to read, altogether."""
-    heard: float = 0.0
-    trouble: str = ""
-    failure: str = ""
-    """What its outputs said last."""
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def full(self) -> bool:
-        return self.taken >= MOST_FILES
-
-    def end(self) -> None:
-        """Finish what is written, and exit; by force after a while."""
-        self.process.stop()
-        if not self.ended.wait(_END_SECONDS):
-            self.process.kill()
-
-
-@dataclass(slots=True)
-class _State:
-    """What the worker's threads share, behind one lock."""
-
-    version: int = -1
-    work: FileWork | None = None
-    engine: _Engine | None = None
-    held: dict[str, _Held] = field(default_factory=dict)
-    outcomes: list[Outcome] = field(default_factory=list)
-    trouble: str = ""
-    fatal: str = ""
 
 
 class FileWorker:
@@ -126,7 +49,7 @@ class FileWorker:
         self._session = uuid.uuid4().hex[:12]
         self._engines = 0
         self._ask, self._clock = ask, clock
-        self._state, self._lock = _State(), threading.Lock()
+        self._state, self._lock = WorkerState(), threading.Lock()
         self._delays, self._retry_at = delays(), 0.0
         self._news, self._stopping = threading.Event(), threading.Event()
 
@@ -213,7 +136,7 @@ class FileWorker:
         folder = f"{self._session}-{self._engines}"
         config = parse_config(work.config, where="queue")
         process = EngineProcess(staged(config, folder), self._device, several=work.several)
-        engine = _Engine(folder, process, FilePlaces(config, folder, several=work.several))
+        engine = FileEngine(folder, process, FilePlaces(config, folder, several=work.several))
         engine.heard = self._clock()
         with self._lock:
             self._state.engine = engine
@@ -224,7 +147,7 @@ class FileWorker:
             return
         threading.Thread(target=self._listen, args=(engine,), name="file-engine", daemon=True).start()
 
-    def _watch(self, engine: _Engine) -> None:
+    def _watch(self, engine: FileEngine) -> None:
         """End an engine that is of no more use."""
         with self._lock:
             silent = engine.capacity is not None and self._clock() - engine.heard > _SILENT_SECONDS
@@ -236,9 +159,9 @@ class FileWorker:
         if used_up:
             engine.process.finish()
 
-    def _read(self, engine: _Engine, orders: FileOrders) -> None:
+    def _read(self, engine: FileEngine, orders: FileOrders) -> None:
         """Begin with what was claimed, end what is another's."""
-        begun = [_Held(claim, None if claim.former else False) for claim in orders.claims]
+        begun = [HeldFile(claim, None if claim.former else False) for claim in orders.claims]
         with self._lock:
             state = self._state
             if state.engine is not engine:  # it has ended meanwhile
@@ -254,7 +177,7 @@ class FileWorker:
                     target=self._keep, args=(engine, held), name="file-keep", daemon=True
                 ).start()
 
-    def _tell(self, engine: _Engine) -> None:
+    def _tell(self, engine: FileEngine) -> None:
         """Have the engine read what we have."""
         ready = [held for held in self._state.held.values() if held.kept is not None]
         wanted = {held.claim.stream: held.claim.number for held in ready}
@@ -265,7 +188,7 @@ class FileWorker:
             engine.process.set_streams([held.wanted() for held in ready])
         engine.told = wanted
 
-    def _keep(self, engine: _Engine, held: _Held) -> None:
+    def _keep(self, engine: FileEngine, held: HeldFile) -> None:
         claim, kept = held.claim, False
         try:
             kept = engine.places.keep(claim.stream, claim.former or "", claim.config["url"])
@@ -276,7 +199,7 @@ class FileWorker:
             if self._state.engine is engine and self._state.held.get(claim.stream) is held:
                 self._tell(engine)
 
-    def _listen(self, engine: _Engine) -> None:
+    def _listen(self, engine: FileEngine) -> None:
         """Take what an engine tells, until it has ended; in a thread of its own."""
         for report in engine.process.reports():
             if isinstance(report, Written):
@@ -288,7 +211,7 @@ class FileWorker:
         engine.process.close()
         engine.ended.set()
 
-    def _take(self, engine: _Engine, report: FromEngine) -> None:
+    def _take(self, engine: FileEngine, report: FromEngine) -> None:
         state = self._state
         engine.heard = self._clock()
         match report:
@@ -311,7 +234,7 @@ class FileWorker:
                 if code == UsageError.exit_code:
                     state.fatal = error
 
-    def _written(self, engine: _Engine, report: Written) -> None:
+    def _written(self, engine: FileEngine, report: Written) -> None:
         """A stream is over: its files get their names, if all is there."""
         numbers, stream = report.numbers, report.stream
         with self._lock:
@@ -335,7 +258,7 @@ class FileWorker:
                 self._state.outcomes.append(outcome)
         self._news.set()
 
-    def _commit(self, engine: _Engine, stream: str, results: int) -> str | None:
+    def _commit(self, engine: FileEngine, stream: str, results: int) -> str | None:
         """Returns why it failed."""
         try:
             engine.places.commit(stream, results=results)
@@ -344,7 +267,7 @@ class FileWorker:
             return failure or str(error)
         return None
 
-    def _engine_ended(self, engine: _Engine, why: str) -> None:
+    def _engine_ended(self, engine: FileEngine, why: str) -> None:
         with self._lock:
             state = self._state
             if state.engine is not engine or self._stopping.is_set():

@@ -15,9 +15,10 @@ from typing import Any
 
 from streamseg.errors import RunError, UsageError
 from streamseg.scale.file_controller import FileController
+from streamseg.scale.file_orders import FileOrders, QueueAwayError
 from streamseg.scale.file_queue import FileReport
 from streamseg.scale.file_work import FileWork
-from streamseg.scale.file_worker import FileOrders, FileWorker, QueueAwayError
+from streamseg.scale.file_worker import FileWorker
 from streamseg.scale.ray_actors import (
     NAMESPACE,
     Asking,

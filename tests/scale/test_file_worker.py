@@ -15,12 +15,13 @@ import pytest
 
 from streamseg.config import parse_config
 from streamseg.runtime.build import build_sources
-from streamseg.scale import file_queue, file_worker
+from streamseg.scale import file_engine, file_queue
 from streamseg.scale.file_controller import FileController
+from streamseg.scale.file_orders import FileOrders, QueueAwayError
 from streamseg.scale.file_places import FOLDER
 from streamseg.scale.file_queue import FileReport
 from streamseg.scale.file_work import file_work_of
-from streamseg.scale.file_worker import FileOrders, FileWorker, QueueAwayError
+from streamseg.scale.file_worker import FileWorker
 from tests.support.broker import wait_for
 from tests.support.program import ROOT
 from tests.support.runs import run_here, without_clock, write_clips
@@ -164,7 +165,7 @@ def test_a_worker_that_was_stopped_does_not_commit_over_another(
 def test_a_bad_file_is_set_aside_and_an_engine_is_used_up(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_worker, "MOST_FILES", 3)
+    monkeypatch.setattr(file_engine, "MOST_FILES", 3)
     folder = tmp_path / "in"
     folder.mkdir()
     for path in clips.iterdir():
