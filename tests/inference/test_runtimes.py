@@ -70,7 +70,7 @@ def test_every_bundled_model_has_a_graph_that_fits_its_weights() -> None:
 def test_outputs_agree(demo: Detector, batch: int) -> None:
     graph = read_graph(demo.spec)
     assert graph is not None
-    images = torch.randn(batch, 3, 384, 512)
+    images = torch.randn(batch, 3, 448, 512)
     expected = batch_tensors(demo(images))
     half = OpenVinoNetwork(demo, graph, compute=torch.bfloat16)
     check_equal(batch_tensors(OnnxRuntimeNetwork(demo, graph)(images)), expected, torch.float32)
@@ -120,7 +120,7 @@ def test_a_batch_does_not_change_the_one_before(demo: Detector) -> None:
     graph = read_graph(demo.spec)
     assert graph is not None
     network = OpenVinoNetwork(demo, graph, compute=torch.float32)
-    images = torch.randn(2, 3, 384, 512)
+    images = torch.randn(2, 3, 448, 512)
     first = batch_tensors(network(images[:1]))
     kept = [tensor.clone() for tensor in first]
     network(images[1:])

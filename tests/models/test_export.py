@@ -151,7 +151,7 @@ def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = main(["export", str(path), "--height", "384", "--width", "512", "--max-candidates", "400"])
     assert (code, err.getvalue()) == (0, "")
     (line,) = out.getvalue().splitlines()
-    assert re.search(r"demo.onnx: 6.\d MB, opset 20, images \(batch, 384, 512, 3\) uint8 RGB$", line)
+    assert re.search(r"demo.onnx: 6.\d MB, opset 20, images \(batch, 448, 512, 3\) uint8 RGB$", line)
     assert [p.name for p in path.parent.iterdir()] == ["demo.onnx"]
     return path
 
@@ -184,12 +184,12 @@ def test_the_file_describes_itself(demo_file: Path) -> None:
     assert json.loads(facts["classes"]) == list(spec.classes)
     assert json.loads(facts["input"])["mean"] == list(spec.input.mean)
     assert float(facts["filter_threshold"]) == spec.test.filter_threshold
-    assert (facts["canvas"], facts["candidates"]) == ("512x384", "400")
+    assert (facts["canvas"], facts["candidates"]) == ("512x448", "400")
     assert "sizes" in facts["usage"]
     assert "filter_threshold" in facts["remains"]
     shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
     assert shapes == {
-        "images": ["batch", 384, 512, 3],
+        "images": ["batch", 448, 512, 3],
         "sizes": ["batch", 2],
         "class_ids": ["batch", 100],
         "scores": ["batch", 100],
