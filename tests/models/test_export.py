@@ -148,7 +148,7 @@ def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "demo.onnx"
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = main(["export", str(path), "--height", "384", "--width", "512", "--max-candidates", "400"])
+        code = main(["export", str(path), "--height", "448", "--width", "512", "--max-candidates", "400"])
     assert (code, err.getvalue()) == (0, "")
     (line,) = out.getvalue().splitlines()
     assert re.search(r"demo.onnx: 6.\d MB, opset 20, images \(batch, 448, 512, 3\) uint8 RGB$", line)
@@ -193,7 +193,7 @@ def test_the_file_describes_itself(demo_file: Path) -> None:
         "sizes": ["batch", 2],
         "class_ids": ["batch", 100],
         "scores": ["batch", 100],
-        "masks": ["batch", 100, 96, 128],
+        "masks": ["batch", 100, 112, 128],
     }
     assert str(ROOT).encode() not in demo_file.read_bytes(), "paths of the machine it was made on"
     onnx.checker.check_model(demo_file, full_check=True)
