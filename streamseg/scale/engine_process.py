@@ -27,6 +27,8 @@ from streamseg.sources.fate import describe, oom_kills
 
 _EXIT_SECONDS = 2.0
 """For a process to exit after it closed its socket."""
+_END_SECONDS = 12.0
+"""An engine that is told to stop does so within 10 s."""
 
 
 class EngineProcess:
@@ -111,6 +113,12 @@ class EngineProcess:
     def stop(self) -> None:
         """Let it end its streams, finish their files and exit, all within 10 s; before Ready, kill it."""
         self._outbox.put(Stop())
+
+    def end(self, ended: threading.Event) -> None:
+        """Let it finish what is written and exit, by force after a while; ``ended``: all was read."""
+        self.stop()
+        if not ended.wait(_END_SECONDS):
+            self.kill()
 
     def kill(self, why: str = "was asked to end") -> None:
         """End it at once, as SIGKILL does; :meth:`reports` comes to its end."""

@@ -11,8 +11,6 @@ from streamseg.scale.file_places import FilePlaces
 from streamseg.scale.file_queue import Claim, Outcome
 from streamseg.scale.file_work import FileWork
 
-_END_SECONDS = 12.0
-"""An engine that is told to stop does so within 10 s."""
 MOST_FILES = 2000
 """Of one engine, then another one begins: it tells the numbers of all that it had four times a second."""
 
@@ -57,9 +55,7 @@ class FileEngine:
 
     def end(self) -> None:
         """Finish what is written, and exit; by force after a while."""
-        self.process.stop()
-        if not self.ended.wait(_END_SECONDS):
-            self.process.kill()
+        self.process.end(self.ended)
 
 
 @dataclass(slots=True)

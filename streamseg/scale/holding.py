@@ -14,8 +14,6 @@ from streamseg.scale.roster import Report
 
 logger = logging.getLogger(__name__)
 
-_END_SECONDS = 12.0
-"""An engine that is told to stop does so within 10 s."""
 _REFUSED_SECONDS = 10.0
 """A camera that another engine owns although it is ours is claimed again after that: two clusters that both
 want it must not take it from each other with every frame."""
@@ -59,9 +57,7 @@ class HeldEngine:
 
     def end(self) -> None:
         """Finish what is written, and exit; by force after a while."""
-        self.process.stop()
-        if not self.ended.wait(_END_SECONDS):
-            self.process.kill()
+        self.process.end(self.ended)
 
 
 @dataclass(slots=True)

@@ -54,9 +54,9 @@ def choose_network(detector: Detector, *, device: torch.device, precision: str, 
     folded = folded_copy(detector)
     if device.type == "cuda":
         return GraphedNetwork(TorchNetwork(folded, device=device, dtype=dtype), device=device)
-    network = (graph_key(detector.spec), precision, torch.get_num_threads())
+    case = (graph_key(detector.spec), precision, torch.get_num_threads())
     if runtime == "auto":
-        runtime = FOUND_FASTEST.get(network, runtime)
+        runtime = FOUND_FASTEST.get(case, runtime)
     others = _of_graph(folded, runtime=runtime, precision=precision, dtype=dtype)
     if others and runtime != "auto":
         return others[0]
@@ -64,7 +64,7 @@ def choose_network(detector: Detector, *, device: torch.device, precision: str, 
     if not others:
         return ours
     chosen = _fastest([ours, *others], detector.spec)
-    FOUND_FASTEST[network] = chosen.runtime.split()[0]
+    FOUND_FASTEST[case] = chosen.runtime.split()[0]
     return chosen
 
 

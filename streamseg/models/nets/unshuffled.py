@@ -100,13 +100,12 @@ def _plan(half: int, units: int) -> tuple[list[list[int]], list[_Reading]]:
     Returns the order of each map's channels, and the readings of all units but the first, and of the stage's
     output.
     """
-    channels = _by_turns(0, 1, half)
+    channels = _by_turns(_channels(0, half), _channels(1, half))
     read: list[list[tuple[int, int]]] = []
     for unit in range(1, units):
         stay, taken = channels[:half], channels[half:]
         read.append(taken)
-        new = [(unit + 1, channel) for channel in range(half)]
-        channels = [one for pair in zip(stay, new, strict=True) for one in pair]
+        channels = _by_turns(stay, _channels(unit + 1, half))
     read.append(channels)
     reader = {channel: number for number, taken in enumerate(read) for channel in taken}
     orders = [
@@ -116,9 +115,13 @@ def _plan(half: int, units: int) -> tuple[list[list[int]], list[_Reading]]:
     return orders, [_reading(number, taken, orders, reader) for number, taken in enumerate(read)]
 
 
-def _by_turns(first: int, second: int, half: int) -> list[tuple[int, int]]:
-    """Map and channel of each channel of two maps that are shuffled."""
-    return [(map_, channel) for channel in range(half) for map_ in (first, second)]
+def _channels(map_: int, count: int) -> list[tuple[int, int]]:
+    return [(map_, channel) for channel in range(count)]
+
+
+def _by_turns(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What a shuffle does."""
+    return [channel for pair in zip(first, second, strict=True) for channel in pair]
 
 
 def _reading(
