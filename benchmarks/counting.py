@@ -43,7 +43,7 @@ class Scene:
 SCENES = {
     "street.mp4": Scene(
         "four people come to the path left of the lamp post; one is there from the beginning and leaves "
-        "after 4.2 seconds, two come past the post, from right to left, after 1.3 and 10.2 seconds",
+        "after 4.2 seconds, two come past the post, from right to left, after 1.4 and 10.3 seconds",
         {key: DEMO[key] for key in ("zones", "lines")},
         {"enter path": 4, "leave path": 1, "cross lamp in": 2},
     ),

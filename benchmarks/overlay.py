@@ -2,7 +2,7 @@
 
     python benchmarks/overlay.py [--rounds 30]
 
-Paints 10 and 50 instances over pictures of four sizes, with everything on and with single parts on, and
+Paints 10 and 50 instances over pictures of three sizes, with everything on and with single parts on, and
 takes the CPU time of the process (OpenCV on one thread). Objects move and their scores change from picture
 to picture, as in a video: labels are drawn anew. Writes medians and the slowest tenth to
 benchmarks/results/overlay.json.

@@ -60,8 +60,8 @@ def mark_complete(partial: Path, path: Path) -> None:
 def commit_once(complete: Path, path: Path) -> bool:
     """Give a complete file its own name, unless there is a file of that name: the first one holds.
 
-    A hard link makes the name: the file system refuses a second one in the same step, over NFS as well,
-    whoever else tries at the moment. Where it knows no links it is looked for the name first.
+    A hard link makes the name: the file system itself refuses a second one, over NFS as well, whoever else
+    tries at that moment. A file system without hard links is asked whether the name exists.
 
     Returns whether ``path`` is this file now; ``complete`` is gone in any case.
 

@@ -91,7 +91,7 @@ class PlainReader:
         return None
 
     def end(self, *, handled: bool) -> Steps[None]:  # noqa: ARG002  nobody else waits for the results
-        """Nothing to leave behind."""
+        """Do nothing: no position is kept on the broker."""
         yield from ()
 
     def _place(self, stream: str) -> str | None:

@@ -58,8 +58,8 @@ class Finisher:
         self._ready: deque[_Job] = deque()
         self._under_way = 0
         self._lock = threading.Lock()
-        # Two conditions, and one thread woken at a time: whoever wakes in vain takes Python's lock from one
-        # that works.
+        # Two conditions, and one thread woken at a time: a thread that wakes for nothing takes Python's lock
+        # from one that works.
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._closed = self._broken = False

@@ -103,9 +103,10 @@ def _place(
 
 
 def _fill(owners: dict[str, str], shares: Mapping[str, float], slack: float, newly_placed: set[str]) -> None:
-    """Give workers with too little of those with more than their share.
+    """Move streams from workers with more than their share to those with too little.
 
-    First what has just been placed: that disturbs nobody. Then the streams that prefer the receiver most.
+    Streams that have just been placed go first, which disturbs nobody; then those that prefer the receiver
+    most.
     """
     loads = Counter(owners.values())
     for worker, share in shares.items():

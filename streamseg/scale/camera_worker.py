@@ -122,7 +122,7 @@ class CameraWorker:
             with self._lock:
                 engine, cameras = self._has.engine, bool(self._has.cameras)
             if engine is not None:
-                if now - looked_at > _LATE_SECONDS:  # we were stopped ourselves, and have heard nobody
+                if now - looked_at > _LATE_SECONDS:  # this process was stopped, and heard nobody
                     engine.heard_at = now
                 self._end_if_due(engine, now, cameras=cameras)
             looked_at = now

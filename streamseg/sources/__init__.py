@@ -2,7 +2,7 @@
 
 SourcePool -> DecoderHandle -> WorkerProcess =socket=> Worker -> VideoReader -> PyAV
                   |                                      |
-              RingReader <====== shared memory ====== RingWriter
+            LentPictures <====== shared memory ====== RingWriter
 """
 
 from streamseg.sources.arguments import (

@@ -1,4 +1,4 @@
-"""The parent's side of one decode worker: its process, the stream it reads, the slots it lent."""
+"""The parent's side of one decode worker: its process, the stream it reads, the pictures it lent."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import math
 import os
 import selectors
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import partial
 
 from streamseg.errors import SourceError
 from streamseg.sources.connection import StreamConnection
-from streamseg.sources.lent_slots import LentSlots
+from streamseg.sources.lent_pictures import LentPictures
 from streamseg.sources.messages import (
     Alive,
     Counted,
@@ -28,7 +26,7 @@ from streamseg.sources.messages import (
     Resized,
     Waiting,
 )
-from streamseg.sources.ring import ReturnedSlots, RingReader
+from streamseg.sources.ring import ReturnedSlots
 from streamseg.sources.source import Source
 from streamseg.sources.timing import Backoff, Timing
 from streamseg.sources.worker_process import WorkerProcess
@@ -76,13 +74,7 @@ class DecoderHandle:
         self._process: WorkerProcess | None = None
         self._events = 0
         """What the selector waits for."""
-        self._ring: RingReader | None = None
-        self._slots = 0
-        self._job = 0
-        self._ring_number = 0
-        """Of :attr:`_ring` within the job."""
-        self._pixel_aspect = Fraction(1)
-        self._lent = LentSlots()
+        self._pictures = LentPictures()
 
     @property
     def running(self) -> bool:
@@ -100,7 +92,7 @@ class DecoderHandle:
 
         Not all of them are waited for: a page that shows the last picture of a file would stop the next.
         """
-        return self._lent.total <= self._settings.slots // 2
+        return self._pictures.in_use <= self._settings.slots // 2
 
     def begin(self, connection: StreamConnection) -> None:
         """Read a stream; only when none is being read."""
@@ -115,7 +107,7 @@ class DecoderHandle:
             return
         if connection.limit(source):
             if self._process is not None:
-                self._process.send(Limit(self._job, source.max_fps))
+                self._process.send(Limit(self._pictures.job, source.max_fps))
             return
         self.kill_worker()
         connection.replace(source)
@@ -123,7 +115,7 @@ class DecoderHandle:
 
     def end(self, error: SourceError | None = None) -> None:
         """End the stream, if there is one; the worker process stays."""
-        self._ring = None
+        self._pictures.unmap()
         if self.connection is not None:
             self.connection.end(error)
 
@@ -149,14 +141,12 @@ class DecoderHandle:
             return "is gone"
         process, self._process = self._process, None
         self._selector.unregister(process.channel)
-        self._end_job()
+        self._pictures.end_job()
         return process.end(kill=kill)
 
     def _open(self, connection: StreamConnection) -> None:
         connection.attempt()
-        self._end_job()
-        self._job += 1
-        settings = self._settings
+        job, settings = self._pictures.begin_job(), self._settings
         if self._process is not None and self._process.stopping:
             self.kill_worker()
         try:
@@ -165,11 +155,7 @@ class DecoderHandle:
             self._interrupted(connection, f"cannot start a decode worker: {error.strerror}")
             return
         source, first_index = connection.source, connection.next_index
-        process.send(Open(self._job, source, first_index, settings.slots, settings.max_ring_bytes))
-
-    def _end_job(self) -> None:
-        self._ring = None
-        self._lent.end_job()
+        process.send(Open(job, source, first_index, settings.slots, settings.max_ring_bytes))
 
     def _start(self) -> WorkerProcess:
         self._process = process = WorkerProcess()
@@ -181,7 +167,7 @@ class DecoderHandle:
         self, connection: StreamConnection, error: str | None, refused: Refused | None = None
     ) -> None:
         """No more frames come in this attempt."""
-        self._ring = None
+        self._pictures.unmap()
         connection.interrupted(error, refused)
 
     # What happens: messages, slots that are given back, deadlines.
@@ -208,7 +194,7 @@ class DecoderHandle:
 
     def _handle(self, message: FromWorker, fd: int | None) -> None:
         connection = self.connection
-        if connection is None or connection.over or message.job != self._job:
+        if connection is None or connection.over or message.job != self._pictures.job:
             if fd is not None:
                 os.close(fd)
             return
@@ -237,23 +223,17 @@ class DecoderHandle:
     def _map_ring(self, connection: StreamConnection, message: Opened | Resized, fd: int) -> bool:
         """Show the pictures of a new ring; False if that fails, which ends the attempt."""
         try:
-            self._ring = RingReader(fd, message.height, message.width)
+            self._pictures.map(message, fd)
         except (OSError, ValueError) as error:
             self.kill_worker()
             self._interrupted(connection, f"cannot map the frame ring: {error}")
             return False
-        self._slots = message.slots
-        self._ring_number = message.ring if isinstance(message, Resized) else 0
-        self._pixel_aspect = Fraction(*message.pixel_aspect)
         return True
 
     def _decoded(self, connection: StreamConnection, decoded: Decoded) -> None:
-        assert self._ring is not None, "a frame without a ring"
         assert connection.info is not None, "a frame before its stream"
-        self._lent.lend(self._job, self._ring_number)
         connection.count_to(decoded.index, passed_over=decoded.passed_over)
         connection.next_index = decoded.index + 1
-        returned = partial(self._returned.put, (self, self._job, self._ring_number, decoded.slot))
         frame = Frame(
             stream=connection.source.id,
             epoch=connection.epoch,
@@ -261,19 +241,21 @@ class DecoderHandle:
             ticks=decoded.ticks,
             time_base=connection.info.time_base,
             time=decoded.time,
-            pixels=self._ring.lend(decoded.slot, returned),
+            pixels=self._pictures.lend(decoded.slot, self._give_back),
             decoding=decoded.seconds,
             decoded_at=decoded.decoded_at,
-            pixel_aspect=self._pixel_aspect,
+            pixel_aspect=self._pictures.pixel_aspect,
         )
         self._settings.emit(frame)
 
+    def _give_back(self, job: int, ring: int, slot: int) -> None:
+        """Nobody looks at a picture any more; called by finalizers, in any thread."""
+        self._returned.put((self, job, ring, slot))
+
     def returned(self, job: int, ring: int, slot: int) -> None:
         """Nobody looks at a slot any more: :meth:`flush` tells the worker, if it still reads that job."""
-        self._lent.give_back(job, ring)
-        if job == self._job and self._ring is not None and self.connection is not None:
+        if self._pictures.take_back(job, ring, slot) and self.connection is not None:
             self.connection.slot_returned()
-            self._lent.tell_later(ring, slot)
 
     def flush(self) -> None:
         """Tell the worker of all slots that were given back, as far as its socket takes it."""
@@ -281,7 +263,7 @@ class DecoderHandle:
         if process is None:
             return
         process.flush()
-        while not process.congested and (release := self._lent.next_release(self._job)) is not None:
+        while not process.congested and (release := self._pictures.next_release()) is not None:
             process.send(release)
         self._update_events(process)
 
@@ -297,8 +279,7 @@ class DecoderHandle:
         connection = self.connection
         if connection is None:
             return math.inf
-        waits_for_slot = self._ring is not None and self._lent.of_job(self._job) >= self._slots
-        if waits_for_slot and not connection.source.live:
+        if self._pictures.exhausted and not connection.source.live:
             return math.inf
         return min(connection.retry_at, connection.silent_at())
 
@@ -315,7 +296,7 @@ class DecoderHandle:
             connection.retry_at = now + self._settings.backoff.first
 
     def _replace_silent(self, connection: StreamConnection) -> None:
-        live = connection.source.live and self._ring is not None
+        live = connection.source.live and self._pictures.mapped
         why = connection.silence()
         self.kill_worker()
         if live:

@@ -108,7 +108,7 @@ class RunMetrics:
         )
         self._stages = Histogram(
             "streamseg_stage_seconds",
-            "Time of one piece of work: a frame in decode and publish, a batch in the others.",
+            "Time of one piece of work: a frame in decode, finish and publish, a batch in the others.",
             ["stage"],
             buckets=_STAGE,
             registry=self.registry,
@@ -155,7 +155,7 @@ class RunMetrics:
         self._batch.observe(size)
 
     def stage(self, name: str, seconds: float) -> None:
-        """A stage took so long: decode, preprocess, forward, postprocess or publish."""
+        """A stage took so long: decode, preprocess, forward, postprocess, finish or publish."""
         self._stages.labels(name).observe(seconds)
 
 
