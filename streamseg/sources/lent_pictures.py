@@ -1,4 +1,4 @@
-"""The pictures of one decode worker, as its parent sees and lends them: job by job, in the job's newest ring."""
+"""The pictures of one decode worker, as its parent lends them: job by job, from the job's newest ring."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class LentPictures:
         return self._ring.lend(slot, partial(returned, self.job, self._ring_number, slot))
 
     def take_back(self, job: int, ring: int, slot: int) -> bool:
-        """A picture is looked at no more; returns whether its job goes on, so that the worker needs the slot."""
+        """A picture is looked at no more; returns whether its job goes on and needs the slot."""
         self._lent.give_back(job, ring)
         if job != self.job or not self.mapped:
             return False

@@ -36,7 +36,7 @@ def make_detector(
     """``windows``: the neck and the category branch of NanoDet-Plus."""
     feature = None
     if architecture == "solov2":
-        feature = MaskFeatureSpec(channels=8, outputs=8, detail=8 if windows else None)
+        feature = MaskFeatureSpec(channels=8, outputs=8, detail=12 if windows else None)
     first = 3 if architecture == "solov2" else 2
     head = HeadSpec(
         channels=8,

@@ -26,15 +26,13 @@ class OnnxRuntimeNetwork:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors; what it warns of is about its own graph
         # What only the post-processing needs is not in the graph, and would be refused.
-        state = {
-            name: tensor
+        self._weights = {
+            f"{WEIGHTS}{name}": onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy())
             for name, tensor in folded.state_dict().items()
             if f"{WEIGHTS}{name}".encode() in graph
         }
-        options.add_external_initializers(
-            [f"{WEIGHTS}{name}" for name in state],
-            [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy()) for tensor in state.values()],
-        )
+        """Kept as long as the session: it may read them where they are."""
+        options.add_external_initializers(list(self._weights), list(self._weights.values()))
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         noise = example_batch(folded.spec)
         self._template = folded(noise)

@@ -7,10 +7,9 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from streamseg.models.nets.depthwise import DepthwiseConv2d
-from streamseg.models.nets.leaky import SLOPE, conv_leaky_relu
+from streamseg.models.nets.leaky import conv_leaky_relu
 
 _STAGES = ((24, 116, 4), (116, 232, 8), (232, 464, 4))
 """Inputs, outputs and units of the stages that give C3, C4 and C5."""
@@ -35,8 +34,7 @@ class ShuffleNetV2(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) normalised RGB -> C2..C5, each (N, channels[i], ~H/stride, ~W/stride)."""
-        # The largest stays the largest: the activation comes after the pooling, on a quarter of the pixels.
-        maps = [F.leaky_relu_(self.maxpool(self.conv1(images)), SLOPE)]
+        maps = [self.maxpool(conv_leaky_relu(self.conv1, images))]
         for stage in (self.stage2, self.stage3, self.stage4):
             maps.append(stage(maps[-1]))
         return maps

@@ -142,12 +142,13 @@ class WindowedHead(nn.Module):
             ConvLeakyReLU(joined, spec.channels, kernel_size=1),
             *(layer(spec.channels, spec.channels) for _ in range(spec.convs)),
         )
-        self.kernel_output = output_conv(spec.channels, outputs + 2 * boxes.knots, kernel_size=1, bias=0.0)
+        self.kernel_output: KernelOutput | SplitKernelOutput = KernelOutput(
+            spec.channels, outputs, knots=boxes.knots
+        )
         self.mask_feature = DetailMaskFeature(spec.mask_feature, inputs=inputs, maps=6 - first, detail=detail)
 
     def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> WindowedOutput:
         """``pyramid`` holds P_first..P6, (B, inputs, H, W) each; ``detail`` is C2 of stride 4."""
-        assert self.spec.mask_feature is not None
         canvas = (detail.shape[-2] * DETAIL_STRIDE, detail.shape[-1] * DETAIL_STRIDE)
         class_logits, kernels, windows = [], [], []
         maps = remap_levels(pyramid, self.spec.levels, first=self.first)
@@ -158,8 +159,7 @@ class WindowedHead(nn.Module):
             cells, objects = torch.cat(parts, dim=1), parts[1]
             class_logits.append(self._classes(index, objects))
             distances = box_distances(self.box_output[index](objects), bins=self.boxes.bins)
-            outputs = self.kernel_output(self.kernel_tower(cells))
-            kernel, profiles = outputs.split([self.spec.mask_feature.outputs, 2 * self.boxes.knots], dim=1)
+            kernel, profiles = self.kernel_output(self.kernel_tower(cells))
             kernels.append(kernel)
             windows.append(torch.cat((cell_boxes(distances, level, canvas), profiles.float()), dim=1))
         return WindowedOutput(class_logits, kernels, windows, self.mask_feature(pyramid[:-1], detail))
@@ -170,6 +170,36 @@ class WindowedHead(nn.Module):
         if self.training or not self.class_distractors:
             return logits
         return _hide(logits, self.class_distractors[index](objects))
+
+
+class KernelOutput(nn.Conv2d):
+    """From a cell's features to its kernel, of ``outputs`` values, and the profiles of its window."""
+
+    def __init__(self, inputs: int, outputs: int, *, knots: int) -> None:
+        super().__init__(inputs, outputs + 2 * knots, kernel_size=1)
+        assert self.bias is not None
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.zeros_(self.bias)
+        self.sizes = (outputs, knots, knots)
+        """Of the kernel, and of the profiles along x and along y."""
+
+    def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inputs, S, S) -> (B, outputs, S, S) and (B, 2 * knots, S, S)."""
+        outputs, *knots = self.sizes
+        kernel, profiles = super().forward(cells).split([outputs, sum(knots)], dim=1)
+        return kernel, profiles
+
+
+class SplitKernelOutput(nn.Module):
+    """The same as two convolutions, for inference: OpenVINO takes long to split a map's channels."""
+
+    def __init__(self, kernel: nn.Conv2d, profiles: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel, self.profiles = kernel, profiles
+
+    def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`KernelOutput.forward`."""
+        return self.kernel(cells), self.profiles(cells)
 
 
 def _hide(logits: Tensor, others: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 INPUT = "images"
 WEIGHTS = "detector."
 """Before the name of a detector's tensor: a graph's initializer that it fills."""
-_FORMAT = 2
+_FORMAT = 3
 """Of the graphs; another number for every change of what a network computes from the same weights."""
 
 
