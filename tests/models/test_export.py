@@ -26,6 +26,7 @@ from streamseg.models.onnx.export import export_onnx
 from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec, TestSpec
 from streamseg.models.weights.files import save_weights
+from tests.support.detect import detect
 from tests.support.enlarge import enlarge
 from tests.support.lively import GRIDS, VARIANTS, make_detector, shake
 from tests.support.prepared import network_input
@@ -85,7 +86,7 @@ def test_network_of_fixed_size_equals_the_postprocessing(variant: str, kernel: s
     with torch.no_grad():
         output = detector(network_input(pictures, detector.spec.input, (192, 160)))
     class_ids, scores, masks = in_pytorch(detector, images, sizes)
-    for image, expected in enumerate(detector.detect(output)):
+    for image, expected in enumerate(detect(detector, output)):
         n = int((expected.scores > 0).sum())
         assert n == (scores[image] > 0).sum() >= 3
         assert class_ids[image, :n].tolist() == expected.class_ids[:n].tolist()
