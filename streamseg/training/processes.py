@@ -22,13 +22,23 @@ from streamseg.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STARTERS = (
+    ("torchrun", TorchElasticEnvironment, "WORLD_SIZE"),
+    ("SLURM", SLURMEnvironment, "SLURM_NTASKS"),
+)
+"""Programs that start the processes themselves, and the variable with which they say how many."""
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells users what they have configured
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Fabric for a configuration, not launched yet. Raises ConfigError if this machine lacks a device."""
+    """Fabric for a configuration, not launched yet.
+
+    Raises ConfigError if this machine lacks a device, or if torchrun or SLURM has started another number of
+    processes: each would train alone, all in one folder.
+    """
+    _check_started(config.devices)
     device, _, index = config.device.partition(":")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,6 +61,15 @@ def _check_gpus(wanted: int) -> None:
         raise ConfigError(f"device cuda: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
+def _check_started(devices: int) -> None:
+    for starter, environment, tasks in _STARTERS:
+        if environment.detect() and (started := int(os.environ[tasks])) != devices:
+            raise ConfigError(
+                f"devices {devices}: {starter} has started {started} processes; give devices: {started}, or "
+                f"let {starter} start {devices}"
+            )
+
+
 def _strategy(config: TrainConfig) -> DDPStrategy:
     # A pyramid map that no level reads leaves its convolution without a gradient.
     return DDPStrategy(start_method="spawn" if spawns(config) else "popen", find_unused_parameters=True)
@@ -58,7 +77,7 @@ def _strategy(config: TrainConfig) -> DDPStrategy:
 
 def spawns(config: TrainConfig) -> bool:
     """Whether this process only starts the others and waits for them."""
-    outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+    outside = any(environment.detect() for _, environment, _ in _STARTERS)
     return config.devices > 1 and config.strategy != "ddp" and not outside
 
 

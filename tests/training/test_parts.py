@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,3 +121,20 @@ def test_more_gpus_than_there_are_are_refused(tmp_path: Path) -> None:
         pytest.skip("this machine has them")
     with pytest.raises(UsageError, match="this machine has"):
         run(tmp_path, values)
+
+
+@pytest.mark.timeout(300)
+def test_processes_of_torchrun_are_as_many_as_devices(tmp_path: Path) -> None:
+    """Each would train alone, both in one folder."""
+    write_config(tmp_path, content(tmp_path, "torchrun"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "streamseg", "train", str(tmp_path / "train.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    expected = "error: devices 1: torchrun has started 2 processes; give devices: 2, or let torchrun start 1"
+    assert expected in done.stderr.splitlines()
+    assert not (tmp_path / "torchrun").exists()
