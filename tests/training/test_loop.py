@@ -17,7 +17,8 @@ from torch import Tensor
 
 from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
-from streamseg.models.weights.files import load_detector, read_spec
+from streamseg.models.nets.detector import Detector
+from streamseg.models.weights.files import load_detector, read_spec, save_weights
 from streamseg.training.checkpoint import CHECKPOINT, Fingerprint
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import Outcome, train
@@ -341,6 +342,27 @@ def test_the_best_weights_are_kept_beside_the_last(validated: Outcome) -> None:
     assert validated.best is not None
     assert read_spec(validated.best) == load_detector(validated.weights).spec
     Segmenter.load(str(validated.best), device="cpu")
+
+
+def test_weights_that_are_too_large_for_half_precision_end_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would end every run that goes on from there, too."""
+    content = content_of_config(tmp_path, steps=2) | {"evaluation": {"every_steps": 1}}
+    detector = Detector(write_config(tmp_path, content).model)
+    detector.backbone.bn1.running_var.fill_(1e6)
+    start = tmp_path / "start.safetensors"
+    save_weights(detector, start, notes={})
+    config = write_config(tmp_path, content | {"initial_weights": str(start)})
+    outcome = train(config, progress=False, make_segment=make_segment)
+    assert outcome.steps == 2
+    assert outcome.best is not None
+    for path in (outcome.weights, outcome.best):
+        said = f"{path} is float32: tensor backbone.bn1.running_var holds values too large for fp16"
+        assert said in caplog.messages
+        assert float(load_detector(path).backbone.bn1.running_var.max()) == 1e6
+    other = load_file(outcome.weights)["backbone.conv1.weight"]
+    assert other.dtype == torch.float32
 
 
 def test_bf16_learns_as_well(tmp_path: Path) -> None:
