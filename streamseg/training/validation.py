@@ -78,7 +78,6 @@ class Validator:
             write_weights(state.average, self._config.output / BEST, notes=notes)
 
     def _score(self, rows: Sequence[Row], images: Sequence[CocoImage]) -> list[ClassScore]:
-        assert self._truth is not None
         return score(self._truth, rows, images, self._config.model.classes)
 
     def _gather(self, rows: list[Row]) -> list[Row]:
