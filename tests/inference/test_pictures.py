@@ -15,8 +15,7 @@ import streamseg
 from streamseg import Segmenter
 from streamseg.errors import ConfigError
 from streamseg.inference.pictures import to_rgb
-from streamseg.models.spec import TestSpec
-from streamseg.models.weights.files import save_weights
+from streamseg.models.weights.files import bundled_weights, load_detector, save_weights
 from streamseg.types import Instances
 from tests.support.lively import make_detector
 from tests.support.program import STREET
@@ -244,14 +243,19 @@ def test_a_segmenter_of_a_detector_checks_its_options_too(options: dict[str, obj
 
 def test_the_weights_say_how_many_instances_are_kept(rgb: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_weights(make_detector("solo", test=TestSpec(max_instances=3)), path, notes={})
-    picture = rgb[:128, :192]
-    Image.fromarray(picture).save(tmp_path / "a.png")
+    detector = load_detector(bundled_weights()["demo"])
+    test = detector.spec.test.model_copy(update={"max_instances": 3})
+    detector.spec = detector.spec.model_copy(update={"test": test})
+    save_weights(detector, path, notes={})
+    Image.fromarray(rgb).save(tmp_path / "a.png")
     for options, expected in (({}, 3), ({"max_instances": None}, 3), ({"max_instances": 5}, 5)):
-        segmenter = Segmenter.load(path, device="cpu", runtime="torch", score=0.0, **options)
-        assert len(segmenter(picture)) == expected
-        found = streamseg.run(tmp_path / "a.png", weights=str(path), device="cpu", score=0.0, **options)
-        assert [len(result.instances) for result in found] == [expected]
+        segmenter = Segmenter.load(path, device="cpu", runtime="torch", score=0.1, **options)
+        assert len(segmenter(rgb)) == expected
+    for options, expected in (({}, 3), ({"max_instances": 5}, 5)):
+        results = streamseg.run(
+            tmp_path / "a.png", weights=str(path), device="cpu", runtime="torch", score=0.1, **options
+        )
+        assert [len(result.instances) for result in results] == [expected]
 
 
 def test_options_may_be_paths_and_devices(tmp_path: Path) -> None:
