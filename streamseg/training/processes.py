@@ -22,11 +22,6 @@ from streamseg.training.config import TrainConfig
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STARTERS = (
-    ("torchrun", TorchElasticEnvironment, "WORLD_SIZE"),
-    ("SLURM", SLURMEnvironment, "SLURM_NTASKS"),
-)
-"""Programs that start the processes themselves, and the variable with which they say how many."""
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells users what they have configured
@@ -62,12 +57,21 @@ def _check_gpus(wanted: int) -> None:
 
 
 def _check_started(devices: int) -> None:
-    for starter, environment, tasks in _STARTERS:
-        if environment.detect() and (started := int(os.environ[tasks])) != devices:
-            raise ConfigError(
-                f"devices {devices}: {starter} has started {started} processes; give devices: {started}, or "
-                f"let {starter} start {devices}"
-            )
+    starter, started = _started_outside()
+    if started is not None and started != devices:
+        raise ConfigError(
+            f"devices {devices}: {starter} has started {started} processes; give devices: {started}, or let "
+            f"{starter} start {devices}"
+        )
+
+
+def _started_outside() -> tuple[str, int | None]:
+    """Which program has started the processes, and how many; None if they are ours to start."""
+    if TorchElasticEnvironment.detect():  # also as a task of SLURM's
+        return "torchrun", int(os.environ["WORLD_SIZE"])
+    if SLURMEnvironment.detect():
+        return "SLURM", int(os.environ["SLURM_NTASKS"])
+    return "", None
 
 
 def _strategy(config: TrainConfig) -> DDPStrategy:
@@ -77,8 +81,7 @@ def _strategy(config: TrainConfig) -> DDPStrategy:
 
 def spawns(config: TrainConfig) -> bool:
     """Whether this process only starts the others and waits for them."""
-    outside = any(environment.detect() for _, environment, _ in _STARTERS)
-    return config.devices > 1 and config.strategy != "ddp" and not outside
+    return config.devices > 1 and config.strategy != "ddp" and _started_outside()[1] is None
 
 
 def quieten_spawned() -> None:

@@ -116,6 +116,7 @@ def test_without_a_canvas_a_batch_is_padded_to_its_largest_image(tmp_path: Path)
 def test_what_pads_a_canvas_is_near_nothing_once_normalised(mean: list[float], tmp_path: Path) -> None:
     content = content_of_config(tmp_path)
     content["model"]["input"] |= {"mean": mean, "std": [50.0, 50.0, 50.0]}
+    content["data"]["min_size"] = 0
     content["augment"]["scale"] = [0.3, 0.3]  # most of the canvas is padding
     config = write_config(tmp_path, content)
     stream = stream_of(config)
