@@ -22,7 +22,7 @@ from streamseg.inference import Segmenter
 from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.deformable import DeformableConv2d
 from streamseg.models.nets.detector import Detector
-from streamseg.models.onnx.export import export_onnx
+from streamseg.models.onnx.export import _linspace, export_onnx
 from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec, TestSpec
 from streamseg.models.weights.files import save_weights
@@ -109,6 +109,12 @@ def test_one_file_for_every_size(variant: str) -> None:
         assert found[2].shape == (batch, CANDIDATES, height // stride, width // stride)
         assert_same(found, in_pytorch(detector, *pictures))
     assert_holds_no_grid_of_masks(model)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 40])
+def test_an_open_number_of_coordinates_is_as_torch_has_them(steps: int) -> None:
+    """Also one, on a canvas of less than twice the coarsest stride: no mask is NaN for it."""
+    torch.testing.assert_close(_linspace(-1, 1, steps), torch.linspace(-1, 1, steps))
 
 
 def assert_holds_no_grid_of_masks(model: onnx.ModelProto) -> None:

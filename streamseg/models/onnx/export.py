@@ -162,7 +162,8 @@ class OpenSizes(TorchFunctionMode):
 
 def _linspace(start: float, end: float, steps: int) -> Tensor:
     numbers = torch.arange(steps, dtype=torch.float32)
-    return numbers.div(steps - 1).mul(end - start).add(start)
+    last = numbers.amax().clamp(min=1)  # one step alone is the start, as torch has it
+    return numbers.div(last).mul(end - start).add(start)
 
 
 def without_notes(model: ModelProto) -> None:
