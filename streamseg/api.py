@@ -35,7 +35,7 @@ def run(
     runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = _MODEL.runtime,
     score: float = _MODEL.score,
     classes: Sequence[str] | None = _MODEL.classes,
-    max_instances: int = _MODEL.max_instances,
+    max_instances: int | None = _MODEL.max_instances,
     overlap: Literal["class", "any"] | None = None,
     track: bool = True,
     start: float = 0.0,
@@ -64,8 +64,8 @@ def run(
         precision: ``auto`` takes half precision wherever it is faster.
         runtime: What computes the network on a CPU: torch, ONNX Runtime or OpenVINO; ``auto`` the fastest.
         score: Instances below this score, in [0, 1], are left out.
-        classes: Names of the classes to keep; all of them if not given.
-        max_instances: At most so many per frame, the best ones.
+        classes: Names of the classes to keep, at least one; all of them if not given.
+        max_instances: At most so many per frame, the best ones; None: as the weights say.
         overlap: What is found under a better object and left out: another of its ``class``, or ``any`` other;
             None: as the weights say.
         track: Give objects ids that stay with them.

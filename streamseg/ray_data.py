@@ -56,7 +56,7 @@ class Segment:
         runtime: str = "auto",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
-        max_instances: int = 100,
+        max_instances: int | None = None,
     ) -> None:
         """Load the weights; Ray Data does so once in each of its workers.
 
@@ -68,8 +68,8 @@ class Segment:
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             runtime: ``auto``, ``torch``, ``onnxruntime`` or ``openvino``.
             score: Instances below this score, in [0, 1], are left out.
-            classes: Names of the classes to look for; all that the model knows if not given.
-            max_instances: At most so many per picture, the best ones.
+            classes: Names of the classes to look for, at least one; all that the model knows if not given.
+            max_instances: At most so many per picture, the best ones; None: as the weights say.
 
         Raises UsageError as :meth:`streamseg.Segmenter.load`.
         """

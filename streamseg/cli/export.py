@@ -31,10 +31,10 @@ def export(
 
     The file takes the inputs images, (batch, height, width, 3) uint8 RGB, and sizes, (batch, 2) int64
     height and width of the picture in the upper left corner of each canvas. Height and width may be any
-    multiples of 32 from 64 on, unless --height and --width fix them. It returns class_ids (batch,
-    instances), scores (batch, instances) after Matrix NMS, best first, and soft masks (batch, instances,
-    h, w). The file's metadata say the rest: class names, input size, thresholds, and what remains to be
-    done.
+    multiples of 32 from 128 on (64 for the published models), unless --height and --width fix them. It
+    returns class_ids (batch, instances), scores (batch, instances) after Matrix NMS, best first, and soft
+    masks (batch, instances, h, w). The file's metadata say the rest: class names, input size, least canvas,
+    thresholds, and what remains to be done.
     """
     _require_packages()
     from streamseg.files import check_writable, complete_file

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from streamseg.config.output_keys import OutputConfig
 from streamseg.config.stream_keys import StreamConfig
@@ -26,6 +26,12 @@ def _devices(value: Any) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
+def _some_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("an empty list; allowed are at least one name, or null for all")
+    return names
+
+
 class ModelConfig(Section):
     """What is looked for, with which weights, on what."""
 
@@ -40,10 +46,11 @@ class ModelConfig(Section):
     """What computes the network on a CPU."""
     score: Score = 0.3
     """Instances below this score are left out."""
-    classes: tuple[str, ...] | None = None
-    """Class names to keep; None keeps all."""
-    max_instances: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """At most so many per frame, the best ones."""
+    classes: Annotated[tuple[str, ...], AfterValidator(_some_names)] | None = None
+    """Class names to keep, at least one; None keeps all."""
+    max_instances: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """At most so many per frame, the best ones; null: what the weights say (100 the bundled ones and the
+    published models)."""
     overlap: Literal["class", "any"] | None = None
     """What is left out under a better object: another of its class, or any other, so that no object has two
     labels; null: what the weights say (any for the bundled ones, class for the published models)."""

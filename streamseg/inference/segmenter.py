@@ -57,13 +57,13 @@ class Segmenter:
         runtime: str = "torch",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
-        max_instances: int = 100,
+        max_instances: int | None = None,
         overlap: Literal["class", "any"] | None = None,
         meter: Meter | None = None,
     ) -> None:
         """Put a copy of ``detector`` on the device; the other arguments are those of :meth:`load`.
 
-        Raises ConfigError for an unknown device, precision, runtime or class name.
+        Raises ConfigError for an unknown device, precision, runtime or class name, and for no class at all.
         """
         self.name = name
         self._meter = meter
@@ -80,7 +80,7 @@ class Segmenter:
         # probability is below the wanted score can be passed over before its mask is built.
         test = test.model_copy(
             update={
-                "max_instances": max_instances,
+                "max_instances": test.max_instances if max_instances is None else max_instances,
                 "score_threshold": max(test.score_threshold, score),
                 "filter_threshold": max(test.filter_threshold, score),
                 "overlap": overlap or test.overlap,
@@ -101,7 +101,7 @@ class Segmenter:
         runtime: str = "auto",
         score: float = 0.3,
         classes: Sequence[str] | None = None,
-        max_instances: int = 100,
+        max_instances: int | None = None,
         overlap: Literal["class", "any"] | None = None,
         meter: Meter | None = None,
     ) -> Segmenter:
@@ -114,8 +114,8 @@ class Segmenter:
             runtime: ``auto``, ``torch``, ``onnxruntime`` or ``openvino``: what computes the network on a CPU;
                 auto takes the fastest, see :func:`~streamseg.inference.runtimes.choose_network`.
             score: Instances below this score, in [0, 1], are left out.
-            classes: Names of the classes to look for; all that the model knows if not given.
-            max_instances: At most so many per picture, the best ones.
+            classes: Names of the classes to look for, at least one; all that the model knows if not given.
+            max_instances: At most so many per picture, the best ones; None: as the weights say.
             overlap: What is found under a better object and left out: another of its ``class``, or ``any``
                 other; None: as the weights say.
             meter: Is told how long the stages ``preprocess``, ``forward`` and ``postprocess`` of a batch
@@ -290,6 +290,8 @@ class Segmenter:
 def _class_ids(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int] | None:
     if wanted is None:
         return None
+    if not wanted:
+        raise ConfigError("classes: an empty list; allowed are at least one name, or None for all")
     for name in wanted:
         if name not in known:
             raise ConfigError(f"class {name!r}{hint(name, known)}: this model knows {', '.join(known)}")

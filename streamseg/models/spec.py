@@ -32,11 +32,13 @@ class LevelSpec(_Spec):
     pyramid: Annotated[int, Field(ge=2, le=6)]
     """Which map: k for P_k, of stride 2^k."""
     stride: Positive
-    """Pixels per cell of the map after re-mapping; the masks of SOLO v1 have half that stride."""
+    """Pixels per cell of the map after re-mapping: that of one of the pyramid's maps, for SOLO v1 at most 32.
+    Its masks have half that stride."""
     grid: Positive
     """S: the canvas is divided into S x S cells."""
     scale: tuple[float, float]
-    """Smallest and largest sqrt(box area), in canvas pixels, trained on this level (both inclusive)."""
+    """Smallest and largest sqrt(box area), in canvas pixels, trained on this level (both inclusive). Objects
+    that no level takes are ignored: not taught, nor background."""
 
 
 class MaskFeatureSpec(_Spec):
@@ -90,7 +92,7 @@ class HeadSpec(_Spec):
     boxes: BoxBranchSpec | None = None
     """SOLOv2 with ``mask_feature.detail``: in place of a category tower that all levels share."""
     groups: Positive = 32
-    """Groups of the GroupNorm layers."""
+    """Groups of the GroupNorm layers; with ``boxes`` there are none."""
     coordinates: bool = True
     """Coordinate channels before the first mask convolution (CoordConv; SOLO paper, "Instance Mask")."""
     alignment: Alignment = "interpolate"
@@ -105,6 +107,8 @@ class HeadSpec(_Spec):
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Self:
+        if self.boxes is not None:
+            return self
         widths = {"channels": self.channels}
         if self.mask_feature is not None:
             widths |= {
@@ -211,11 +215,24 @@ class ModelSpec(_Spec):
     test: TestSpec = TestSpec()
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _levels_fit(self) -> Self:
+        # On a canvas of an odd number of 32 pixels a map of stride 64 reaches beyond it, and so would masks
+        # that are made of its pixels.
+        coarsest = 6 if self.architecture == "solov2" else 5
+        strides = [2**k for k in range(self.pyramid_first, coarsest + 1)]
         for level in self.head.levels:
             if level.pyramid < self.pyramid_first:
                 finest = "ghost_pan's" if self.ghost_pan else "fpn_first"
                 raise ValueError(f"head level P{level.pyramid} is finer than {finest} P{self.pyramid_first}")
+            if level.stride not in strides:
+                raise ValueError(
+                    f"head level P{level.pyramid} has stride {level.stride}; allowed are "
+                    f"{', '.join(map(str, strides))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must be different names")
         if (self.head.mask_feature is not None) != (self.architecture == "solov2"):

@@ -31,11 +31,13 @@ _LENGTHS = ("steps", "epochs")
 _OF_LENGTH = tuple(f"schedule.{key}" for key in _LENGTHS)
 _FREE_KEYS = (
     *("output", "workers", "device", "devices", "strategy", "evaluation"),
-    *("data.images", "data.train", "data.val", "data.val_images", "data.cache_gib"),
+    *("data.images", "data.train", "data.val", "content of data.val", "data.val_images", "data.cache_gib"),
     *("schedule.accumulate", "schedule.checkpoint_minutes"),
 )
 """Keys that may change when a run is resumed, as its length may: they say where and how it is computed. The
-content of the annotation file may not change, see :class:`Fingerprint`."""
+content of the training set's annotation file may not change, see :class:`Fingerprint`."""
+_OF_SCORES = ("content of data.val", "evaluation.images")
+"""Keys that say on which images the weights are scored."""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,8 @@ class TrainingState:
     step: int = 0
     """Steps taken."""
     best: float = -1.0
-    """Highest mean AP of the average so far, in [0, 1]; -1 before the first evaluation."""
+    """Highest mean AP of the average so far, in [0, 1], on the same images each time; -1 before the first
+    evaluation."""
 
     def save(self, path: Path, config: dict[str, Any]) -> None:
         """Write a checkpoint atomically; ``config`` is the run's fingerprint."""
@@ -140,7 +143,8 @@ class CheckpointFile:
     def load(self, plan: Plan) -> None:
         """Set the state to that of the file and say if ``plan`` is longer or shorter than it was.
 
-        Raises UsageError for another run's file, and for a plan that ends before it.
+        If the weights are scored on other images than before, their best score is forgotten. Raises
+        UsageError for another run's file, and for a plan that ends before it.
         """
         before = self._state.load(self._path, self._fingerprint)
         step = self._state.step
@@ -151,6 +155,10 @@ class CheckpointFile:
             )
         logger.info("resumed after step %d", step)
         _say_other_length(before, plan, step)
+        other = [key for key in _OF_SCORES if before.get(key) != self._fingerprint.keys[key]]
+        if other and self._state.best >= 0:
+            self._state.best = -1.0
+            logger.warning("%s changed: which weights are the best is found anew", " and ".join(other))
 
 
 def _say_other_length(before: Mapping[str, Any], plan: Plan, step: int) -> None:
@@ -169,7 +177,7 @@ def _say_other_length(before: Mapping[str, Any], plan: Plan, step: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """All that decides what a run computes, by dotted key; of the annotations the content, not the path."""
+    """All that decides what a run computes, by dotted key; of the annotations the content too."""
 
     keys: dict[str, Any]
     given: frozenset[str]
@@ -180,7 +188,11 @@ class Fingerprint:
         """That of a configuration."""
         keys = flatten(config.model_dump(mode="json"))
         given = flatten(config.model_dump(mode="json", exclude_defaults=True))
-        return cls(keys | {"content of data.train": _digest(config.data.train)}, frozenset(given))
+        contents = {
+            f"content of data.{name}": None if path is None else _digest(path)
+            for name, path in (("train", config.data.train), ("val", config.data.val))
+        }
+        return cls(keys | contents, frozenset(given))
 
     def differences(self, then: Mapping[str, Any]) -> list[str]:
         """What differs from the keys of a checkpoint and may not: ``model.head.convs was 2 and is 3``.

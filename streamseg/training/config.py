@@ -159,7 +159,8 @@ class EvaluationConfig(_Section):
     every_epochs: PositiveFloat | None = None
     """The same in epochs."""
     images: Positive | None = None
-    """At most so many images (evenly picked); None is all. The end takes all."""
+    """At most so many images (evenly picked); None is all. The end takes all, but which weights are the best
+    is told by these."""
     overlays: Annotated[int, Field(ge=0, le=64)] = 12
     """Images in the contact sheet."""
 
@@ -197,7 +198,7 @@ class TrainConfig(_Section):
     """How many GPUs, or processes on a CPU."""
     strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto"
     """How they are started: ``ddp_spawn`` (what auto is) from this process, ``ddp`` by running the
-    same command again. torchrun and SLURM are recognised."""
+    same command again. torchrun and SLURM are recognised, and have to start as many as ``devices`` says."""
     precision: Precision = "fp32"
     """Of the network; weights are kept in fp32."""
 

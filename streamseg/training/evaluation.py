@@ -172,7 +172,8 @@ def _score_class(
         value = 0.0 if objects else -1.0
         return ClassScore(name, len(chosen), objects, dict.fromkeys(_STATS, value))
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(found), iouType="segm")
+        # It writes into the rows, and could not take them again.
+        evaluation = COCOeval(truth, truth.loadRes([dict(row) for row in found]), iouType="segm")
         evaluation.params.imgIds = sorted(chosen)
         evaluation.params.catIds = [category]
         evaluation.evaluate()

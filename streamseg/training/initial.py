@@ -1,7 +1,7 @@
 """The weights before the first step."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -35,10 +35,12 @@ def load_initial_weights(detector: Detector, config: TrainConfig) -> None:
     """Start from a trained model, a detector of COCO's boxes, a backbone of ImageNet's classes, or nothing.
 
     What the schedule freezes is frozen. Raises UsageError if what is wanted cannot be had or does not fit,
-    or if a part of the backbone would be frozen as chance made it.
+    or if a part of the backbone, or the rows of all distractors, would be frozen as chance made them.
     """
     before = {key: tensor.detach().clone() for key, tensor in detector.backbone.named_parameters()}
+    distractors = _distractor_rows(detector)
     _load(detector, config)
+    _check_distractors(detector.spec.distractors, distractors, _distractor_rows(detector))
     freeze_backbone(detector.backbone, stages=config.schedule.frozen_stages)
     if config.schedule.frozen_depthwise:
         freeze_depthwise(detector)
@@ -57,12 +59,37 @@ def _check_frozen(detector: Detector, before: Mapping[str, Tensor], schedule: Sc
         and torch.equal(tensor, before[key])
     ]
     if random:
-        names = ", ".join(random[:_NAMED]) + (", ..." if len(random) > _NAMED else "")
         raise UsageError(
             f"schedule.frozen_stages {schedule.frozen_stages}, frozen_depthwise {schedule.frozen_depthwise}: "
-            f"{len(random)} tensors of the backbone would be frozen that took nothing over ({names}): give "
-            "weights that fit the backbone, or set the two to 0 and false"
+            f"{len(random)} tensors of the backbone would be frozen that took nothing over ({_some(random)})"
+            ": give weights that fit the backbone, or set the two to 0 and false"
         )
+
+
+def _distractor_rows(detector: Detector) -> list[Tensor]:
+    """(D, channels, 1, 1) per level: what each class that is not reported is found with."""
+    state = detector.state_dict()
+    keys = (key for key in state if key.startswith(_OF_DISTRACTORS) and key.endswith(".weight"))
+    return [state[key].clone() for key in keys]
+
+
+def _check_distractors(names: Sequence[str], before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+    levels = list(zip(before, after, strict=True))
+    random = [name for i, name in enumerate(names) if any(torch.equal(b[i], a[i]) for b, a in levels)]
+    if not random:
+        return
+    what = f"the start does not know {len(random)} of {len(names)} classes ({_some(random)})"
+    knowing = "initial_weights: demo, and backbone_weights: coco with a ghost_pan of the default sizes, do"
+    if len(random) == len(names):
+        raise UsageError(
+            f"model.head.boxes.distractors: {what}; {knowing}. Take one of these, or set it to false"
+        )
+    logger.warning("model.head.boxes.distractors: %s, they stay as chance made them; %s", what, knowing)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _load(detector: Detector, config: TrainConfig) -> None:
@@ -99,9 +126,8 @@ def _load_fitting(detector: Detector, path: Path) -> None:
             f"(half of them and the same backbone are needed): its {_other_model(source.spec, detector.spec)}"
         )
     new = [key for key in own if key not in fitting] + [name for name in wanted if name not in known]
-    names = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
     logger.info(
-        "%d of %d tensors taken from %s%s", len(fitting), len(own), path, f"; new: {names}" * bool(new)
+        "%d of %d tensors taken from %s%s", len(fitting), len(own), path, f"; new: {_some(new)}" * bool(new)
     )
     detector.load_state_dict(own | fitting)
 

@@ -1,8 +1,9 @@
 """The training loop, on Lightning Fabric: one process or many.
 
 A step takes ``schedule.batch`` images. They are split among the processes, and each process's share
-into ``schedule.accumulate`` parts; the losses are divided by the counts of the whole step, so the
-weights become the same however it is split.
+into ``schedule.accumulate`` parts; the losses are divided by the counts of the whole step, so with
+``model.input.canvas`` the weights become the same however it is split. Without a canvas the images of a part
+are padded to the largest of them: how it is split decides what is padded, and grids lie otherwise.
 """
 
 import copy
@@ -20,7 +21,6 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from streamseg.models.nets.detector import Detector
-from streamseg.models.weights.files import save_weights
 from streamseg.training.checkpoint import CheckpointFile, TrainingState
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.batch import TrainingBatch
@@ -30,7 +30,7 @@ from streamseg.training.data.loader import make_loader, read_batches
 from streamseg.training.data.splits import Splits, read_splits
 from streamseg.training.initial import load_initial_weights
 from streamseg.training.optimisation import Plan, build_optimizer
-from streamseg.training.output import check_output, start_anew
+from streamseg.training.output import check_output, start_anew, write_weights
 from streamseg.training.processes import (
     SignalForwarder,
     StopRequest,
@@ -169,14 +169,13 @@ class _Run:
                 if stopped:
                     return state.step, stop.signal or signal.SIGTERM
         if fabric.is_global_zero:
-            save_weights(
-                state.average, self._config.output / WEIGHTS, half=True, notes={"steps": str(state.step)}
-            )
+            write_weights(state.average, self._config.output / WEIGHTS, notes={"steps": str(state.step)})
         return state.step, None
 
     def _report(self) -> RunReport:
         return RunReport(
             self._config.output,
+            self._config.model.classes,
             step=self._state.step,
             steps=self._plan.steps,
             overlays=self._config.evaluation.overlays,

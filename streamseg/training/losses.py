@@ -24,16 +24,11 @@ _SMALLEST = 9.0
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Weighted parts of the total loss, scalars."""
+    """Weighted parts of the total loss, scalars; their sum is minimised."""
 
     mask: Tensor
     """With the loss of the boxes, if cells have some."""
     classes: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """What is minimised."""
-        return self.mask + self.classes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The folder of a run: what an earlier run left there is put aside whole."""
+"""The folder of a run: its weights files; and what an earlier run left there is put aside whole."""
 
 import logging
 import os
@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from streamseg.errors import RunError, UsageError
+from streamseg.models.nets.detector import Detector
+from streamseg.models.weights.files import save_weights, too_large_for_half
 from streamseg.training.checkpoint import CHECKPOINT
 from streamseg.training.config import TrainConfig
 
@@ -58,6 +60,17 @@ def start_anew(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"output {output}: cannot be put aside ({error.strerror})") from error
+
+
+def write_weights(average: Detector, path: Path, *, notes: dict[str, str]) -> None:
+    """Write a weights file in fp16; in float32, with a warning, if a value is too large for fp16.
+
+    A run must not end for that: it would end there again each time that it goes on. Raises OutputError.
+    """
+    large = too_large_for_half(average)
+    if large is not None:
+        logger.warning("%s is float32: tensor %s holds values too large for fp16", path, large)
+    save_weights(average, path, half=large is None, notes=notes)
 
 
 def _inputs(config: TrainConfig) -> Iterator[tuple[str, Path]]:

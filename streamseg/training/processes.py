@@ -28,7 +28,12 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells user
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Fabric for a configuration, not launched yet. Raises ConfigError if this machine lacks a device."""
+    """Fabric for a configuration, not launched yet.
+
+    Raises ConfigError if this machine lacks a device, or if torchrun or SLURM has started another number of
+    processes: each would train alone, all in one folder.
+    """
+    _check_started(config.devices)
     device, _, index = config.device.partition(":")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,6 +56,24 @@ def _check_gpus(wanted: int) -> None:
         raise ConfigError(f"device cuda: this machine has {torch.cuda.device_count()} CUDA devices")
 
 
+def _check_started(devices: int) -> None:
+    starter, started = _started_outside()
+    if started is not None and started != devices:
+        raise ConfigError(
+            f"devices {devices}: {starter} has started {started} processes; give devices: {started}, or let "
+            f"{starter} start {devices}"
+        )
+
+
+def _started_outside() -> tuple[str, int | None]:
+    """Which program has started the processes, and how many; None if they are ours to start."""
+    if TorchElasticEnvironment.detect():  # also as a task of SLURM's
+        return "torchrun", int(os.environ["WORLD_SIZE"])
+    if SLURMEnvironment.detect():
+        return "SLURM", int(os.environ["SLURM_NTASKS"])
+    return "", None
+
+
 def _strategy(config: TrainConfig) -> DDPStrategy:
     # A pyramid map that no level reads leaves its convolution without a gradient.
     return DDPStrategy(start_method="spawn" if spawns(config) else "popen", find_unused_parameters=True)
@@ -58,8 +81,7 @@ def _strategy(config: TrainConfig) -> DDPStrategy:
 
 def spawns(config: TrainConfig) -> bool:
     """Whether this process only starts the others and waits for them."""
-    outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
-    return config.devices > 1 and config.strategy != "ddp" and not outside
+    return config.devices > 1 and config.strategy != "ddp" and _started_outside()[1] is None
 
 
 def quieten_spawned() -> None:

@@ -9,13 +9,13 @@ import torch.distributed
 from lightning_fabric import Fabric
 
 from streamseg.models.nets.detector import Detector
-from streamseg.models.weights.files import save_weights
 from streamseg.training.checkpoint import TrainingState
 from streamseg.training.config import TrainConfig
 from streamseg.training.data.coco import CocoImage
 from streamseg.training.data.splits import Splits
-from streamseg.training.evaluation import Row, Segment, make_truth, means, predict, score
+from streamseg.training.evaluation import ClassScore, Row, Segment, make_truth, means, predict, score
 from streamseg.training.optimisation import Plan, evaluation_interval
+from streamseg.training.output import write_weights
 from streamseg.training.report.run_report import RunReport
 
 BEST = "best.safetensors"
@@ -40,6 +40,7 @@ class Validator:
         self._fabric, self._config, self._progress = fabric, config, progress
         self._make_segment = make_segment
         self._images = splits.val if make_segment is not None else []
+        self._picked = pick_images(self._images, config)
         self._truth = make_truth(splits.truth, crowds=config.data.crowds) if self._images else None
         self._steps = plan.steps
         self._every = evaluation_interval(config.evaluation, config.schedule, images=len(splits.train))
@@ -51,9 +52,13 @@ class Validator:
         return step == self._steps or (self._every is not None and step % self._every == 0)
 
     def __call__(self, state: TrainingState, report: RunReport) -> None:
-        """Score, report, and write the weights if they are the best so far."""
+        """Score, report, and write the weights if they are the best so far.
+
+        Only scores of the same images can be compared: the end, which takes all of them, counts by those that
+        the evaluations before it took.
+        """
         assert self._make_segment is not None
-        images = self._images if state.step == self._steps else pick_images(self._images, self._config)
+        images = self._images if state.step == self._steps else self._picked
         # The segmenter converts the weights and moves them to its device.
         detector = copy.deepcopy(state.average)
         segment = self._make_segment(detector, str(self._fabric.device), self._config.precision)
@@ -62,14 +67,18 @@ class Validator:
         rows = self._gather(predict(segment, share, self._truth, progress=bar))
         if not self._fabric.is_global_zero:
             return
-        scores = score(self._truth, rows, images, self._config.model.classes)
+        scores = self._score(rows, images)
         report.evaluation(state.step, scores)
         report.overlays(state.step, segment, self._images)
-        mean = means(scores)["AP"]
+        comparable = scores if len(images) == len(self._picked) else self._score(rows, self._picked)
+        mean = means(comparable)["AP"]
         if mean > state.best:
             state.best = mean
             notes = {"steps": str(state.step), "AP": f"{mean:.4f}"}
-            save_weights(state.average, self._config.output / BEST, half=True, notes=notes)
+            write_weights(state.average, self._config.output / BEST, notes=notes)
+
+    def _score(self, rows: Sequence[Row], images: Sequence[CocoImage]) -> list[ClassScore]:
+        return score(self._truth, rows, images, self._config.model.classes)
 
     def _gather(self, rows: list[Row]) -> list[Row]:
         """The predictions of all processes, one process after the other."""
@@ -81,7 +90,7 @@ class Validator:
 
 
 def pick_images(images: Sequence[CocoImage], config: TrainConfig) -> list[CocoImage]:
-    """At most ``evaluation.images`` images, evenly picked, for a score before the end."""
+    """At most ``evaluation.images`` images, evenly picked, by which scores are compared."""
     most = config.evaluation.images
     if most is None or most >= len(images):
         return list(images)

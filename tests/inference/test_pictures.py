@@ -11,10 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+import streamseg
 from streamseg import Segmenter
 from streamseg.errors import ConfigError
 from streamseg.inference.pictures import to_rgb
+from streamseg.models.weights.files import bundled_weights, load_detector, save_weights
 from streamseg.types import Instances
+from tests.support.lively import make_detector
 from tests.support.program import STREET
 
 
@@ -213,6 +216,7 @@ def test_a_list_gives_the_instances_of_each(segmenter: Segmenter, rgb: np.ndarra
         ({"device": "cuda:99"}, "cuda:99"),
         ({"classes": "person"}, "classes: Input should be a valid tuple"),
         ({"classes": ["persn"]}, r"class 'persn' \(did you mean person\?\): this model knows person"),
+        ({"classes": []}, "classes: .*an empty list; allowed are at least one name, or null for all"),
         ({"max_instances": 0}, "max_instances: Input should be greater than or equal to 1"),
         ({"weights": None}, "weights: Input should be a valid string"),
     ],
@@ -220,6 +224,38 @@ def test_a_list_gives_the_instances_of_each(segmenter: Segmenter, rgb: np.ndarra
 def test_options_are_checked_as_in_a_configuration(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Segmenter.load(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "int8"}, "precision 'int8': allowed are auto, fp32, bf16, fp16"),
+        ({"classes": []}, "classes: an empty list; allowed are at least one name, or None for all"),
+        ({"device": "tpu"}, "device 'tpu': allowed are auto, cpu, cuda and cuda:N"),
+        ({"runtime": "tflite"}, "runtime 'tflite': allowed are auto, torch, onnxruntime, openvino"),
+    ],
+)
+def test_a_segmenter_of_a_detector_checks_its_options_too(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Segmenter(make_detector("solo"), name="a", **({"device": "cpu"} | options))  # type: ignore[arg-type]
+    assert str(caught.value) == said
+
+
+def test_the_weights_say_how_many_instances_are_kept(rgb: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    detector = load_detector(bundled_weights()["demo"])
+    test = detector.spec.test.model_copy(update={"max_instances": 3})
+    detector.spec = detector.spec.model_copy(update={"test": test})
+    save_weights(detector, path, notes={})
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    for options, expected in (({}, 3), ({"max_instances": None}, 3), ({"max_instances": 5}, 5)):
+        segmenter = Segmenter.load(path, device="cpu", runtime="torch", score=0.1, **options)
+        assert len(segmenter(rgb)) == expected
+    for options, expected in (({}, 3), ({"max_instances": 5}, 5)):
+        results = streamseg.run(
+            tmp_path / "a.png", weights=str(path), device="cpu", runtime="torch", score=0.1, **options
+        )
+        assert [len(result.instances) for result in results] == [expected]
 
 
 def test_options_may_be_paths_and_devices(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streamseg.inference import Segmenter
 from streamseg.models.nets.windowed import WindowedOutput
 from streamseg.types import Instances
+from tests.support.detect import detect
 from tests.support.lively import VARIANTS, make_detector
 from tests.support.program import STREET
 
@@ -95,7 +96,7 @@ def test_every_architecture_stays_finite(variant: str, dtype: torch.dtype) -> No
             exact = isinstance(output, WindowedOutput) and any(tensor is x for x in output.windows)
             assert tensor.dtype == (torch.float32 if exact else dtype)
             assert tensor.isfinite().all()
-        for found in detector.detect(output):
+        for found in detect(detector, output):
             assert len(found.scores) > 0
             assert found.scores.isfinite().all()
             assert found.soft_masks.isfinite().all()

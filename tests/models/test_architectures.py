@@ -16,6 +16,7 @@ from streamseg.models.spec import (
     GhostPanSpec,
     ModelSpec,
 )
+from tests.support.detect import detect
 from tests.support.tiny import ARCHITECTURES, tiny_spec
 
 
@@ -32,11 +33,10 @@ def check(spec: ModelSpec) -> None:
         soft = output.soft_masks(level, 1, cells, cells)
         assert soft.shape == (3, 64 // stride, 96 // stride)
         assert ((soft >= 0) & (soft <= 1)).all()
-        assert output.soft_masks(level, 1, cells, cells, size=(16, 24)).shape == (3, 16, 24)
     every_cell = spec.test.model_copy(
         update={"score_threshold": 0.001, "mask_threshold": 0.0, "filter_threshold": 0.0}
     )
-    for found in detector.detect(output, test=every_cell):
+    for found in detect(detector, output, test=every_cell):
         assert 0 < len(found.scores) <= 100
         assert found.soft_masks.shape == (len(found.scores), 16, 24)
         assert (found.scores.diff() <= 0).all()
@@ -117,6 +117,57 @@ def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint:
     content["head"] |= {key: change.pop(key) for key in ("boxes", "towers") if key in change}
     with pytest.raises(ValidationError, match=complaint):
         ModelSpec.model_validate(content | change)
+
+
+def with_stride(architecture: Architecture, stride: int, *, first: int = 2) -> ModelSpec:
+    content = tiny_spec(architecture).model_dump() | {"fpn_first": first}
+    content["head"]["levels"] = [{"pyramid": 5, "stride": stride, "grid": 4, "scale": (1, 512)}]
+    return ModelSpec.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stride", "first", "allowed"),
+    [
+        ("solov2", 12, 2, "4, 8, 16, 32, 64"),
+        ("solov2", 4, 3, "8, 16, 32, 64"),
+        ("solov2", 128, 2, "4, 8, 16, 32, 64"),
+        ("solo", 64, 2, "4, 8, 16, 32"),
+        ("decoupled_solo", 64, 3, "8, 16, 32"),
+    ],
+)
+def test_strides_that_no_map_has_are_refused(
+    architecture: Architecture, stride: int, first: int, allowed: str
+) -> None:
+    with pytest.raises(ValidationError, match=rf"level P5 has stride {stride}; allowed are {allowed} \["):
+        with_stride(architecture, stride, first=first)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stride"),
+    [("solo", 4), ("solo", 32), ("decoupled_solo", 32), ("solov2", 4), ("solov2", 64)],
+)
+def test_masks_of_every_stride_fit_the_canvas(architecture: Architecture, stride: int) -> None:
+    """Also one of an odd number of 32 pixels, which a map of stride 64 does not fit."""
+    spec = with_stride(architecture, stride)
+    detector = Detector(spec).eval()
+    one = torch.tensor([1])
+    with torch.no_grad():
+        output = detector(torch.randn(1, 3, 96, 160))
+    expected = (1, 96 // spec.mask_strides[0], 160 // spec.mask_strides[0])
+    assert output.soft_masks(0, 0, one, one).shape == expected
+
+
+def test_channels_need_not_divide_where_there_are_no_norms() -> None:
+    content = tiny_spec("solov2").model_dump() | {"fpn_first": 3}
+    head = {"channels": 10, "boxes": {}, "levels": content["head"]["levels"][1:]}
+    content["head"] |= head
+    content["head"]["mask_feature"] = {"channels": 6, "outputs": 6, "detail": 6}
+    detector = Detector(ModelSpec.model_validate(content)).eval()
+    with torch.no_grad():
+        assert detector(torch.randn(1, 3, 64, 64)).mask_size == (16, 16)
+    content["head"] |= {"boxes": None}
+    with pytest.raises(ValidationError, match="channels 10 is not a multiple of groups 4"):
+        ModelSpec.model_validate(content)
 
 
 def test_coco_names_have_a_short_form() -> None:

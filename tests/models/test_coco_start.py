@@ -62,6 +62,17 @@ def test_classes_take_their_rows_by_name() -> None:
         assert torch.equal(detector.head.box_output[index].weight, given[80:])
 
 
+def test_a_level_that_coco_does_not_have_begins_anew() -> None:
+    levels = [LEVELS[0] | {"pyramid": 2, "stride": 4}, *LEVELS]
+    head = HEAD | {"levels": levels}
+    detector, _ = knowing("zebra", head=head, ghost_pan=None, fpn_first=2, fpn_channels=96)
+    zebra = COCO_CLASSES.index("zebra")
+    fine, *coarser = (output.weight[0] for output in detector.head.class_output)
+    for row, level in zip(coarser, LEVELS, strict=True):
+        assert torch.equal(row, file_rows(int(str(level["pyramid"])))[zebra])
+    assert all(not torch.equal(fine, file_rows(pyramid)[zebra]) for pyramid in (3, 4, 5, 6))
+
+
 def test_it_finds_the_people_and_cars_of_a_street_at_once() -> None:
     frame = read_video(STREET).first
     detector, unknown = knowing("person", "toothbrush", "car")

@@ -13,6 +13,7 @@ from streamseg.models.nets.detector import Detector
 from streamseg.models.spec import InputSpec, ModelSpec
 from streamseg.training.losses import LossTerms, solo_loss
 from streamseg.training.targets import Annotations, LevelTargets, build_targets
+from tests.support.detect import detect
 from tests.support.enlarge import enlarge
 from tests.support.oracle import Oracle, detector_name, names_of
 from tests.support.prepared import network_input
@@ -84,7 +85,7 @@ def test_oracle_instances(oracle: Oracle, detector: Detector, image: int) -> Non
     sizes = geometry(*oracle.array(f"{prefix}/image_bgr_u8").shape[:2], detector.spec.input)
     images = network_input([resized], detector.spec.input, sizes.canvas)
     with torch.no_grad():
-        (found,) = detector.detect(detector(images))
+        (found,) = detect(detector, detector(images))
     assert found.class_ids.tolist() == oracle.array(f"{prefix}/labels").astype(int).tolist()
     np.testing.assert_allclose(found.scores, oracle.array(f"{prefix}/scores"), atol=2e-4)
     masks = full_masks(found.soft_masks, sizes)

@@ -22,10 +22,11 @@ from streamseg.inference import Segmenter
 from streamseg.models.input_size import geometry, resize_picture
 from streamseg.models.nets.deformable import DeformableConv2d
 from streamseg.models.nets.detector import Detector
-from streamseg.models.onnx.export import export_onnx
+from streamseg.models.onnx.export import _linspace, export_onnx
 from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec, TestSpec
 from streamseg.models.weights.files import save_weights
+from tests.support.detect import detect
 from tests.support.enlarge import enlarge
 from tests.support.lively import GRIDS, VARIANTS, make_detector, shake
 from tests.support.prepared import network_input
@@ -85,7 +86,7 @@ def test_network_of_fixed_size_equals_the_postprocessing(variant: str, kernel: s
     with torch.no_grad():
         output = detector(network_input(pictures, detector.spec.input, (192, 160)))
     class_ids, scores, masks = in_pytorch(detector, images, sizes)
-    for image, expected in enumerate(detector.detect(output)):
+    for image, expected in enumerate(detect(detector, output)):
         n = int((expected.scores > 0).sum())
         assert n == (scores[image] > 0).sum() >= 3
         assert class_ids[image, :n].tolist() == expected.class_ids[:n].tolist()
@@ -108,6 +109,12 @@ def test_one_file_for_every_size(variant: str) -> None:
         assert found[2].shape == (batch, CANDIDATES, height // stride, width // stride)
         assert_same(found, in_pytorch(detector, *pictures))
     assert_holds_no_grid_of_masks(model)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 40])
+def test_an_open_number_of_coordinates_is_as_torch_has_them(steps: int) -> None:
+    """Also one, on a canvas of less than twice the coarsest stride: no mask is NaN for it."""
+    torch.testing.assert_close(_linspace(-1, 1, steps), torch.linspace(-1, 1, steps))
 
 
 def assert_holds_no_grid_of_masks(model: onnx.ModelProto) -> None:

@@ -11,6 +11,7 @@ from streamseg.masks.upsample import Geometry
 from streamseg.models.nets.decoupled import DecoupledOutput
 from streamseg.models.nets.detector import Head, build_head
 from streamseg.models.nets.head import HeadOutput, candidate_masks
+from streamseg.models.nets.layers import resize
 from streamseg.models.nets.solo import SoloOutput
 from streamseg.models.nets.solov2 import SoloV2Output
 from streamseg.models.postprocess.candidates import (
@@ -19,8 +20,9 @@ from streamseg.models.postprocess.candidates import (
     points_nms,
     select_candidates,
 )
-from streamseg.models.postprocess.detections import Detections, Postprocessor
+from streamseg.models.postprocess.detections import Postprocessor
 from streamseg.models.spec import TestSpec
+from tests.support.detect import Found, found_by
 from tests.support.enlarge import enlarge
 from tests.support.oracle import Oracle, names_of, thinned
 from tests.support.tiny import SETTINGS, STRIDES
@@ -82,10 +84,12 @@ def peaks(scores: Tensor) -> Tensor:
     return kept.mT.unflatten(2, (size, size))
 
 
-def detect(output: HeadOutput, *, test: TestSpec, class_ids: Sequence[int] | None = None) -> list[Detections]:
+def detect(output: HeadOutput, *, test: TestSpec, class_ids: Sequence[int] | None = None) -> list[Found]:
     grids = [logits.shape[-1] for logits in output.class_logits]
     cpu = torch.device("cpu")
-    return Postprocessor(grids=grids, strides=STRIDES, test=test, device=cpu, class_ids=class_ids)(output)
+    return found_by(
+        Postprocessor(grids=grids, strides=STRIDES, test=test, device=cpu, class_ids=class_ids), output
+    )
 
 
 def _all_masks(output: SoloOutput, size: tuple[int, int] | None) -> list[Tensor]:
@@ -93,11 +97,9 @@ def _all_masks(output: SoloOutput, size: tuple[int, int] | None) -> list[Tensor]
     masks = []
     for level, logits in enumerate(output.class_logits):
         cells = torch.cartesian_prod(*[torch.arange(logits.shape[-1])] * 2)
-        images = [
-            output.soft_masks(level, image, cells[:, 0], cells[:, 1], size=size)
-            for image in range(len(logits))
-        ]
-        masks.append(torch.stack(images))
+        images = [output.soft_masks(level, image, cells[:, 0], cells[:, 1]) for image in range(len(logits))]
+        soft = torch.stack(images)
+        masks.append(soft if size is None else resize(soft, size))
     return masks
 
 
@@ -153,7 +155,7 @@ def test_oracle_instances(oracle: Oracle, output: HeadOutput, setting: str) -> N
             assert_masks_equal(oracle, prefix, mine, mask_threshold=SETTINGS[setting].mask_threshold)
 
 
-def assert_masks_equal(oracle: Oracle, prefix: str, found: Detections, *, mask_threshold: float) -> None:
+def assert_masks_equal(oracle: Oracle, prefix: str, found: Found, *, mask_threshold: float) -> None:
     resized, source = _STORED_SIZES[prefix.split("/")[1]]
     if f"{prefix}/img_shape" in oracle:
         resized, source = oracle.size(f"{prefix}/img_shape"), oracle.size(f"{prefix}/ori_shape")

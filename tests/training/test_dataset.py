@@ -112,6 +112,20 @@ def test_without_a_canvas_a_batch_is_padded_to_its_largest_image(tmp_path: Path)
         assert (image[:, :height, :width] != 0).any()
 
 
+@pytest.mark.parametrize("mean", [[123.675, 116.28, 103.53], [200.4, 0.0, 0.6]])
+def test_what_pads_a_canvas_is_near_nothing_once_normalised(mean: list[float], tmp_path: Path) -> None:
+    content = content_of_config(tmp_path)
+    content["model"]["input"] |= {"mean": mean, "std": [50.0, 50.0, 50.0]}
+    content["data"]["min_size"] = 0
+    content["augment"]["scale"] = [0.3, 0.3]  # most of the canvas is padding
+    config = write_config(tmp_path, content)
+    stream = stream_of(config)
+    image = torch.from_numpy(stream[0].sample.image)
+    assert (image == torch.tensor([round(value) for value in mean])).all(dim=2).float().mean() > 0.5
+    normal = normalise(image[None], [CANVAS], config.model.input)
+    assert (normal.abs() < 0.011).all(dim=1).float().mean() > 0.5
+
+
 def test_without_short_sides_there_is_one_scale_that_of_the_model(tmp_path: Path) -> None:
     batch = batch_of(whole_image_config(tmp_path), *range(6))
     assert set(batch.sizes) == {(64, 96)}
@@ -189,6 +203,36 @@ def test_a_crowd_is_neither_taught_nor_punished(tmp_path: Path) -> None:
     assert (weights[0, 1] == 1).all()
 
 
+def square(side: float) -> dict[str, object]:
+    """An annotation's keys for a square in the upper left corner."""
+    low, high = 4.0, 4.0 + side
+    return {"segmentation": [[low, low, high, low, high, high, low, high]], "bbox": [low, low, side, side]}
+
+
+def batch_with_a_disc_that_is(folder: Path, scale: tuple[float, float], **changed: object) -> TrainingBatch:
+    """One image, whose disc is annotated in another way; the level takes objects in ``scale``."""
+    values = content_of_config(folder)
+    path = draw_data(folder, images=2)
+    content = json.loads(path.read_text())
+    content["annotations"][0] |= changed
+    path.write_text(json.dumps(content))
+    values["model"]["head"]["levels"][0]["scale"] = list(scale)
+    config = write_config(folder, values)
+    stream = stream_of(config)
+    return batch_of(config, next(n for n in range(50) if stream[n].name.endswith("0.png")))
+
+
+def test_an_object_of_a_size_that_no_level_takes_is_neither_taught_nor_punished(tmp_path: Path) -> None:
+    batch = batch_with_a_disc_that_is(tmp_path, (1, 40), **square(50))
+    (target,), (weights,) = batch.targets[0], batch.class_weights
+    assert set(target.class_ids.unique().tolist()) == {1, 2}  # the box alone
+    free = target.owners < 0
+    unknown = torch.zeros_like(free)
+    unknown[0:11, 0:7] = True  # cells of 5.3 x 8 pixels
+    assert torch.equal(weights[0, 0] == 0, unknown & free)
+    assert (weights[0, 1] == 1).all()
+
+
 def ambiguous_config(folder: Path, mark: dict[str, object], **data: object) -> TrainConfig:
     """One image, labelled exhaustively, whose disc carries a mark."""
     path = draw_data(folder, images=1)
@@ -231,6 +275,18 @@ def test_without_such_a_mark_every_class_is_certain(
 ) -> None:
     batch = batch_of(ambiguous_config(tmp_path, mark, **data), 0)
     assert (batch.class_weights[0] == 1).all()
+
+
+@pytest.mark.parametrize("ignored", [{"iscrowd": 1}, square(8), square(50)])
+def test_an_ignored_object_counts_against_none_of_the_classes_that_it_may_be_of(
+    ignored: dict[str, object], tmp_path: Path
+) -> None:
+    """A crowd, one that is too small, and one that no level takes."""
+    batch = batch_with_a_disc_that_is(tmp_path, (1, 40), possible_category_ids=[7, 9], **ignored)
+    (target,), (weights,) = batch.targets[0], batch.class_weights
+    assert (target.class_ids != 0).all()
+    assert (weights[0, 0] == 0).any()
+    assert torch.equal(weights[0, 0], weights[0, 1])
 
 
 def test_pasted_objects_keep_their_possible_classes(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from streamseg.errors import UsageError
 from streamseg.models.nets.detector import Detector
 from streamseg.models.nets.windowed import WindowedHead
+from streamseg.models.spec import ModelSpec
 from streamseg.models.weights.files import save_weights
 from streamseg.training.config import TrainConfig
 from streamseg.training.initial import load_initial_weights
@@ -187,11 +188,65 @@ def test_what_is_not_reported_is_found_by_name_too(tmp_path: Path) -> None:
         assert torch.equal(row, expected[name]), name
 
 
+def with_distractors(folder: Path, *, known: bool, **values: object) -> TrainConfig:
+    """A configuration for person and car; ``known``: with the neck that a start knowing COCO fits."""
+    content = content_of_config(folder)
+    content["model"] |= {"architecture": "solov2", "classes": ["person", "car"]}
+    content["model"] |= {"backbone": "shufflenet_v2_x1_0"} | ({"ghost_pan": {}} if known else {})
+    mask_feature = {"channels": 8, "outputs": 8, "detail": 8}
+    content["model"]["head"] |= {
+        "shared_tower": False,
+        "mask_feature": mask_feature,
+        "boxes": {"distractors": True},
+    }
+    return write_config(folder, content | values)
+
+
+@pytest.mark.parametrize(
+    ("known", "weights"), [(True, None), (False, "coco")], ids=["no start", "a neck that takes nothing"]
+)
+def test_distractors_that_the_start_does_not_know_are_refused(
+    known: bool, weights: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        loaded(with_distractors(tmp_path, known=known, backbone_weights=weights))
+    assert str(caught.value) == (
+        "model.head.boxes.distractors: the start does not know 78 of 78 classes (bicycle, motorcycle, "
+        "airplane, bus, ...); initial_weights: demo, and backbone_weights: coco with a ghost_pan of the "
+        "default sizes, do. Take one of these, or set it to false"
+    )
+
+
+def test_distractors_that_the_start_knows_are_taken_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded(with_distractors(tmp_path, known=True, backbone_weights="coco"))
+    assert "distractors" not in caplog.text
+
+
+def test_distractors_that_the_start_knows_in_part_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model without distractors of its own, of people and dogs."""
+    path = tmp_path / "trained.safetensors"
+    content = with_distractors(tmp_path, known=True).model.model_dump(mode="json")
+    content["head"]["boxes"]["distractors"] = False
+    trained = Detector(ModelSpec.model_validate(content | {"classes": ["person", "dog"]}))
+    save_weights(trained, path, notes={})
+    config = with_distractors(tmp_path, known=True, initial_weights=str(path))
+    found = rows(loaded(config))
+    assert torch.equal(found["dog"], rows(trained)["dog"])
+    assert "the start does not know 77 of 78 classes (bicycle, motorcycle, airplane, bus, ...), they" in (
+        caplog.text
+    )
+
+
 def rows(detector: Detector) -> dict[str, torch.Tensor]:
     """What each class and each distractor is found with, on the first level."""
     head, spec = detector.head, detector.spec
     assert isinstance(head, WindowedHead)
-    distractors = zip(spec.distractors, head.class_distractors[0].weight, strict=True)
+    layers = list(head.class_distractors)[:1]
+    distractors = [pair for layer in layers for pair in zip(spec.distractors, layer.weight, strict=True)]
     return dict(distractors) | dict(zip(spec.classes, head.class_output[0].weight, strict=True))
 
 

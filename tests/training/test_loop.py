@@ -17,7 +17,8 @@ from torch import Tensor
 
 from streamseg.errors import RunError, UsageError
 from streamseg.inference import Segmenter
-from streamseg.models.weights.files import load_detector, read_spec
+from streamseg.models.nets.detector import Detector
+from streamseg.models.weights.files import load_detector, read_spec, save_weights
 from streamseg.training.checkpoint import CHECKPOINT, Fingerprint
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import Outcome, train
@@ -71,9 +72,9 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(kills: int, steps: int, 
     train(undisturbed, progress=False, make_segment=make_segment)
     halted = write_config(tmp_path, content | {"output": str(tmp_path / "halted")})
     for _ in range(kills):
-        before = size_of_log(halted)
+        before = lines_of_log(halted)
         program = Program(tmp_path, "--resume")
-        program.wait_for(lambda before=before: size_of_log(halted) > before)  # a step beyond the checkpoint
+        program.wait_for(lambda before=before: lines_of_log(halted) > before)  # a step beyond the checkpoint
         time.sleep(random.uniform(0, 0.3))
         program.send_signal(signal.SIGKILL)
         assert program.finish()[0] == -signal.SIGKILL
@@ -87,9 +88,10 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(kills: int, steps: int, 
         assert_same_tensors(load_file(halted.output / name), load_file(undisturbed.output / name))
 
 
-def size_of_log(config: TrainConfig) -> int:
+def lines_of_log(config: TrainConfig) -> int:
+    """With that of the columns, which is there before the first step."""
     path = config.output / "log.csv"
-    return path.stat().st_size if path.exists() else 0
+    return max(1, len(path.read_bytes().splitlines())) if path.exists() else 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -341,6 +343,27 @@ def test_the_best_weights_are_kept_beside_the_last(validated: Outcome) -> None:
     assert validated.best is not None
     assert read_spec(validated.best) == load_detector(validated.weights).spec
     Segmenter.load(str(validated.best), device="cpu")
+
+
+def test_weights_that_are_too_large_for_half_precision_end_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would end every run that goes on from there, too."""
+    content = content_of_config(tmp_path, steps=2) | {"evaluation": {"every_steps": 1}}
+    detector = Detector(write_config(tmp_path, content).model)
+    detector.backbone.bn1.running_var.fill_(1e6)
+    start = tmp_path / "start.safetensors"
+    save_weights(detector, start, notes={})
+    config = write_config(tmp_path, content | {"initial_weights": str(start)})
+    outcome = train(config, progress=False, make_segment=make_segment)
+    assert outcome.steps == 2
+    assert outcome.best is not None
+    for path in (outcome.weights, outcome.best):
+        said = f"{path} is float32: tensor backbone.bn1.running_var holds values too large for fp16"
+        assert said in caplog.messages
+        assert float(load_detector(path).backbone.bn1.running_var.max()) == 1e6
+    other = load_file(outcome.weights)["backbone.conv1.weight"]
+    assert other.dtype == torch.float32
 
 
 def test_bf16_learns_as_well(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from streamseg.errors import RunError, UsageError
+from streamseg.errors import ConfigError, RunError, UsageError
 from streamseg.training.config import TrainConfig
 from streamseg.training.loop import train
+from streamseg.training.processes import make_fabric
 from tests.support.drawn import content_of_config, make_segment, write_config
 from tests.training.programs import Program
 from tests.training.test_loop import assert_same_tensors, losses_of, weights_of
@@ -119,3 +122,38 @@ def test_more_gpus_than_there_are_are_refused(tmp_path: Path) -> None:
         pytest.skip("this machine has them")
     with pytest.raises(UsageError, match="this machine has"):
         run(tmp_path, values)
+
+
+def test_tasks_of_slurm_are_as_many_as_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_config(tmp_path, content(tmp_path, "slurm"))
+    for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(ConfigError, match=r"^devices 1: SLURM has started 4 processes; give devices: 4, or"):
+        train(config, progress=False)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    make_fabric(config)
+
+
+def test_a_task_of_slurm_may_be_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"SLURM_NTASKS": "2", "TORCHELASTIC_RUN_ID": "one", "WORLD_SIZE": "1", "RANK": "0"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    make_fabric(write_config(tmp_path, content(tmp_path, "both")))
+
+
+@pytest.mark.timeout(300)
+def test_processes_of_torchrun_are_as_many_as_devices(tmp_path: Path) -> None:
+    """Each would train alone, both in one folder."""
+    write_config(tmp_path, content(tmp_path, "torchrun"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "streamseg", "train", str(tmp_path / "train.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    expected = "error: devices 1: torchrun has started 2 processes; give devices: 2, or let torchrun start 1"
+    assert expected in done.stderr.splitlines()
+    assert not (tmp_path / "torchrun").exists()

@@ -1,6 +1,7 @@
 """What a training never learns from is counted and told; nothing left is refused."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ import pytest
 
 from streamseg.cli import main
 from streamseg.errors import DataError, UsageError
+from streamseg.training.config import read_train_config
 from streamseg.training.data.splits import read_splits
 from streamseg.training.data.taught import Sizes
 from streamseg.training.evaluation import evaluate
 from tests.support.drawn import content_of_config, draw_data, make_config, untaught_weights, write_config
+from tests.support.program import ROOT
 from tests.training.test_check import PROBLEMS, spoiled
 from tests.training.test_evaluation import CLASSES, by_colour
 
 Values = dict[str, Any]
+SHIPPED = sorted([*ROOT.glob("configs/train_*.yaml"), *ROOT.glob("configs/train/*.yaml")])
 
 
 def values_of(folder: Path, **data: object) -> Values:
@@ -43,6 +47,15 @@ def test_objects_that_are_too_small_are_counted(tmp_path: Path, caplog: pytest.L
     values["model"]["classes"] = ["disc", "box"]
     read_splits(write_config(tmp_path, values))
     assert "never taught" not in caplog.text
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_configurations_that_come_with_it_take_objects_of_all_sizes(path: Path) -> None:
+    config = read_train_config(path)
+    canvas = config.model.input.canvas or (config.model.input.short_side, config.model.input.long_side)
+    ranges = [level.scale for level in config.model.head.levels]
+    for side in range(math.ceil(config.data.min_size), math.isqrt(math.prod(canvas)) + 2):
+        assert any(low <= side <= high for low, high in ranges), side
 
 
 def test_some_that_are_too_small_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

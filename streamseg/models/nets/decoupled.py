@@ -42,14 +42,10 @@ class DecoupledOutput:
         height, width = self.mask_x[0].shape[-2:]
         return height, width
 
-    def soft_masks(
-        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
-    ) -> Tensor:
-        """See :class:`~streamseg.models.nets.head.HeadOutput`; the product comes after the resizing."""
+    def soft_masks(self, level: int, image: int, rows: Tensor, columns: Tensor) -> Tensor:
+        """See :class:`~streamseg.models.nets.head.HeadOutput`."""
         soft_x = self.mask_x[level][image, columns].float().sigmoid_()  # in place: it is a copy already
         soft_y = self.mask_y[level][image, rows].float().sigmoid_()
-        if size is not None:
-            soft_x, soft_y = resize(soft_x[None], size)[0], resize(soft_y[None], size)[0]
         return soft_x * soft_y
 
     def write_masks(self, out: Tensor, candidates: Candidates) -> None:

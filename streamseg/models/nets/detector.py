@@ -1,4 +1,4 @@
-"""The whole network: images in, detections out."""
+"""The whole network: images in, logits out."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from streamseg.models.nets.head import HeadOutput
 from streamseg.models.nets.solo import SoloHead
 from streamseg.models.nets.solov2 import SoloV2Head
 from streamseg.models.nets.windowed import WindowedHead
-from streamseg.models.postprocess.detections import Detections, Postprocessor
+from streamseg.models.postprocess.detections import Postprocessor
 from streamseg.models.spec import Architecture, DeformableSpec, HeadSpec, ModelSpec, TestSpec
 
 Head = SoloHead | DecoupledHead | SoloV2Head | WindowedHead
@@ -75,12 +75,6 @@ class Detector(nn.Module):
         output: HeadOutput
         output = self.head(pyramid, maps[0]) if isinstance(self.head, WindowedHead) else self.head(pyramid)
         return output
-
-    def detect(
-        self, output: HeadOutput, *, test: TestSpec | None = None, class_ids: Sequence[int] | None = None
-    ) -> list[Detections]:
-        """The instances of B images; ``class_ids`` restricts the classes looked for."""
-        return self.postprocessor(test or self.spec.test, output.class_logits[0].device, class_ids)(output)
 
     def postprocessor(
         self, test: TestSpec, device: torch.device, class_ids: Sequence[int] | None = None

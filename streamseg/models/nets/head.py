@@ -25,19 +25,14 @@ class HeadOutput(Protocol):
     def mask_size(self) -> tuple[int, int]:
         """Height and width of the finest level's masks."""
 
-    def soft_masks(
-        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
-    ) -> Tensor:
-        """Masks of n >= 1 cells of one level of one image, float32 in [0, 1].
-
-        (n, h, w) at the level's own resolution, or brought to ``size`` as the published code does.
-        """
+    def soft_masks(self, level: int, image: int, rows: Tensor, columns: Tensor) -> Tensor:
+        """Masks of n >= 1 cells of one level of one image, (n, h, w) float32 in 0..1, of the level's size."""
 
     def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """Fill ``out`` (B * N + 1, h, w), of ``mask_size``, with the soft masks of B images' candidates.
 
-        As ``soft_masks``, but without gradients. The last one is room for what belongs nowhere, and an empty
-        slot may hold anything.
+        As ``soft_masks``, brought to that size as the published code does, but without gradients. The last
+        one is room for what belongs nowhere, and an empty slot may hold anything.
         """
 
     def pictures(self, which: slice) -> Self:

@@ -41,9 +41,7 @@ class SoloOutput:
         height, width = self.features[0].shape[-2:]
         return 2 * height, 2 * width
 
-    def soft_masks(
-        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
-    ) -> Tensor:
+    def soft_masks(self, level: int, image: int, rows: Tensor, columns: Tensor) -> Tensor:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.
 
         The paper doubles the features and convolves them with all S*S kernels. A 1x1 convolution
@@ -54,8 +52,7 @@ class SoloOutput:
         logits = F.conv2d(
             self.features[level][image : image + 1], self.weights[level][cells], self.biases[level][cells]
         )
-        soft = double(logits.float()).sigmoid_()
-        return (soft if size is None else resize(soft, size))[0]
+        return double(logits.float()).sigmoid_()[0]
 
     def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`."""

@@ -14,7 +14,6 @@ from streamseg.models.nets.layers import (
     align_to_grid,
     coordinates,
     output_conv,
-    resize,
     tower,
 )
 from streamseg.models.postprocess.blocks import at_once
@@ -39,16 +38,13 @@ class SoloV2Output:
         height, width = self.mask_feature.shape[-2:]
         return height, width
 
-    def soft_masks(
-        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
-    ) -> Tensor:
+    def soft_masks(self, level: int, image: int, rows: Tensor, columns: Tensor) -> Tensor:
         """See :class:`~streamseg.models.nets.head.HeadOutput`: the dynamic 1x1 convolution."""
         kernels = self.kernels[level][image, :, rows, columns]  # (E, n)
         feature = self.mask_feature[image]  # (E, h, w)
         # einsum would copy the feature and return the masks transposed when they are channels-last.
         logits = (kernels.T @ feature.flatten(1)).unflatten(1, feature.shape[1:])
-        soft = logits.float().sigmoid_()
-        return soft if size is None else resize(soft[None], size)[0]
+        return logits.float().sigmoid_()
 
     def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.

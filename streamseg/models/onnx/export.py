@@ -58,7 +58,8 @@ def export_onnx(
         detector: The detector, on the CPU in float32.
         name: Of the model, in the file.
         size: Height and width of the canvas, which are then fixed. If not given, the file takes any height
-            and width that are multiples of 32, from 64 on. The batch may always be of any size.
+            and width that are multiples of 32, from twice the coarsest level's stride on (128 for the bundled
+            model, 64 for the published ones). The batch may always be of any size.
         candidates: How many candidates get a mask, 1 or more; as many as enter Matrix NMS if not given.
             Time and memory grow with it. Of more candidates the most probable ones are taken.
         opset: Version of ONNX's operators.
@@ -161,7 +162,8 @@ class OpenSizes(TorchFunctionMode):
 
 def _linspace(start: float, end: float, steps: int) -> Tensor:
     numbers = torch.arange(steps, dtype=torch.float32)
-    return numbers.div(steps - 1).mul(end - start).add(start)
+    last = numbers.amax().clamp(min=1)  # one step alone is the start, as torch has it
+    return numbers.div(last).mul(end - start).add(start)
 
 
 def without_notes(model: ModelProto) -> None:

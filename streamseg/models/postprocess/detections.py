@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from streamseg.models.nets.head import HeadOutput, candidate_masks
-from streamseg.models.postprocess.blocks import download, pictures_at_once, to_device, wait_for
+from streamseg.models.postprocess.blocks import download, pictures_at_once, to_device
 from streamseg.models.postprocess.candidates import Candidates, make_grids, select_candidates
 from streamseg.models.postprocess.maskness import measure, score_masks
 from streamseg.models.postprocess.matrix_nms import matrix_nms
@@ -34,18 +34,6 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Detections:
-    """N instances of one image, best score first."""
-
-    class_ids: Tensor
-    """(N,) int64 on the host."""
-    scores: Tensor
-    """(N,) float32 on the host."""
-    soft_masks: Tensor
-    """(N, h, w) float32 in [0, 1] over the padded canvas, on the device."""
-
-
-@dataclass(frozen=True, slots=True)
 class Good:
     """M instances of B images, image by image, best score first."""
 
@@ -59,11 +47,6 @@ class Good:
     """(M, h, w) float32 in [0, 1] over the padded canvas, on the device."""
     more: list[Tensor]
     """(M,) float32 each on the host: what else was asked for."""
-
-    def pictures(self) -> list[Detections]:
-        """Each image for itself."""
-        split = (x.split(self.counts) for x in (self.class_ids, self.scores, self.soft_masks))
-        return [Detections(*of_image) for of_image in zip(*split, strict=True)]
 
 
 class Postprocessor:
@@ -113,13 +96,6 @@ class Postprocessor:
             part = slice(start, min(start + step, batch))
             some = output if step >= batch else output.pictures(part)
             yield part, self._rank(some, candidates if step >= batch else candidates.pictures(part))
-
-    def __call__(self, output: HeadOutput) -> list[Detections]:
-        """The instances of B images. The host waits for the device twice."""
-        candidates = self.select(output)
-        wait_for(candidates.cells.device)
-        parts = [self.good(ranked) for _, ranked in self.rank(output, candidates)]
-        return [found for part in parts for found in part.pictures()]
 
     def good(self, ranked: Ranked, *more: Tensor) -> Good:
         """The instances that are good enough. The host waits for the device.

@@ -18,8 +18,8 @@ def start_from_coco(detector: Detector) -> list[str]:
     """Fill a detector with what fits; returns the classes that COCO does not know.
 
     The backbone must be ``shufflenet_v2_x1_0``. A neck ``ghost_pan`` and a category branch ``boxes`` of
-    NanoDet-Plus-m's sizes are filled too, with the rows of COCO's classes for classes of the same name.
-    Raises UsageError for another backbone.
+    NanoDet-Plus-m's sizes are filled too, with the rows of COCO's classes for classes of the same name; a
+    level on P2, which NanoDet-Plus-m does not have, begins anew. Raises UsageError for another backbone.
     """
     if not isinstance(detector.backbone, ShuffleNetV2):
         raise UsageError(
@@ -62,9 +62,9 @@ def _class_rows(given: Mapping[str, Tensor], spec: ModelSpec, own: Mapping[str, 
         for output, classes in (("class_output", spec.classes), ("class_distractors", spec.distractors)):
             for part in ("weight", "bias"):
                 name = f"head.{output}.{index}.{part}"
-                source = given[f"head.{level.pyramid - 3}.output.{part}"].float()
-                if classes and source.shape[1:] == own[name].shape[1:]:
-                    outputs[name] = torch.stack(_rows(source, own[name], classes))
+                source = given.get(f"head.{level.pyramid - 3}.output.{part}")
+                if classes and source is not None and source.shape[1:] == own[name].shape[1:]:
+                    outputs[name] = torch.stack(_rows(source.float(), own[name], classes))
     return outputs
 
 

@@ -82,10 +82,18 @@ def save_weights(detector: Detector, path: Path, *, half: bool = False, notes: d
 
 
 def _half(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
-    stored = tensor.half()
-    if stored.isinf().any() and not tensor.isinf().any():
+    if _overflows(tensor):
         raise WeightsError(f"{path}: tensor {name} holds {tensor.abs().max():.3g}, too large for fp16")
-    return stored
+    return tensor.half()
+
+
+def too_large_for_half(detector: Detector) -> str | None:
+    """The first tensor with a value that fp16 cannot hold, if there is one."""
+    return next((name for name, tensor in detector.state_dict().items() if _overflows(tensor)), None)
+
+
+def _overflows(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and bool(tensor.half().isinf().any() and not tensor.isinf().any())
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -11,8 +11,6 @@ from streamseg.training.config import AugmentConfig
 
 _KEPT_PART = 0.2  # an object of which less is left, cut off or covered, is ignored: nobody could recognise it
 
-_PADDING = (124, 116, 104)  # ImageNet's mean: near 0 once normalised, which is what inference pads with
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -43,12 +41,21 @@ class Sample:
 
 
 def place_on_canvas(
-    sample: Sample, canvas: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+    sample: Sample,
+    canvas: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    *,
+    mean: tuple[float, float, float],
 ) -> Sample:
-    """Flip, scale and crop or pad a sample to ``canvas`` (H, W); the rest is grey, as at inference."""
+    """Flip, scale and crop or pad a sample to ``canvas`` (H, W).
+
+    The rest has the colour ``mean`` (RGB, rounded): near 0 once normalised, and inference pads with 0.
+    """
     matrix = _placement(sample, canvas, config, rng)
     size = (canvas[1], canvas[0])
-    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=_PADDING)
+    padding = tuple(map(round, mean))
+    image = cv2.warpAffine(sample.image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=padding)
     masks = np.zeros((len(sample.masks), *canvas), dtype=np.uint8)
     for target, mask in zip(masks, sample.masks, strict=True):
         _warp_mask(mask, matrix, target)

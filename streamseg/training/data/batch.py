@@ -110,7 +110,8 @@ class Collate:
         model, sample = self._model, item.sample
         boxes = tight_boxes(sample.masks)
         size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-        taught = ~sample.ignored & (size >= self._min_size)
+        levels = [(size >= level.scale[0]) & (size <= level.scale[1]) for level in model.head.levels]
+        taught = ~sample.ignored & (size >= self._min_size) & np.any(levels, axis=0)
         # Where two objects claim a cell, the later one gets it: small ones need it most.
         order = np.nonzero(taught)[0][np.argsort(-size[taught], kind="stable")]
         targets = build_targets(
@@ -122,7 +123,7 @@ class Collate:
         )
         unknowns = _Unknowns(
             item.exhaustive,
-            [(int(c), box) for c, box in zip(sample.class_ids[~taught], boxes[~taught], strict=True)],
+            list(zip(_possible_classes(sample)[~taught], boxes[~taught], strict=True)),
             torch.from_numpy(np.pad(sample.also_possible[order], ((0, 1), (0, 0)))),
         )
         weights = [
@@ -138,9 +139,9 @@ class Collate:
         weights = torch.zeros(len(self._model.classes), level.grid, level.grid)
         weights[sorted(unknowns.exhaustive)] = 1
         steps = np.array([level.grid / canvas[1], level.grid / canvas[0]] * 2)
-        for class_id, box in unknowns.ignored:
+        for classes, box in unknowns.ignored:
             x1, y1, x2, y2 = (box * steps).astype(int)
-            weights[class_id, y1 : y2 + 1, x1 : x2 + 1] = 0
+            weights[torch.from_numpy(classes), y1 : y2 + 1, x1 : x2 + 1] = 0
         weights[:, target.owners >= 0] = 1
         weights[unknowns.also_possible[target.owners].permute(2, 0, 1)] = 0
         return weights
@@ -152,8 +153,8 @@ class _Unknowns:
 
     exhaustive: frozenset[int]
     """Class ids of which every object is annotated."""
-    ignored: Sequence[tuple[int, NDArray[np.int64]]]
-    """Class and box of objects that are neither taught nor counted as background."""
+    ignored: Sequence[tuple[NDArray[np.bool_], NDArray[np.int64]]]
+    """(C,) possible classes and box of objects that are neither taught nor counted as background."""
     also_possible: Tensor
     """(n + 1, C) bool: other classes that an object may be; the last row is for cells without an owner."""
 
@@ -171,6 +172,13 @@ def _annotations(
         boxes=torch.from_numpy(boxes[order]).float(),
         masks=torch.from_numpy(masks),
     )
+
+
+def _possible_classes(sample: Sample) -> NDArray[np.bool_]:
+    """(n, C): the classes that each object may be of, its own among them."""
+    own = np.arange(sample.also_possible.shape[1]) == sample.class_ids[:, None]
+    possible: NDArray[np.bool_] = sample.also_possible | own
+    return possible
 
 
 def tight_boxes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:

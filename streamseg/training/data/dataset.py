@@ -75,7 +75,7 @@ class TrainingStream(Dataset[TrainingItem]):
     def _place(self, image: CocoImage, rng: np.random.Generator) -> Sample:
         sample, augment, size = self._load(image), self._config.augment, self._config.model.input
         if size.canvas is not None:
-            return place_on_canvas(sample, size.canvas, augment, rng)
+            return place_on_canvas(sample, size.canvas, augment, rng, mean=size.mean)
         short = int(rng.choice(augment.short_sides or (size.short_side,)))
         long = augment.long_side or size.long_side
         return resize_whole(sample, short=short, long=long, flip=rng.random() < augment.flip)

@@ -5,34 +5,28 @@ that a killed run wrote after its last checkpoint.
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streamseg.files import complete_file
 
 
 class CsvLog:
-    """A CSV file whose first column is the step."""
+    """A CSV file with the column ``step`` and others."""
 
-    def __init__(self, path: Path, *, after: int) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, after: int) -> None:
         """Go on after step ``after``: rows of later steps, written before a kill, are taken out."""
         rows = [row for row in read_csv_log(path) if int(row["step"]) <= after]
         with complete_file(path) as partial, partial.open("w", newline="") as file:
-            if rows:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-        self._columns = list(rows[0]) if rows else None
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
         self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns)
 
     def write(self, row: Mapping[str, object]) -> None:
-        """Add a row; the keys of the first one are the columns."""
-        first = self._columns is None
-        self._columns = self._columns or list(row)
-        writer = csv.DictWriter(self._file, self._columns)
-        if first:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        """Add a row; a column that is not in it is left blank."""
+        self._writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
     def flush(self) -> None:
         """Hand all rows to the operating system."""

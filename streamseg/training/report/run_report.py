@@ -15,6 +15,8 @@ from streamseg.training.report.csv_log import CsvLog
 
 STEPS, SCORES, TABLE = "log.csv", "evaluation.csv", "evaluation.md"
 CURVES, OVERLAYS, EVENTS = "curves.png", "overlays.png", "tensorboard"
+_STEP_COLUMNS = ("step", "mask_loss", "class_loss", "learning_rate")
+_SCORED = ("AP", "AP50", "AP75")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,20 @@ class RunReport:
     """Writes into a run's folder; in processes other than the first it does nothing."""
 
     def __init__(
-        self, folder: Path, *, step: int, steps: int, overlays: int, active: bool, progress: bool
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        *,
+        step: int,
+        steps: int,
+        overlays: int,
+        active: bool,
+        progress: bool,
     ) -> None:
-        """Go on after ``step`` of ``steps``; ``overlays`` is how many images :meth:`overlays` draws."""
+        """Go on after ``step`` of ``steps``; ``overlays`` is how many images :meth:`overlays` draws.
+
+        ``classes`` are all of the model: another COCO file, from which a run may go on, has others of them.
+        """
         self._folder, self._overlays, self._active = folder, overlays, active
         self._bar = tqdm(
             desc="training",
@@ -46,8 +59,9 @@ class RunReport:
             dynamic_ncols=True,
         )
         if active:
-            self._steps = CsvLog(folder / STEPS, after=step)
-            self._scores = CsvLog(folder / SCORES, after=step)
+            names = [f"{column} {name}" for name in ("mean", *classes) for column in _SCORED]
+            self._steps = CsvLog(folder / STEPS, _STEP_COLUMNS, after=step)
+            self._scores = CsvLog(folder / SCORES, ["step", *names], after=step)
             # Later steps in the folder are those of a run that was killed, or of an earlier one.
             self._board = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
 
@@ -87,15 +101,15 @@ class RunReport:
         self._board.add_scalar("learning_rate", report.learning_rate, number)
 
     def evaluation(self, number: int, scores: Sequence[ClassScore]) -> None:
-        """Write down the scores of an evaluation; values without objects are left out."""
+        """Write down the scores of an evaluation; values without objects are left blank."""
         mean = means(scores)
-        columns: dict[str, object] = {"step": number}
+        row: dict[str, object] = {"step": number}
         for name, values in [("mean", mean), *((s.name, s.values) for s in scores)]:
-            for column in ("AP", "AP50", "AP75"):
-                columns[f"{column} {name}"] = values[column] if values[column] >= 0 else ""
+            for column in _SCORED:
                 if values[column] >= 0:
+                    row[f"{column} {name}"] = values[column]
                     self._board.add_scalar(f"{column}/{name}", values[column], number)
-        self._scores.write(columns)
+        self._scores.write(row)
         (self._folder / TABLE).write_text(f"{format_table(scores)}\n")
         self.draw()
 
