@@ -11,7 +11,7 @@ from streamseg.models.nets.depthwise import SeparableLeakyReLU
 from streamseg.models.nets.detail import ConvLeakyReLU, DetailMaskFeature
 from streamseg.models.nets.fpn import remap_levels
 from streamseg.models.nets.head import of_cells, pick_cells
-from streamseg.models.nets.layers import align_to_grid, coordinates, output_conv, resize
+from streamseg.models.nets.layers import align_to_grid, coordinates, output_conv
 from streamseg.models.nets.windows import Windows, box_distances, cell_boxes, make_windows
 from streamseg.models.postprocess.blocks import at_once
 from streamseg.models.postprocess.candidates import Candidates
@@ -54,15 +54,12 @@ class WindowedOutput:
             )
         ]
 
-    def soft_masks(
-        self, level: int, image: int, rows: Tensor, columns: Tensor, *, size: Sequence[int] | None = None
-    ) -> Tensor:
+    def soft_masks(self, level: int, image: int, rows: Tensor, columns: Tensor) -> Tensor:
         """See :class:`~streamseg.models.nets.head.HeadOutput`: a dynamic 1x1 convolution plus the windows."""
         none = rows.new_zeros((0, 2))
         cells = [none] * len(self.kernels)
         cells[level] = torch.stack((rows, columns), dim=1)
-        soft = self.cell_masks(image, cells)
-        return soft if size is None else resize(soft[None], size)[0]
+        return self.cell_masks(image, cells)
 
     def cell_masks(self, image: int, cells: Sequence[Tensor]) -> Tensor:
         """Soft masks of N cells of one image, (N, h, w) float32; ``cells`` (n, 2) per level."""

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from streamseg.errors import UsageError
 from streamseg.models.input_size import INPUT_MULTIPLE
 from streamseg.models.nets.detector import Detector
+from streamseg.models.nets.folded import folded_copy
 from streamseg.models.onnx.network import OnnxNetwork
 from streamseg.models.spec import ModelSpec
 
@@ -70,7 +71,7 @@ def export_onnx(
     test = detector.spec.test
     candidates = min(test.nms_pre, test.max_candidates) if candidates is None else candidates
     _check(detector.spec, size=size, candidates=candidates, opset=opset)
-    network = OnnxNetwork(detector, candidates=candidates).eval()
+    network = OnnxNetwork(folded_copy(detector), candidates=candidates).eval()
     height, width = size or example_size(detector.spec)
     example = (
         torch.zeros((2, height, width, 3), dtype=torch.uint8),
