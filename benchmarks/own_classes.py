@@ -52,7 +52,7 @@ CLASSES = ("car", "motorcycle")
 IMAGES = 100
 POINTS = 5
 """Of a curve."""
-SHORT, LONGER = 6, 18
+SHORT, LONGER = 20, 80
 """Steps of the two runs that tell what a step and the rest cost."""
 
 
@@ -84,8 +84,7 @@ def run_start(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clock = cpu_seconds if chosen.cpu_seconds else time.monotonic
     steps = chosen.steps or steps_within(budget, configure, clock)
     config = configure(steps)
-    stopwatch = folder / "scoring"
-    stopwatch.mkdir(exist_ok=True)
+    stopwatch = Path(tempfile.mkdtemp(dir=folder, prefix="scoring"))
     before = (time.monotonic(), cpu_seconds())
     train(config, progress=False, make_segment=partial(make_segment, folder=stopwatch))
     spent = Spent.since(before) - scoring(stopwatch)
@@ -160,32 +159,33 @@ def steps_within(budget: float, configure: Callable[[int], TrainConfig], clock: 
 
 
 class Stopwatch:
-    """A segmenter that writes down what scoring an image took."""
+    """A segmenter that writes down what scoring has taken since it began, up to the last image."""
 
-    def __init__(self, segment: Segment, path: Path) -> None:
-        self._segment, self._path = segment, path
+    def __init__(self, segment: Segment, path: Path, before: tuple[float, float]) -> None:
+        """``before``: monotonic and CPU seconds of this process when the scoring began."""
+        self._segment, self._path, self._before = segment, path, before
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Segment an image, (H, W, 3) uint8 RGB."""
-        before = (time.monotonic(), time.process_time())
         found = self._segment(image)
-        with self._path.open("a") as file:
-            file.write(f"{time.monotonic() - before[0]} {time.process_time() - before[1]}\n")
+        seconds, cpu = time.monotonic() - self._before[0], time.process_time() - self._before[1]
+        self._path.write_text(f"{seconds} {cpu}")
         return found
 
 
 def make_segment(detector: Detector, device: str, precision: str, *, folder: Path) -> Segment:
-    """In each process of a training."""
+    """In each process of a training, each time that it scores."""
+    before = (time.monotonic(), time.process_time())
     segmenter = Segmenter(detector, name="training", device=device, precision=precision, score=0.0)
-    return Stopwatch(segmenter, folder / str(os.getpid()))
+    own = folder / str(os.getpid())
+    own.mkdir(exist_ok=True)
+    return Stopwatch(segmenter, own / str(len(list(own.iterdir()))), before)
 
 
 def scoring(folder: Path) -> Spent:
-    """What scoring took: time of the slowest process, CPU time of all."""
-    files = [np.loadtxt(path, ndmin=2).sum(axis=0) for path in folder.iterdir()]
-    for path in folder.iterdir():
-        path.unlink()
-    return Spent(max(taken[0] for taken in files), sum(taken[1] for taken in files))
+    """What all scoring took: time of the slowest process, CPU time of all."""
+    taken = [sum(np.loadtxt(path) for path in own.iterdir()) for own in folder.iterdir()]
+    return Spent(max(seconds for seconds, _ in taken), sum(cpu for _, cpu in taken))
 
 
 # ---- data
