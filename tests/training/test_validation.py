@@ -66,23 +66,29 @@ def scores_of(config: TrainConfig) -> list[dict[str, str]]:
     return read_csv_log(config.output / "evaluation.csv")
 
 
-def test_the_end_counts_by_the_images_that_were_scored_before(tmp_path: Path) -> None:
-    """Of four images the first and the last are picked; all are scored at the end."""
-    config = config_of(tmp_path, steps=3, images=2)
-    train(config, progress=False, make_segment=finding(config, {1: {0}, 2: {0, 3}, 3: {0, 1, 2}}))
-    means = [float(row["AP mean"]) for row in scores_of(config)]
-    assert means[0] < means[2] < means[1]
-    assert best_step(config) == 2
-    again = config_of(tmp_path, steps=4, images=2)
-    train(again, resume=True, progress=False, make_segment=finding(again, {1: {0, 1, 2, 3}}))
-    assert best_step(again) == 2  # the picked ones are found no better than before
-
-
-def test_the_end_is_the_best_if_it_is_on_the_picked_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "rises", "best"),
+    [({1: {0}, 2: {0, 1, 2, 3}}, True, 1), ({1: {0}, 2: {0, 5}}, False, 2)],
+    ids=["better on the others", "better on the picked ones"],
+)
+def test_the_end_counts_by_the_images_that_were_scored_before(
+    found: dict[int, set[int]], rises: bool, best: int, tmp_path: Path
+) -> None:
+    """Of six images the first and the last are picked; all are scored at the end."""
+    draw_data(tmp_path, images=6)
     config = config_of(tmp_path, steps=2, images=2)
-    train(config, progress=False, make_segment=finding(config, {1: {0}, 2: {0, 3}}))
-    assert float(scores_of(config)[0]["AP mean"]) == pytest.approx(float(scores_of(config)[1]["AP mean"]))
-    assert best_step(config) == 2
+    train(config, progress=False, make_segment=finding(config, found))
+    before, end = (float(row["AP mean"]) for row in scores_of(config))
+    assert (end > before) == rises
+    assert best_step(config) == best
+
+
+def test_a_longer_run_compares_with_the_end_of_the_shorter_one(tmp_path: Path) -> None:
+    config = config_of(tmp_path, steps=1, images=2)
+    train(config, progress=False, make_segment=finding(config, {1: {0, 1}}))
+    longer = config_of(tmp_path, steps=2, images=2)
+    train(longer, resume=True, progress=False, make_segment=finding(longer, {1: {0, 1, 2}}))
+    assert best_step(longer) == 1
 
 
 @pytest.mark.parametrize("what", ["evaluation.images", "content of data.val"])

@@ -163,8 +163,9 @@ class OpenSizes(TorchFunctionMode):
 
 def _linspace(start: float, end: float, steps: int) -> Tensor:
     numbers = torch.arange(steps, dtype=torch.float32)
-    last = numbers.amax().clamp(min=1)  # one step alone is the start, as torch has it
-    return numbers.div(last).mul(end - start).add(start)
+    # The first is 0, also where it is the only one: 0 / 0 is none.
+    parts = torch.where(numbers > 0, numbers.div(steps - 1), numbers)
+    return parts.mul(end - start).add(start)
 
 
 def without_notes(model: ModelProto) -> None:
