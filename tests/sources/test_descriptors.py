@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.support.descriptors import said_by
 from tests.support.media import write_clip, write_two_sizes
-from tests.support.program import ROOT
 from tests.support.servers import rtsp_server
 
 NONE_LEFT = "no file descriptor is left for its pictures"
 PRELUDE = """
-import os, resource, signal, sys
-from contextlib import contextmanager
+import os, signal, sys
 from streamseg.sources import Backoff, Source, SourcePool, resolve_sources
+from tests.support.descriptors import at_the_limit, open_files
 from tests.support.reading import Listener, wait_until, worker_pids
-
-def open_files():
-    return len(os.listdir("/proc/self/fd"))
-
-@contextmanager
-def at_the_limit():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/proc/self/fd")))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
-    taken = []
-    try:
-        while True:
-            taken.append(os.open("/dev/null", os.O_RDONLY))
-    except OSError:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for number in taken:
-            os.close(number)
 
 def let_go(listener):
     with listener.changed:
@@ -73,26 +52,14 @@ print({seen.shape for seen in listener.seen["both"]}, listener.ended["both"].err
 """
 
 
-def said(program: str, *arguments: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + program, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_camera_without_its_ring_is_tried_again_and_other_streams_go_on(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", frames=60, bframes=0, gop=10)
     with rtsp_server(tmp_path) as server:
-        error, recording = said(TWO_STREAMS, clip, server.url("clip.mp4")).splitlines()
+        error, recording = said_by(PRELUDE + TWO_STREAMS, clip, server.url("clip.mp4")).splitlines()
     assert error.endswith(NONE_LEFT)
     assert recording == "60 None"
 
 
 def test_a_recording_whose_next_ring_does_not_come_fails_before_a_wrong_picture(tmp_path: Path) -> None:
     both = write_two_sizes(tmp_path)
-    assert said(OTHER_SIZE, both) == f"{{(120, 160, 3)}} {both}: {NONE_LEFT}\n"
+    assert said_by(PRELUDE + OTHER_SIZE, both) == f"{{(120, 160, 3)}} {both}: {NONE_LEFT}\n"
