@@ -46,6 +46,7 @@ def said_by(program: str, *arguments: str | Path) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
