@@ -12,16 +12,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from streamseg.errors import OutputGoneError, UsageError
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
 from streamseg.types import FrameResult, StreamInfo
-from streamseg.types.zones import ZoneEvent
 from tests.support.broker import free_port, wait_for
-from tests.support.clips import frame, info, result_of
+from tests.support.clips import happening, info
 from tests.support.media import write_clip
 from tests.support.mqtt import Listener, MqttBroker
 from tests.support.receiver import Receiver
@@ -109,22 +107,9 @@ def test_a_webhook_s_password_is_shown_nowhere(answer: int | None, caplog: pytes
     output.hurry(0.0)
     if answer is None:
         receiver.close()
-    event = ZoneEvent(
-        stream="cam",
-        epoch=0,
-        frame=0,
-        pts=0,
-        time=0,
-        event="enter",
-        id=1,
-        label="person",
-        box=(0, 0, 1, 1),
-        counts={},
-    )
-    result = msgspec.structs.replace(result_of(frame(0)), events=(event,))
     try:
         with suppress(OutputGoneError):
-            output.open(info()).write(result, None, None)
+            output.open(info()).write(happening(0), None, None)
     finally:
         if answer is not None:
             receiver.close()
