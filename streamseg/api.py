@@ -89,6 +89,7 @@ def run(
     Raises:
         UsageError: Before the first frame: an argument or the weights cannot work.
         RunError: After the last result: the first error of a source or output.
+        OSError: The run cannot begin, because this process may open no more files.
     """
     stream = {
         "transport": transport,
@@ -129,7 +130,8 @@ def _results(config: RunConfig, outputs: Sequence[Sink]) -> Iterator[FrameResult
     """Those of a whole run, which ends with the loop over them. Raises UsageError and RunError."""
     memory = MemoryOutput()
     pipeline = build_pipeline(config, outputs=[memory, *outputs])
-    worker = threading.Thread(target=_run_to_end, args=(pipeline, memory), name="streamseg.run")
+    broke: list[BaseException] = []
+    worker = threading.Thread(target=_run_to_end, args=(pipeline, memory, broke), name="streamseg.run")
     worker.start()
     try:
         while (result := memory.get()) is not None:
@@ -138,7 +140,7 @@ def _results(config: RunConfig, outputs: Sequence[Sink]) -> Iterator[FrameResult
         pipeline.stop()
         memory.abandon()
         worker.join()
-    for error in pipeline.stats.errors:
+    for error in (*pipeline.stats.errors, *broke):
         raise error
     pipeline.raise_first_error()
 
@@ -154,9 +156,12 @@ def _flat(sources: Iterable[Place | Sequence[Place]]) -> Iterator[str]:
             raise UsageError(f"a source is a text, a path or a list of them, not a {type(source).__name__}")
 
 
-def _run_to_end(pipeline: Pipeline, memory: MemoryOutput) -> None:
+def _run_to_end(pipeline: Pipeline, memory: MemoryOutput, broke: list[BaseException]) -> None:
+    """In a thread of its own; what it breaks down with is added to ``broke``."""
     try:
         with pipeline:
             pipeline.join()
+    except BaseException as error:  # noqa: BLE001  the loop over the results raises it
+        broke.append(error)
     finally:
         memory.shutdown()

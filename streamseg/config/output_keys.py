@@ -68,7 +68,7 @@ class MqttConfig(Section):
     topic: Text = "streamseg/{stream}/{event}"
     """``{stream}`` and ``{event}`` stand for the stream's id and the kind of the event."""
     qos: Annotated[int, Field(ge=0, le=2)] = 1
-    """0: sent once, perhaps lost; 1: acknowledged, perhaps doubled; 2: exactly once."""
+    """0: sent once, perhaps lost; 1 and 2: acknowledged, after an outage perhaps doubled."""
 
 
 class WebhookConfig(Section):
@@ -76,7 +76,7 @@ class WebhookConfig(Section):
 
     type: Literal["webhook"]
     url: Annotated[Text, Field(repr=False)]
-    """Where each event is posted to, as JSON."""
+    """``https://user:password@host:port/path``, where each event is posted to, as JSON."""
     cooldown: Annotated[float, Field(ge=0)] = 0.0
     """Seconds after a request in which the same event at the same place of the stream is left out."""
 

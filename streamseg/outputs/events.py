@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from streamseg.files import check_writable
-from streamseg.outputs.files import find_lines, output_path
+from streamseg.outputs.files import find_lines, output_path, put_aside
 from streamseg.outputs.lines import LineFile, patience_for_disk, waits_for_room
 from streamseg.outputs.patience import Patience
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamEnd, StreamInfo, StreamWriter
@@ -55,7 +55,10 @@ class EventsOutput(Output):
         """Open the stream's file. Raises UsageError or OutputError."""
         path = self.path(info.stream)
         check_writable(path)
-        return _EventsWriter(path, self._kept.pop(info.stream, None), waits_for_room(info, self._patience))
+        kept = self._kept.pop(info.stream, None)
+        if kept is None or not kept[1]:
+            put_aside(path, info)
+        return _EventsWriter(path, kept, waits_for_room(info, self._patience))
 
 
 class _EventsWriter(StreamWriter):

@@ -2,12 +2,14 @@
 
 import errno
 import glob
+import itertools
 import logging
 import os
 from pathlib import Path
 
 from streamseg.errors import OutputError, OutputGoneError, UsageError
 from streamseg.files import partial_path
+from streamseg.types import FramePolicy, StreamInfo
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +127,31 @@ def leave_partial(path: Path, *, empty: bool) -> None:
         partial.unlink(missing_ok=True)
     else:
         logger.warning("%s is partial, what there is of it stays in %s", path, partial)
+
+
+def put_aside(path: Path, info: StreamInfo) -> None:
+    """Keep what an earlier run left of ``path``, of a live stream, where the new file will not overwrite it.
+
+    Its name becomes ``NAME.partial.1``, or with the next number that is free. An empty file is of no use,
+    and a recording is there to be read again. Raises OutputError.
+    """
+    partial = partial_path(path)
+    if info.policy is not FramePolicy.NEWEST_FRAME or not _has_content(partial):
+        return
+    names = (partial.with_name(f"{partial.name}.{number}") for number in itertools.count(1))
+    free = next(name for name in names if not os.path.lexists(name))
+    try:
+        partial.rename(free)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    logger.warning("stream %s: what an earlier run left in %s is kept as %s", info.stream, partial, free)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def write_failure(path: Path, error: Exception) -> OutputError:

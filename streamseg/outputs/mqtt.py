@@ -6,11 +6,11 @@ import importlib.util
 import threading
 import uuid
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from streamseg.errors import UsageError, mask_password
+from streamseg.errors import UsageError
+from streamseg.outputs.address import parse_address
 from streamseg.outputs.patience import Patience, PeerAwayError
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
 from streamseg.types.zones import ZoneEvent
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 """For the broker to accept a connection or to acknowledge an event."""
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_FORM = "mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://, with / ? # @ of a password as %2F %3F %23 %40"
 
 
 class MqttOutput(Output):
@@ -37,20 +38,19 @@ class MqttOutput(Output):
         Args:
             url: ``mqtt://user:password@host:port`` or ``mqtts://``.
             topic: With ``{stream}`` and ``{event}`` in it where they are to stand.
-            qos: 0: sent once, perhaps lost. 1: acknowledged, perhaps doubled after an outage. 2: once.
+            qos: 0: sent once, perhaps lost. 1 and 2: sent again until it is acknowledged, so that an outage
+                perhaps doubles it, with 2 as well: each connection is a new one to the broker.
 
         Raises:
             UsageError: The URL is none, or paho-mqtt is not installed.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in _PORTS or not parts.hostname:
-            raise UsageError(f"mqtt {mask_password(url)}: the URL must be mqtt://HOST or mqtts://HOST")
+        self._address = parse_address(url, _PORTS, _FORM)
         if any(sign in topic for sign in "#+\0") or not topic:
             raise UsageError(f"mqtt topic {topic!r}: must not be empty nor hold # or +")
         if importlib.util.find_spec("paho") is None:
             raise UsageError("outputs of type mqtt need the extra mqtt: pip install 'streamseg[mqtt]'")
-        self._url, self._topic, self._qos = url, topic, qos
-        self._patience = Patience(f"MQTT broker {parts.hostname}")
+        self._topic, self._qos = topic, qos
+        self._patience = Patience(f"MQTT broker {self._address.host}")
         self._client: Client | None = None
 
     def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
@@ -92,11 +92,11 @@ class MqttOutput(Output):
         from paho.mqtt.client import Client  # noqa: PLC0415  an extra
         from paho.mqtt.enums import CallbackAPIVersion  # noqa: PLC0415
 
-        parts = urlsplit(self._url)
+        address = self._address
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"streamseg-{uuid.uuid4().hex[:12]}")
-        if parts.username:
-            client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
-        if parts.scheme == "mqtts":
+        if address.user:
+            client.username_pw_set(address.user, address.password)
+        if address.scheme == "mqtts":
             client.tls_set()
         answers: list[str] = []
         answered = threading.Event()
@@ -107,7 +107,7 @@ class MqttOutput(Output):
 
         client.on_connect = connected
         try:
-            client.connect(parts.hostname or "", parts.port or _PORTS[parts.scheme], keepalive=30)
+            client.connect(address.host, address.port, keepalive=30)
         except OSError as error:
             raise PeerAwayError(error.strerror or str(error)) from None
         client.loop_start()

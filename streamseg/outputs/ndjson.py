@@ -12,6 +12,7 @@ from streamseg.files import check_writable, partial_path
 from streamseg.outputs.files import (
     find_lines,
     output_path,
+    put_aside,
     unfinished_mark,
     write_failure,
     written_paths,
@@ -129,6 +130,8 @@ class NdjsonOutput(Output):
             return _StdoutWriter(self._stdout)
         check_writable(path)
         kept = self._kept.pop(info.stream, Kept(partial_path(path)))
+        if not kept.size:
+            put_aside(path, info)
         return _FileWriter(path, kept, waits_for_room(info, self._patience))
 
 
@@ -158,7 +161,11 @@ class _FileWriter(StreamWriter):
         try:
             if complete and end is StreamEnd.STOPPED:
                 mark.touch()  # a resumed run is to go on with it
-            self._file.close(complete=complete)
+        except OSError as error:
+            self._file.close(complete=False)  # under its own name, without the mark, it would count as whole
+            raise write_failure(self._path, error) from error
+        self._file.close(complete=complete)
+        try:
             if complete and end is not StreamEnd.STOPPED:
                 mark.unlink(missing_ok=True)
         except OSError as error:

@@ -67,6 +67,10 @@ class Patience:
                 if not self._wait.pause(self._pause, since=since):
                     raise OutputGoneError(self.trouble) from None
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            except BaseException:
+                if since is not None:
+                    self.trouble = None  # it is another one, which is told where this is caught
+                raise
             else:
                 if since is not None:
                     self._back_at = time.monotonic()

@@ -76,8 +76,9 @@ class PushOutput(Output):
         self._template, self._overlay, self._rules = url_template, overlay, rules
         self._encoders = EncoderChoice(encode, low_delay=True)
         self._patiences: dict[str, Patience] = {}
-        self._patience: float | None = None
         self._over = False
+        self._end_seconds: float | None = None
+        """To wait for a server once the run is over; None: as long as each stream's patience lasts."""
         self._lock = threading.Lock()
         parse_rtsp(self.url("x"))
 
@@ -100,7 +101,7 @@ class PushOutput(Output):
         with self._lock:
             self._patiences[info.stream] = patience
             if self._over:
-                patience.hurry(self._patience)
+                patience.hurry(self._end_seconds)
         return PushWriter(
             url, info, painter=Painter(self._overlay, self._rules), encoders=self._encoders, patience=patience
         )
@@ -115,7 +116,7 @@ class PushOutput(Output):
     def hurry(self, patience: float | None = None) -> None:
         """Wait no longer than that for any server."""
         with self._lock:
-            self._over, self._patience = True, patience
+            self._over, self._end_seconds = True, patience
             patiences = list(self._patiences.values())
         for one in patiences:
             one.hurry(patience)

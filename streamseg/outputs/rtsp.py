@@ -13,10 +13,9 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
 
-from streamseg.errors import UsageError, mask_password
+from streamseg.errors import mask_password
+from streamseg.outputs.address import Address, parse_address
 from streamseg.outputs.rtsp_login import Login, login_for
 
 ANSWER_SECONDS = 5.0
@@ -28,7 +27,7 @@ SEND_BUFFER = 1 << 18
 """Bytes that wait in the system, which doubles it: what lies there is late, 1 s at 4 Mbit/s."""
 _LONGEST_ANSWER = 1 << 16
 _PORTS = {"rtsp": 554, "rtsps": 322}
-_FORM = "rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH, with / ? # @ of a password as %2F %3F %23 %40"
+_FORM = "rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH or rtsps://, with / ? # @ of a password as %2F %3F %23 %40"
 _REFUSALS = {
     "401": "user or password refused (401 Unauthorized)",
     "403": "access refused (403 Forbidden)",
@@ -40,50 +39,15 @@ class RtspError(Exception):
     """The server cannot be reached, refuses, or is gone; the text says why and holds no URL."""
 
 
-@dataclass(frozen=True, slots=True)
-class RtspAddress:
-    """Where to push to."""
-
-    url: str
-    """Without user and password."""
-    host: str
-    port: int
-    user: str | None = None
-    password: str = field(default="", repr=False)
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether it is rtsps."""
-        return self.url.startswith("rtsps:")
-
-
-def parse_rtsp(url: str) -> RtspAddress:
+def parse_rtsp(url: str) -> Address:
     """Take a URL apart. Raises UsageError."""
-    shown = mask_password(url)
-    try:
-        parts = urlsplit(url)
-        scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
-    except ValueError:
-        raise UsageError(f"{shown}: not a valid URL; write {_FORM}") from None
-    if scheme not in _PORTS:
-        raise UsageError(f"{shown}: a URL to push to begins with rtsp:// or rtsps://")
-    if not host or re.search(r"[\s\x00-\x1f#]", url) or not url.isascii():
-        raise UsageError(f"{shown}: not a valid URL; write {_FORM}")
-    where = f"[{host}]" if ":" in host else host
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-    return RtspAddress(
-        f"{scheme}://{where}{f':{port}' if port else ''}{path}",
-        host,
-        port or _PORTS[scheme],
-        None if parts.username is None else unquote(parts.username),
-        unquote(parts.password or ""),
-    )
+    return parse_address(url, _PORTS, _FORM)
 
 
 class RecordingSession:
     """An open connection that takes RTP packets. Never waits for longer than it is told to."""
 
-    def __init__(self, address: RtspAddress, description: str) -> None:
+    def __init__(self, address: Address, description: str) -> None:
         """Connect, and agree on what is sent: one track, in this connection.
 
         Args:
@@ -255,14 +219,14 @@ class RecordingSession:
         return True
 
 
-def _connect(address: RtspAddress) -> socket.socket:
+def _connect(address: Address) -> socket.socket:
     """Raises RtspError."""
     connection = None
     try:
         connection = socket.create_connection((address.host, address.port), timeout=ANSWER_SECONDS)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if address.encrypted:
+        if address.scheme == "rtsps":
             return ssl.create_default_context().wrap_socket(connection, server_hostname=address.host)
         return connection
     except (OSError, ValueError) as error:

@@ -34,7 +34,7 @@ class OutputRunner:
 
     An error ends the stream it came up in, and the whole output if it is an OutputGoneError: from then on
     results are discarded, which lets go of their frames. Each error is handed to ``on_error`` once (called
-    in one of the output's threads), and the first one kept in :attr:`error`.
+    in one of the output's threads, or in the one that reports), and the first one kept in :attr:`error`.
     """
 
     def __init__(
@@ -134,8 +134,10 @@ class OutputRunner:
             return backlog
 
     def report(self, stream: str, **fields: str | float) -> None:
-        """Tell the output of a stream what only the run knows."""
-        self._output.report(stream, **fields)
+        """Tell the output of a stream what only the run knows. An error is the stream's, if it is open."""
+        with self._lock:
+            backlog = self._turns.newest(stream)
+        self._guarded(lambda: self._output.report(stream, **fields), backlog, reporting=True)
 
     def hurry(self, patience: float | None = None) -> None:
         """Tell the output that the run is over, see :meth:`Output.hurry`."""
@@ -252,28 +254,39 @@ class OutputRunner:
             backlog.scheduled = False
             self._turns.schedule(backlog)
 
-    def _guarded(self, step: Callable[[], None], backlog: StreamBacklog | None = None) -> None:
+    # In any thread.
+
+    def _guarded(
+        self, step: Callable[[], None], backlog: StreamBacklog | None = None, *, reporting: bool = False
+    ) -> None:
         try:
             step()
         except StreamsegError as error:
-            self._fail(error, backlog)
+            self._fail(error, backlog, reporting=reporting)
         except Exception as error:  # whatever an output does, the others go on
             logger.debug("%s failed", self.name, exc_info=True)
-            self._fail(OutputError(f"{self.name}: {type(error).__name__}: {error}"), backlog)
+            text = f"{self.name}: {type(error).__name__}: {error}"
+            self._fail(OutputError(text), backlog, reporting=reporting)
 
-    def _fail(self, error: StreamsegError, backlog: StreamBacklog | None = None) -> None:
-        """End a stream, or all of them if the output is gone or being shut down."""
+    def _fail(
+        self, error: StreamsegError, backlog: StreamBacklog | None = None, *, reporting: bool = False
+    ) -> None:
+        """End a stream, or all of them if the output is gone or being shut down.
+
+        ``reporting``: it came up in :meth:`report`, of a stream that may not be open.
+        """
         error = without_traceback(error)
         with self._lock:
             self._errors += 1
-            told = self.gone or (backlog is not None and backlog.failed)
+            again = reporting and self.error is not None if backlog is None else backlog.failed
             if backlog is not None:
                 backlog.error = backlog.error or error
-                self._discard([backlog], writing=True)
-            if told:
+                # What is being written meanwhile is not lost by what happens in another thread.
+                self._discard([backlog], writing=not reporting)
+            if self.gone or again:
                 logger.debug("%s failed again: %s", self.name, error)
                 return
-            if backlog is None or isinstance(error, OutputGoneError):
+            if (backlog is None and not reporting) or isinstance(error, OutputGoneError):
                 self.gone = True
                 self._discard(self._turns.backlogs, writing=False)
             if self._ending and (lost := self._turns.lost):

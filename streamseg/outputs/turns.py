@@ -39,6 +39,10 @@ class Turns:
         self.backlogs.append(backlog)
         self.schedule(backlog)
 
+    def newest(self, stream: str) -> StreamBacklog | None:
+        """The last stream of that id, unless it is over."""
+        return next((backlog for backlog in reversed(self.backlogs) if backlog.stream == stream), None)
+
     def schedule(self, backlog: StreamBacklog) -> None:
         """Give a stream its next turn if there is something to do; forget it if there never will be."""
         if backlog.scheduled or backlog.predecessor is not None:

@@ -14,7 +14,7 @@ from streamseg.errors import OutputError, UsageError
 from streamseg.files import check_writable, mark_complete, partial_path
 from streamseg.outputs.audio import AudioReader
 from streamseg.outputs.encoder import Encode, EncoderChoice
-from streamseg.outputs.files import leave_partial, output_path, write_failure, written_since
+from streamseg.outputs.files import leave_partial, output_path, put_aside, write_failure, written_since
 from streamseg.outputs.mp4 import Mp4File
 from streamseg.outputs.timeline import Timeline
 from streamseg.overlay.paint import Painter
@@ -117,6 +117,8 @@ class VideoOutput(Output):
             raise UsageError(f"{path} is the source itself, the overlay video needs another name")
         check_writable(path)
         parts = self._parts.pop(info.stream, 0)
+        if not parts:
+            put_aside(path, info)
         try:
             if not parts:
                 partial_path(path).touch()  # from now on the file of an earlier run counts as outdated
@@ -221,6 +223,7 @@ class VideoWriter(StreamWriter):
         size, stream = (frame.width, frame.height), self._info.stream
         logger.log(level, "stream %s: now %dx%d, in %s", stream, *size, self._part_path)
         self._began = frame.decoded_at
+        put_aside(self._part_path, self._info)
         try:
             self._file = Mp4File(
                 partial_path(self._part_path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import logging
 import ssl
@@ -10,11 +11,12 @@ import urllib.error
 import urllib.request
 from functools import partial
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin
 
 import msgspec
 
 from streamseg.errors import UsageError, mask_password
+from streamseg.outputs.address import Address, parse_address
 from streamseg.outputs.patience import Patience, PeerAwayError
 from streamseg.types import Frame, FrameResult, Instances, Output, StreamInfo, StreamWriter
 from streamseg.types.zones import ZoneEvent
@@ -26,6 +28,8 @@ ANSWER_SECONDS = 10.0
 _REDIRECTS = 5
 _PASSING = frozenset({408, 425, 429})
 """Refusals that say: later."""
+_PORTS = {"http": 80, "https": 443}
+_FORM = "http://[USER:PASSWORD@]HOST[:PORT]/PATH or https://, with / ? # @ of a password as %2F %3F %23 %40"
 
 
 class WebhookOutput(Output):
@@ -40,16 +44,15 @@ class WebhookOutput(Output):
     def __init__(self, url: str, *, cooldown: float = 0.0) -> None:
         """``cooldown``: seconds after a request in which the same event at the same place is left out.
 
-        Raises UsageError if the URL is none.
+        User and password of the URL are sent with each request (Basic, RFC 7617). Raises UsageError if the
+        URL is none.
         """
-        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise UsageError(f"webhook {mask_password(url)}: the URL must begin with http:// or https://")
-        self._url, self._cooldown = url, cooldown
-        self._patience = Patience(f"webhook {mask_password(url)}")
+        self._address, self._cooldown = parse_address(url, _PORTS, _FORM), cooldown
+        self._patience = Patience(f"webhook {mask_password(self._address.url)}")
 
     def open(self, info: StreamInfo) -> StreamWriter:  # noqa: ARG002
         """A writer with a cooldown of its own."""
-        return _WebhookWriter(self._url, self._patience, self._cooldown)
+        return _WebhookWriter(self._address, self._patience, self._cooldown)
 
     @property
     def trouble(self) -> str | None:
@@ -62,8 +65,8 @@ class WebhookOutput(Output):
 
 
 class _WebhookWriter(StreamWriter):
-    def __init__(self, url: str, patience: Patience, cooldown: float) -> None:
-        self._url, self._patience, self._cooldown = url, patience, cooldown
+    def __init__(self, address: Address, patience: Patience, cooldown: float) -> None:
+        self._address, self._patience, self._cooldown = address, patience, cooldown
         self._sent: dict[tuple[str, str | None, str | None, str | None], float] = {}
 
     def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:  # noqa: ARG002
@@ -78,14 +81,14 @@ class _WebhookWriter(StreamWriter):
     def _post(self, event: ZoneEvent) -> None:
         """Raises PeerAwayError if it is worth trying again."""
         try:
-            post(self._url, msgspec.json.encode(event))
+            post(self._address, msgspec.json.encode(event))
         except urllib.error.HTTPError as error:
             error.close()
             if error.code >= 500 or error.code in _PASSING:
                 raise PeerAwayError(f"HTTP {error.code} {error.reason}") from None
             logger.warning(
                 "webhook %s refuses an event (HTTP %d %s): left out",
-                mask_password(self._url),
+                mask_password(self._address.url),
                 error.code,
                 error.reason,
             )
@@ -104,22 +107,40 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-def post(url: str, body: bytes) -> None:
-    """POST JSON; follows redirections with the same body.
+def post(address: Address, body: bytes) -> None:
+    """POST JSON; follows redirections with the same body, but with user and password on the same server only.
 
     Raises urllib.error.HTTPError for an answer of 400 and more, OSError or HTTPException without one.
     """
+    target = address
     for _ in range(_REDIRECTS):
-        request = urllib.request.Request(
-            url, data=body, headers={"Content-Type": "application/json", "User-Agent": "streamseg"}
-        )
+        headers = {"Content-Type": "application/json", "User-Agent": "streamseg"}
+        if address.user is not None and _server(target) == _server(address):
+            login = base64.b64encode(f"{address.user}:{address.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {login}"
+        request = urllib.request.Request(target.url, data=body, headers=headers)
         try:
             with _OPENER.open(request, timeout=ANSWER_SECONDS):
                 return
         except urllib.error.HTTPError as error:
-            target = urljoin(url, error.headers.get("Location", ""))
-            if error.code not in {301, 302, 307, 308} or urlsplit(target).scheme not in {"http", "https"}:
+            following = _redirected(target, error)
+            if following is None:
                 raise
             error.close()
-            url = target
+            target = following
     raise OSError(f"more than {_REDIRECTS} redirections")
+
+
+def _redirected(target: Address, answer: urllib.error.HTTPError) -> Address | None:
+    """Where an answer sends us, if it does."""
+    if answer.code not in {301, 302, 307, 308}:
+        return None
+    try:
+        location, _ = urldefrag(urljoin(target.url, answer.headers.get("Location", "")))
+        return parse_address(location, _PORTS, _FORM)
+    except (ValueError, UsageError):
+        return None
+
+
+def _server(address: Address) -> tuple[str, str, int]:
+    return address.scheme, address.host, address.port

@@ -69,8 +69,15 @@ class EmbeddedBroker:
         """Its address, once entered."""
         self._folder, self._port, self._alone = folder or data_folder(), port, alone
         self._server = ""
+        self._log = self._folder / "valkey.log"
         self._lock_fd: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._serves_at = 0
+        """Its port."""
+        self._announced = False
+        """Whether it has answered, and the lock file says where it is."""
+        self._trouble = ""
+        """What the log was told last."""
         self._error: StreamsegError | None = None
         self._ready, self._stopping = threading.Event(), threading.Event()
         # The kernel looks at the thread that started the server, not at its process: this one stays.
@@ -110,11 +117,7 @@ class EmbeddedBroker:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self._take_lock():
-                    self._start()
-                    self._watch()
-                else:
-                    self._share()
+                self._turn()
         except StreamsegError as error:
             self._error = error
             self._ready.set()
@@ -122,6 +125,24 @@ class EmbeddedBroker:
             self._end_server()
             if self._lock_fd is not None:
                 os.close(self._lock_fd)
+
+    def _turn(self) -> None:
+        """Look after the server, or use that of another process. Raises RunError if there never was one."""
+        try:
+            if not self._take_lock():
+                self._share()
+                return
+            if self._process is None:
+                self._start()
+            self._attend()
+        except OSError as error:  # a disk that is full, or no descriptor left: both may pass
+            why = error.strerror or str(error)
+            if not self._ready.is_set():
+                raise RunError(f"the broker in {self._folder} does not start: {why}") from None
+            if why != self._trouble:
+                logger.warning("the broker at %s cannot be run as it should (%s), trying on", self.url, why)
+            self._trouble = why
+            self._stopping.wait(_PAUSE)
 
     def _take_lock(self) -> bool:
         """Whether this process is to run the server: it then holds the lock, and so does the server."""
@@ -149,12 +170,12 @@ class EmbeddedBroker:
         self._stopping.wait(_LOOK_EVERY)
 
     def _start(self) -> None:
-        """Start the server and wait for its first answer."""
+        """Start the server, which answers a while later."""
         assert self._lock_fd is not None
-        port, log = self._choose_port(), self._folder / "valkey.log"
-        log.write_bytes(b"")
+        self._log.write_bytes(b"")
         os.ftruncate(self._lock_fd, 0)
-        options = _options(port, self._folder, log)
+        self._serves_at, self._announced = self._choose_port(), False
+        options = _options(self._serves_at, self._folder, self._log)
         arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
         self._process = subprocess.Popen(
             [sys.executable, "-ISc", _LAUNCHER, str(os.getpid()), self._server, *arguments],
@@ -164,10 +185,6 @@ class EmbeddedBroker:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C must not end it: this process has results to publish
         )
-        if self._answered(_url(port), log):
-            os.pwrite(self._lock_fd, f"{port} {self._process.pid}\n".encode(), 0)
-            self.url = _url(port)
-            self._ready.set()
 
     def _choose_port(self) -> int:
         """Where to listen: always the same once :attr:`url` is known."""
@@ -185,30 +202,40 @@ class EmbeddedBroker:
         found = re.fullmatch(r"(\d{1,5}) (\d+)\s*", (self._folder / "lock").read_text(errors="replace"))
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
-    def _answered(self, url: str, log: Path) -> bool:
-        """Wait until the server answers; False if it ended. Raises RunError if it would not start again."""
+    def _attend(self) -> None:
+        """Return when the server has ended, or is to end; others are told of it as soon as it answers.
+
+        Raises RunError if the first one does not answer, and would not the next time.
+        """
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
-        while not self._stopping.is_set():
-            if _answers(url, self._process.pid):
-                return True
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-                taken = any("Address already in use" in line for line in said)
-                if self._ready.is_set() or (taken and self._port is None):
-                    return False  # its port may be free later, or another one is taken
-                raise RunError(f"the broker does not start: {said[-1]} (see {log})")
-            self._stopping.wait(0.02)
-        return False
-
-    def _watch(self) -> None:
-        """Return when the server has ended, or is to end."""
-        assert self._process is not None
         while not self._stopping.is_set() and self._process.poll() is None:
-            self._stopping.wait(_LOOK_EVERY)
-        if self._ready.is_set() and not self._stopping.is_set():
+            if not self._announced and _answers(_url(self._serves_at), self._process.pid):
+                self._announce(self._process.pid)
+            elif not self._ready.is_set() and time.monotonic() > deadline:
+                raise self._does_not_start()
+            self._stopping.wait(_LOOK_EVERY if self._ready.is_set() else 0.02)
+        if self._stopping.is_set():
+            return
+        self._process = None
+        if self._ready.is_set():
             logger.warning("the broker at %s has ended and is started again", self.url)
             self._stopping.wait(_PAUSE)
+        elif self._port is not None or "Address already in use" not in self._said():
+            raise self._does_not_start()
+
+    def _announce(self, pid: int) -> None:
+        assert self._lock_fd is not None
+        os.pwrite(self._lock_fd, f"{self._serves_at} {pid}\n".encode(), 0)
+        self.url, self._trouble, self._announced = _url(self._serves_at), "", True
+        self._ready.set()
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace").strip()
+
+    def _does_not_start(self) -> RunError:
+        last = (self._said().splitlines() or ["it said nothing"])[-1]
+        return RunError(f"the broker does not start: {last} (see {self._log})")
 
     def _end_server(self) -> None:
         if self._process is None:

@@ -119,13 +119,21 @@ class Pipeline:
         self._started = time.monotonic()
 
     def __enter__(self) -> Pipeline:
+        """Begin. Raises OSError when no file descriptor is left; then nothing of it goes on."""
         self._started = time.monotonic()
         self._outputs.start()
         self._health.start()
-        for source in self._sources:
-            self._announce(source)
-        self._engine.start()
-        self._pool.start()
+        try:
+            for source in self._sources:
+                self._announce(source)
+            self._engine.start()
+            self._pool.start()
+        except BaseException:
+            self._batcher.close()
+            self._engine.join()
+            self._outputs.finish(abort=True, deadline=self._budget.outputs_end)
+            self._health.stop()
+            raise
         if self.stats.over:  # there was nothing to read
             self._batcher.close()
         return self

@@ -28,7 +28,7 @@ class Followed:
 class Stream:
     """A stream from its announcement until its writers are closed; one that comes back is a new one.
 
-    What concerns its source is called by the thread that reads the sources; :meth:`track` and :meth:`put`
+    What concerns its source is called by the thread that reads the sources; :meth:`follow` and :meth:`put`
     by one thread at a time.
     """
 
@@ -81,11 +81,13 @@ class Stream:
         """Give instances their ids; with every epoch tracks begin anew: what happened between is unknown."""
         if not self._track:
             return instances
-        if self._tracker is None or frame.epoch != self._epoch:
+        # Another thread may close the stream while a frame that was given up is here.
+        tracker = self._tracker
+        if tracker is None or frame.epoch != self._epoch:
             info = self.stats.info
-            self._tracker, self._epoch = Tracker(fps=info.fps if info else None), frame.epoch
-            self._votes = LabelVotes()
-        return self._tracker.update(instances, time=frame.pts)
+            tracker = self._tracker = Tracker(fps=info.fps if info else None)
+            self._epoch, self._votes = frame.epoch, LabelVotes()
+        return tracker.update(instances, time=frame.pts)
 
     def put(self, result: FrameResult, frame: Frame, instances: Instances) -> None:
         """Hand a result on to every output."""
@@ -115,9 +117,14 @@ class Stream:
             self._outputs.report(self.name, state=event.state.value)
 
     def close(self) -> None:
-        """The stream is over: close its writers behind what waits for them."""
+        """The stream is over: close its writers behind what waits for them, and let its masks and tracks go.
+
+        A run over thousands of files would keep those of each. A frame that was given up may still come.
+        """
         self._outputs.report(self.name, state=self.stats.state.value)
         self._outputs.close(self._backlogs, self.stats.end)
+        self._filter, self._watch, self._tracker = self._rules.filter(), None, None
+        self._votes = LabelVotes()
 
     @property
     def taken(self) -> bool:

@@ -75,8 +75,8 @@ class StreamSet:
         self.sources: Mapping[str, Source] = {source.id: source for source, _ in known}
         """Those that are wanted, by id."""
         self._rules: Mapping[str, StreamRules] = {source.id: rules for source, rules in known}
-        self._waiting: list[Source] = []
-        """To be added as soon as the stream that had their id has closed its files."""
+        self._waiting: dict[str, None] = {}
+        """Ids, in order: to be added as soon as the stream that had their id has closed its files."""
 
     def compare(self, wanted: Iterable[tuple[Source, StreamRules]]) -> StreamChanges:
         """What has to change; nothing does yet."""
@@ -100,20 +100,22 @@ class StreamSet:
         for id_, rules in changes.rules.items():
             self._run.set_rules(id_, rules)
         # First those that come: a run without a stream would end.
-        self._waiting += [*changes.added, *changes.revived]
+        self._waiting |= dict.fromkeys(source.id for source in (*changes.added, *changes.revived))
+        for id_ in changes.removed:
+            self._waiting.pop(id_, None)
         self.retry()
         for source in changes.changed:
-            self._run.replace(source)
+            if source.id not in self._waiting:  # else it begins with these settings
+                self._run.replace(source)
         for id_ in changes.removed:
-            self._waiting = [source for source in self._waiting if source.id != id_]
             self._run.remove(id_)
 
     def retry(self) -> None:
         """Add what had to wait for a stream of the same id to end. To be called now and then."""
-        for source in list(self._waiting):
-            if source.id not in self._run.stats.streams or self._is_over(source.id):
-                self._waiting.remove(source)
-                self._add(source)
+        for id_ in list(self._waiting):
+            if id_ not in self._run.stats.streams or self._is_over(id_):
+                del self._waiting[id_]
+                self._add(self.sources[id_])
 
     def _is_over(self, stream: str) -> bool:
         known = self._run.stats.streams.get(stream)

@@ -200,10 +200,10 @@ class DecoderHandle:
             return
         connection.answered()
         match message:
-            case Opened() if fd is not None:
+            case Opened():
                 if self._map_ring(connection, message, fd):
                     connection.opened(message)
-            case Resized() if fd is not None:
+            case Resized():
                 self._map_ring(connection, message, fd)
             case Note(text=text):
                 logger.warning("stream %s: %s", connection.source.id, text)
@@ -217,18 +217,22 @@ class DecoderHandle:
                 connection.waiting(live=live)
             case Ended(error=error, refused=refused):
                 self._interrupted(connection, error, refused)
-            case Alive() | Opened() | Resized():
+            case Alive():
                 pass
 
-    def _map_ring(self, connection: StreamConnection, message: Opened | Resized, fd: int) -> bool:
+    def _map_ring(self, connection: StreamConnection, message: Opened | Resized, fd: int | None) -> bool:
         """Show the pictures of a new ring; False if that fails, which ends the attempt."""
-        try:
-            self._pictures.map(message, fd)
-        except (OSError, ValueError) as error:
-            self.kill_worker()
-            self._interrupted(connection, f"cannot map the frame ring: {error}")
-            return False
-        return True
+        if fd is None:  # the system threw it away: this process may open no more files
+            failure = "no file descriptor is left for its pictures"
+        else:
+            try:
+                self._pictures.map(message, fd)
+                return True
+            except (OSError, ValueError) as error:
+                failure = f"cannot map the frame ring: {error}"
+        self.kill_worker()
+        self._interrupted(connection, failure)
+        return False
 
     def _decoded(self, connection: StreamConnection, decoded: Decoded) -> None:
         assert connection.info is not None, "a frame before its stream"

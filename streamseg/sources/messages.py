@@ -222,6 +222,7 @@ class Channel(Generic[Incoming]):
     def receive(self) -> tuple[Incoming, int | None] | None:
         """Take one message and the file descriptor that came with it; None when the other side is gone.
 
+        The system throws the descriptor away, and delivers the message, if this process may open no more.
         Raises BlockingIOError when the socket does not block and nothing is there.
         """
         try:

@@ -15,9 +15,8 @@ from streamseg.outputs.events import EventsOutput
 from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import resolve_sources
 from streamseg.types import FrameResult, StreamEnd
-from streamseg.types.zones import ZoneEvent
 from tests.support import disks
-from tests.support.clips import frame, info, result_of
+from tests.support.clips import happening, info
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.program import read_results, read_video
@@ -97,26 +96,6 @@ def test_events_on_a_full_disk_end_in_a_whole_line(small_disk: Path) -> None:
     # Three a result; of the last result as many as there was room for.
     assert frames == [number // 3 for number in range(len(frames))]
     assert 3 * whole <= len(frames) < 3 * whole + 3
-
-
-def happening(number: int) -> FrameResult:
-    """A result in which three objects enter a zone."""
-    result = result_of(frame(number, stream="a"))
-    event = ZoneEvent(
-        stream="a",
-        epoch=0,
-        frame=number,
-        pts=result.pts,
-        time=result.time,
-        event="enter",
-        zone="door",
-        id=0,
-        label="person",
-        box=(0.0, 0.0, 1.0, 1.0),
-        counts={"door": 1},
-    )
-    events = tuple(msgspec.structs.replace(event, id=3 * number + k) for k in range(3))
-    return msgspec.structs.replace(result, events=events)
 
 
 def test_with_no_output_left_the_run_ends_early(small_disk: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support.media import write_clip
 from tests.support.program import read_results
 from tests.support.runs import Run
 from tests.support.servers import RtspServer, rtsp_server
+from tests.support.synthetic import SyntheticModel
 
 LIVE = StreamState.LIVE
 
@@ -226,6 +227,29 @@ def test_without_files_a_stream_may_come_back(server: RtspServer) -> None:
     frames = [result.frame for result in run.results["b"]]
     assert frames == sorted(set(frames)), "the numbers go on"
     run.check_counts()
+
+
+def test_a_stream_that_is_edited_while_it_waits_for_its_former_self_begins_with_the_edit(
+    server: RtspServer,
+) -> None:
+    def config(**streams: dict[str, object]) -> RunConfig:
+        content = [{"id": id_, "url": server.url("clip.mp4"), **more} for id_, more in streams.items()]
+        return parse_config({"streams": content}, where="test")
+
+    # A frame is nearly always with the model, and its stream is not over before it has its result.
+    with Run(build_sources(config(a={}, b={})), model=SyntheticModel(0.5)) as run:
+        reloader = Reloader(config(a={}, b={}), run.pipeline)
+        run.wait_for_results("b", 2)
+        reloader.apply(config(a={}))
+        reloader.apply(config(a={}, b={}))
+        reloader.apply(config(a={}, b={"max_fps": 5}))
+
+        def is_limited() -> bool:
+            reloader.retry()
+            return run.stream("b").dropped["rate"] > 0
+
+        run.wait(is_limited, "frames that are passed over")
+    assert [info.epoch for info in run.infos["b"]] == [0, 1], "it came back once"
 
 
 def test_several_streams_do_not_fit_into_one_file(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamseg.errors import UsageError
+from streamseg.errors import OutputGoneError, UsageError
 from streamseg.outputs.mqtt import MqttOutput
 from streamseg.outputs.webhook import WebhookOutput
 from streamseg.types import FrameResult, StreamInfo
 from tests.support.broker import free_port, wait_for
+from tests.support.clips import happening, info
 from tests.support.media import write_clip
 from tests.support.mqtt import Listener, MqttBroker
 from tests.support.receiver import Receiver
@@ -64,6 +67,55 @@ def test_a_webhook_that_refuses_an_event_gets_the_next_one(
         receiver.close()
     assert receiver.accepted == events_of(results)[1:]
     assert "refuses an event (HTTP 404" in caplog.text
+
+
+LOGIN = "user:pa55/w@rd"
+
+
+def with_login(url: str) -> str:
+    return url.replace("://", "://user:pa55%2Fw%40rd@")
+
+
+def test_a_webhook_with_user_and_password_gets_every_event(clip: Path) -> None:
+    receiver = Receiver(login=LOGIN)
+    try:
+        results = run_watched(clip, outputs=[{"type": "webhook", "url": with_login(receiver.url)}])
+    finally:
+        receiver.close()
+    assert receiver.accepted == events_of(results)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same server", "another server"])
+def test_only_the_server_of_the_url_is_told_the_password(clip: Path, same: bool) -> None:
+    other = Receiver()
+    receiver = Receiver(login=LOGIN, answers=[307], location="/there" if same else other.url)
+    try:
+        results = run_watched(clip, outputs=[{"type": "webhook", "url": with_login(receiver.url)}])
+    finally:
+        receiver.close()
+        other.close()
+    assert None not in receiver.logins
+    assert other.logins == ([] if same else [None])
+    assert [*other.accepted, *receiver.accepted] == events_of(results)
+
+
+@pytest.mark.parametrize("answer", [None, 503, 404])
+def test_a_webhook_s_password_is_shown_nowhere(answer: int | None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    receiver = Receiver(answers=[] if answer is None else [answer] * 9)
+    output = WebhookOutput(with_login(receiver.url))
+    output.hurry(0.0)
+    if answer is None:
+        receiver.close()
+    try:
+        with suppress(OutputGoneError):
+            output.open(info()).write(happening(0), None, None)
+    finally:
+        if answer is not None:
+            receiver.close()
+    said = caplog.text + str(output.trouble)
+    assert f"webhook {receiver.url}" in said
+    assert "pa55" not in said
 
 
 def test_a_webhook_that_comes_later_gets_all_events(clip: Path) -> None:
@@ -175,9 +227,16 @@ def test_mqtt_that_is_down_for_a_while_gets_all_events_of_a_recording(
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: WebhookOutput("ftp://user:pa55word@host/x"), "must begin with http:// or https://"),
-        (lambda: WebhookOutput("http://"), "must begin with"),
-        (lambda: MqttOutput("http://host", topic="a"), "must be mqtt://HOST"),
+        (lambda: WebhookOutput("ftp://user:pa55word@host/x"), "not a valid URL; write http://"),
+        (lambda: WebhookOutput("http://"), "not a valid URL; write http://"),
+        (lambda: WebhookOutput("http://user:pa55word@host:99999/x"), "not a valid URL; write http://"),
+        (lambda: WebhookOutput("http://user:pa55word@[::1"), "not a valid URL; write http://"),
+        (lambda: WebhookOutput("http://user:pa55word#@host/"), "not a valid URL; write http://"),
+        (lambda: WebhookOutput("http://a..b/"), "not a valid URL; write http://"),
+        (lambda: WebhookOutput("http://host/a b"), "not a valid URL; write http://"),
+        (lambda: MqttOutput("http://host", topic="a"), "not a valid URL; write mqtt://"),
+        (lambda: MqttOutput("mqtt://user:pa55word@host:99999", topic="a"), "not a valid URL; write mqtt://"),
+        (lambda: MqttOutput("mqtt://[::1", topic="a"), "not a valid URL; write mqtt://"),
         (lambda: MqttOutput("mqtt://host", topic="a/#"), "must not be empty nor hold # or +"),
     ],
 )
@@ -185,3 +244,4 @@ def test_bad_settings_are_named(make: Any, named: str) -> None:
     with pytest.raises(UsageError, match=re.escape(named)) as caught:
         make()
     assert "pa55word" not in str(caught.value)
+    assert "\n" not in str(caught.value)

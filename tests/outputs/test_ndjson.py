@@ -8,6 +8,7 @@ from streamseg.errors import OutputError
 from streamseg.outputs import NdjsonOutput
 from streamseg.types import FrameResult, StreamEnd
 from tests.support.clips import frame, info, result_of
+from tests.support.descriptors import open_files
 
 
 def lines(text: bytes) -> list[FrameResult]:
@@ -51,6 +52,21 @@ def test_a_stream_that_was_stopped_is_named_and_marked_until_a_run_ends_it(tmp_p
         assert (tmp_path / "cam.ndjson.unfinished").exists() is (end is StreamEnd.STOPPED)
         assert output.has_finished("cam") is (end is StreamEnd.ENDED)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_results_that_cannot_be_marked_as_unfinished_keep_their_partial_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / (240 * "a" + ".ndjson")  # the mark's name is longer than a file system takes
+    writer = NdjsonOutput(str(path)).open(info())
+    writer.write(result_of(frame(0)), None, None)
+    before = open_files()
+    with pytest.raises(OutputError, match=r"cannot write .*\.ndjson: File name too long"):
+        writer.close(StreamEnd.STOPPED)
+    assert open_files() == before - 1
+    (partial,) = tmp_path.iterdir()
+    assert len(lines(partial.read_bytes())) == 1
+    assert f"what there is of it stays in {partial}" in caplog.text
 
 
 def test_no_results_is_an_empty_file(tmp_path: Path) -> None:

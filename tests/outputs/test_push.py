@@ -330,7 +330,7 @@ def test_the_clock_goes_on_when_the_camera_begins_anew(server: MediaServer) -> N
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("rtmp://host/{stream}", "begins with rtsp:// or rtsps://"),
+        ("rtmp://host/{stream}", "write rtsp://"),
         ("rtsp:///{stream}", "not a valid URL"),
         ("rtsp://me:a/b#c@host/{stream}", "not a valid URL"),
         ("rtsp://host:port/{stream}", "not a valid URL"),

@@ -442,6 +442,49 @@ def test_reports_and_hurry_reach_the_output() -> None:
     ]
 
 
+def test_a_report_that_fails_ends_its_stream_and_loses_nothing_that_is_being_written() -> None:
+    class Unheard(Recorder):
+        def report(self, stream: str, **fields: str | float) -> None:
+            if stream in fields:
+                raise RuntimeError("boom")
+
+    output = Unheard()
+    with running(output) as (runner, errors):
+        runner.report("cam", cam=1)  # which is not open yet
+        cam, door = runner.open(info("cam")), runner.open(info("door"))
+        output.gate.clear()
+        put(cam, 0)
+        put(cam, 1)
+        assert output.entered.wait(20)
+        runner.report("cam", cam=1)
+        output.gate.set()
+        put(door, 0)
+        runner.report("door", state="live")
+        cam.close(ENDED)
+        door.close(ENDED)
+        runner.finish(10)
+        assert output.written("cam") == [0]
+        assert output.written("door") == [0]
+        assert (cam.lost, door.lost) == (1, 0)
+        assert [call[1:] for call in output.calls if call[0] == "close"] == [("cam", FAILED), ("door", ENDED)]
+        assert [str(error) for error in errors] == ["Unheard: RuntimeError: boom"] * 2
+
+
+def test_an_output_that_is_found_to_be_gone_by_a_report_ends() -> None:
+    class Gone(Recorder):
+        def report(self, stream: str, **fields: str | float) -> None:
+            raise OutputGoneError("no room for anything")
+
+    with running(Gone()) as (runner, errors):
+        cam = runner.open(info())
+        runner.report("cam", dropped=1)
+        runner.report("cam", dropped=2)
+        assert runner.gone
+        assert not cam.takes
+        runner.finish(10)
+        assert [str(error) for error in errors] == ["no room for anything"]
+
+
 def test_finish_gives_up_an_output_that_is_stuck() -> None:
     output = Recorder()
     output.gate.clear()

@@ -16,8 +16,10 @@ import redis
 
 from streamseg.client import subscribe
 from streamseg.errors import RunError, UsageError
+from streamseg.redis import embedded
 from streamseg.redis.embedded import EmbeddedBroker, data_folder
 from tests.support.broker import wait_for
+from tests.support.descriptors import said_by
 from tests.support.media import write_clip
 from tests.support.reading import is_running
 from tests.support.runs import ROOT, started
@@ -55,6 +57,14 @@ def process_of(url: str) -> int:
         return int(found.info("server")["process_id"])
 
 
+def serves_again(url: str, former: int) -> bool:
+    """Whether another process than before answers there."""
+    try:
+        return process_of(url) != former
+    except redis.RedisError:
+        return False
+
+
 def test_it_listens_here_alone_is_bounded_and_keeps_its_data(folder: Path) -> None:
     with EmbeddedBroker() as broker, client(broker.url) as found:
         found.set("key", "value")
@@ -83,13 +93,7 @@ def test_the_second_one_uses_the_server_of_the_first_and_goes_on_with_it() -> No
         pid = process_of(first.url)
         first.__exit__(None, None, None)
 
-        def is_back() -> bool:
-            try:
-                return process_of(second.url) != pid
-            except redis.RedisError:
-                return False
-
-        wait_for(is_back, what="the server of the second")
+        wait_for(lambda: serves_again(second.url, pid), what="the server of the second")
         with client(second.url) as found:
             assert found.get("key") == "value"
         pid = process_of(second.url)
@@ -100,19 +104,56 @@ def test_a_server_that_was_killed_is_started_again_at_its_address() -> None:
     with EmbeddedBroker() as broker:
         pid = process_of(broker.url)
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not is_running(pid))
+        wait_for(lambda: serves_again(broker.url, pid))
 
-        def is_back() -> bool:
-            try:
-                return process_of(broker.url) != pid
-            except redis.RedisError:
-                return False
 
-        wait_for(is_back)
+AT_THE_LIMIT = """
+import logging, os, signal
+from streamseg.errors import RunError
+from streamseg.redis import embedded
+from streamseg.redis.embedded import EmbeddedBroker
+from tests.redis.test_embedded import process_of, serves_again
+from tests.support.broker import wait_for
+from tests.support.descriptors import at_the_limit
+
+said = []
+logging.getLogger("streamseg").addHandler(logging.Handler())
+logging.getLogger("streamseg").handlers[0].emit = lambda record: said.append(record.getMessage())
+with at_the_limit(left=1):  # which the lock takes
+    try:
+        EmbeddedBroker().__enter__()
+    except RunError as error:
+        print(error)
+with EmbeddedBroker() as broker:
+    pid = process_of(broker.url)
+    with at_the_limit():
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: "Too many open files" in said[-1] if said else False)
+    wait_for(lambda: serves_again(broker.url, pid))
+print(said[-1])
+"""
+
+
+def test_one_that_cannot_be_started_again_for_now_is_when_there_are_descriptors(folder: Path) -> None:
+    first, again = said_by(AT_THE_LIMIT).splitlines()
+    assert first == f"the broker in {folder} does not start: Too many open files"
+    assert again.endswith("cannot be run as it should (Too many open files), trying on")
+
+
+def test_others_are_told_of_a_server_that_was_slow_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedBroker() as first:
+        pid = process_of(first.url)
+        with monkeypatch.context() as patched:
+            patched.setattr(embedded, "START_SECONDS", 0.0)  # any start takes longer
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: serves_again(first.url, pid))
+        with EmbeddedBroker() as second:
+            assert second.url == first.url
 
 
 HOLDER = """
 import sys
+from streamseg.redis import embedded
 from streamseg.redis.embedded import EmbeddedBroker
 with EmbeddedBroker() as broker:
     print(broker.url, flush=True)

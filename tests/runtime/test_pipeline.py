@@ -1,6 +1,7 @@
 """How the stages hold together, and what happens when one breaks down."""
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from streamseg.runtime.pipeline import Pipeline
 from streamseg.sources import Source, resolve_sources
 from streamseg.types import Frame, FrameResult, Instances, Output
 from tests.support.broker import wait_for
+from tests.support.descriptors import said_by
 from tests.support.media import write_clip
 from tests.support.moving import Moving
 from tests.support.runs import Run, SilentOutput, resources, taken_since
 from tests.support.servers import rtsp_server
+from tests.support.synthetic import SyntheticModel
 
 
 class BreakingOutput(SilentOutput):
@@ -197,3 +200,53 @@ def test_a_failing_output_costs_the_others_nothing_however_many_frames_come_back
     run_to_end(pipeline)
     assert [result.frame for result in iter(memory.get, None)] == list(range(1500))
     assert [str(error) for error in pipeline.stats.errors] == ["the disk is full"]
+
+
+AT_THE_LIMIT = """
+import sys, threading
+from unittest.mock import patch
+from streamseg import run
+from streamseg.runtime import build
+from tests.support.descriptors import at_the_limit
+from tests.support.moving import Moving
+
+with patch.object(build, "load_model", lambda *_, **__: Moving()):
+    print(len(list(run(sys.argv[1]))))
+    with at_the_limit():
+        try:
+            print(len(list(run(sys.argv[1]))))
+        except OSError as error:
+            print(error.strerror)
+print([thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_a_run_that_cannot_begin_says_so_and_leaves_no_thread(tmp_path: Path) -> None:
+    """A thread that waits for batches would keep the interpreter from its end."""
+    assert said_by(AT_THE_LIMIT, clip(tmp_path, frames=5)) == "5\nToo many open files\n['MainThread']\n"
+
+
+class Unheard(SilentOutput):
+    """Cannot be told of a stream."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream, self.written = stream, Counter[str]()
+
+    def report(self, stream: str, **fields: str | float) -> None:
+        if stream == self.stream and "state" in fields:
+            raise ValueError("no such column")
+
+    def write(self, result: FrameResult, frame: Frame | None, instances: Instances | None) -> None:
+        self.written[result.stream] += 1
+
+
+def test_an_output_that_cannot_be_told_of_a_stream_ends_nothing_else(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        clip(tmp_path, frames=20, name=name)
+    unheard, other = Unheard("a"), Unheard("")
+    pipeline = Pipeline(resolve_sources([str(tmp_path)]), SyntheticModel(), [unheard, other])
+    run_to_end(pipeline)
+    pipeline.raise_first_error()
+    assert [str(error) for error in pipeline.stats.errors] == ["Unheard: ValueError: no such column"] * 2
+    assert dict(other.written) == {"a": 20, "b": 20}
+    assert unheard.written["b"] == 20

@@ -6,11 +6,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamseg.results.frame_result import frame_result
 from streamseg.types import Frame, FramePolicy, FrameResult, Instances, StreamInfo
+from streamseg.types.zones import ZoneEvent
 
 TIME_BASE = Fraction(1, 12800)
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (230, 159, 0), (0, 158, 115), (128, 128, 128)]
@@ -117,3 +119,23 @@ def write_tone_clip(path: Path, *, seconds: float, codec: str = "aac", container
             out.mux(audio.encode(sound))
         out.mux(video.encode(None))
         out.mux(audio.encode(None))
+
+
+def happening(number: int, *, stream: str = "a") -> FrameResult:
+    """A result in which three objects enter a zone."""
+    result = result_of(frame(number, stream=stream))
+    event = ZoneEvent(
+        stream=stream,
+        epoch=0,
+        frame=number,
+        pts=result.pts,
+        time=result.time,
+        event="enter",
+        zone="door",
+        id=0,
+        label="person",
+        box=(0.0, 0.0, 1.0, 1.0),
+        counts={"door": 1},
+    )
+    events = tuple(msgspec.structs.replace(event, id=3 * number + k) for k in range(3))
+    return msgspec.structs.replace(result, events=events)

@@ -197,7 +197,7 @@ def run_here(
     seconds: float = 0.0,
     resume: bool = False,
     model: type[Moving] = Moving,
-    **part: float,
+    **part: Any,
 ) -> Pipeline:
     """Run in this process to the end; folders as outputs end in a slash."""
     places = (("ndjson", "path", results), ("video", "path", video), ("redis", "url", redis))
