@@ -37,7 +37,7 @@ class DetailMaskFeature(nn.Module):
         self.reduce = nn.Conv2d(channels, spec.detail, kernel_size=1)
         self.lift = nn.Conv2d(detail, spec.detail, kernel_size=1)
         self.fine = ConvLeakyReLU(spec.detail, spec.detail)
-        self.output = nn.Conv2d(spec.detail, spec.outputs, kernel_size=1)
+        self.output: nn.Module = nn.Conv2d(spec.detail, spec.outputs, kernel_size=1)
 
     def forward(self, pyramid: Sequence[Tensor], detail: Tensor) -> Tensor:
         """P_first..P5 and C2 -> (B, E, h, w), h x w the size of C2."""

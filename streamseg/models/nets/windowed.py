@@ -156,7 +156,7 @@ class WindowedHead(nn.Module):
             cells, objects = torch.cat(parts, dim=1), parts[1]
             class_logits.append(self._classes(index, objects))
             distances = box_distances(self.box_output[index](objects), bins=self.boxes.bins)
-            kernel, profiles = self.kernel_output(self.kernel_tower(cells))
+            kernel, profiles = self.kernel_output.parts(self.kernel_tower(cells))
             kernels.append(kernel)
             windows.append(torch.cat((cell_boxes(distances, level, canvas), profiles.float()), dim=1))
         return WindowedOutput(class_logits, kernels, windows, self.mask_feature(pyramid[:-1], detail))
@@ -180,10 +180,10 @@ class KernelOutput(nn.Conv2d):
         self.sizes = (outputs, knots, knots)
         """Of the kernel, and of the profiles along x and along y."""
 
-    def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """(B, inputs, S, S) -> (B, outputs, S, S) and (B, 2 * knots, S, S)."""
         outputs, *knots = self.sizes
-        kernel, profiles = super().forward(cells).split([outputs, sum(knots)], dim=1)
+        kernel, profiles = self(cells).split([outputs, sum(knots)], dim=1)
         return kernel, profiles
 
 
@@ -194,8 +194,8 @@ class SplitKernelOutput(nn.Module):
         super().__init__()
         self.kernel, self.profiles = kernel, profiles
 
-    def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`KernelOutput.forward`."""
+    def parts(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`KernelOutput.parts`."""
         return self.kernel(cells), self.profiles(cells)
 
 
