@@ -44,7 +44,8 @@ class SoloV2Output:
         feature = self.mask_feature[image]  # (E, h, w)
         # einsum would copy the feature and return the masks transposed when they are channels-last.
         logits = (kernels.T @ feature.flatten(1)).unflatten(1, feature.shape[1:])
-        return logits.float().sigmoid_()
+        soft: Tensor = logits.float().sigmoid_()
+        return soft
 
     def write_masks(self, out: Tensor, candidates: Candidates) -> None:
         """See :class:`~streamseg.models.nets.head.HeadOutput`.
