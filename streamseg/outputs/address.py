@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from streamseg.errors import UsageError, mask_password
 
+_SIGNS = "with / ? # @ of a password as %2F %3F %23 %40"
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -35,7 +37,7 @@ def parse_address(url: str, ports: Mapping[str, int], form: str) -> Address:
     Raises:
         UsageError: It is none, or of another scheme.
     """
-    wrong = UsageError(f"{mask_password(url)}: not a valid URL; write {form}")
+    wrong = UsageError(f"{mask_password(url)}: not a valid URL; write {form}, {_SIGNS}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

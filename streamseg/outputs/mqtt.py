@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 """For the broker to accept a connection or to acknowledge an event."""
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_FORM = "mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://, with / ? # @ of a password as %2F %3F %23 %40"
+_FORM = "mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://"
 
 
 class MqttOutput(Output):

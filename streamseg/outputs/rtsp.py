@@ -27,7 +27,7 @@ SEND_BUFFER = 1 << 18
 """Bytes that wait in the system, which doubles it: what lies there is late, 1 s at 4 Mbit/s."""
 _LONGEST_ANSWER = 1 << 16
 _PORTS = {"rtsp": 554, "rtsps": 322}
-_FORM = "rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH or rtsps://, with / ? # @ of a password as %2F %3F %23 %40"
+_FORM = "rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH or rtsps://"
 _REFUSALS = {
     "401": "user or password refused (401 Unauthorized)",
     "403": "access refused (403 Forbidden)",

@@ -29,7 +29,7 @@ _REDIRECTS = 5
 _PASSING = frozenset({408, 425, 429})
 """Refusals that say: later."""
 _PORTS = {"http": 80, "https": 443}
-_FORM = "http://[USER:PASSWORD@]HOST[:PORT]/PATH or https://, with / ? # @ of a password as %2F %3F %23 %40"
+_FORM = "http://[USER:PASSWORD@]HOST[:PORT]/PATH or https://"
 
 
 class WebhookOutput(Output):
